@@ -1,0 +1,1 @@
+"""The one table of settings; room for it begins here."""
