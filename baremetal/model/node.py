@@ -64,7 +64,12 @@ class Node:
     `step` is the name of the step the pass is at. `fence` grows with every
     save; a write that carries an old fence is refused. `boot_id` names the
     current network boot. `wake_at` is Unix seconds; None = only by evidence.
-    `bmc_url` never holds a password.
+    `bmc_url` never holds a password. `wanted_by`/`wanted_since` say who asked
+    and when; `wanted` stays set while a workflow runs and is None in a failed
+    one. `power_wanted` is on, off, reboot or soft-off while that is being done;
+    `held` says why a workflow stands still between two steps. `evidence` counts
+    what came in from outside, `work` is the running workflow's own notebook
+    (steps left, attempts): only passes read it.
     """
 
     id: str
@@ -72,14 +77,21 @@ class Node:
     state: State = State.ENROLL
     wanted: str | None = None
     wanted_args: dict[str, Any] = field(default_factory=dict)
+    wanted_by: str | None = None
+    wanted_since: float = 0.0
     step: str | None = None
     wait: Wait | None = None
     wake_at: float | None = None
     fault: Fault | None = None
     fence: int = 0
+    evidence: int = 0
+    held: str | None = None
+    work: dict[str, Any] = field(default_factory=dict)
     boot_id: str | None = None
     bmc_url: str = ""
     power: Power = Power.UNKNOWN
+    power_wanted: str | None = None
+    power_seen_at: float = 0.0
     firmware: Firmware = Firmware.UNKNOWN
     arch: str = "x86_64"
     system_uuid: str | None = None
