@@ -1,1 +1,13 @@
-""""""
+"""What control remembers: SQLAlchemy Core tables, one writer, one module a noun.
+
+    store = Store.open("sqlite:////var/lib/baremetal/baremetal.db")
+    node = store.read(lambda c: nodes.get(c, node_id))
+    await store.write(lambda c: nodes.save(c, before, after, now))
+
+Every function of a noun takes a connection, so that several of them make one
+transaction.
+"""
+
+from baremetal.store.store import Fenced, Store, StoreError, opened
+
+__all__ = ["Fenced", "Store", "StoreError", "opened"]

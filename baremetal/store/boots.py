@@ -1,0 +1,106 @@
+"""Boots: one row each time a node is started for a purpose, with its nonce and token."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from baremetal.store.tables import boots
+
+RAMDISK = "ramdisk"
+INSTANCE = "instance"
+
+
+@dataclass(frozen=True)
+class Boot:
+    """`stage` is how far the start got: minted, off, device, on, up. Times are Unix seconds.
+
+    `nonce_key` is sealed text and NULL once a hello used it; `nonce_serial` is
+    the greatest serial (milliseconds) known to be handed out.
+    """
+
+    id: str
+    node_id: str
+    purpose: str
+    stage: str = "minted"
+    nonce_key: str | None = None
+    nonce_serial: int | None = None
+    token_sha256: str | None = None
+    created_at: float = 0.0
+    powered_at: float | None = None
+    hello_at: float | None = None
+    last_beat: float | None = None
+    ended_at: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def live(self) -> bool:
+        """Not ended."""
+        return self.ended_at is None
+
+
+_FIELDS = tuple(f.name for f in dataclasses.fields(Boot))
+
+
+def from_row(row: Any) -> Boot:
+    """A row as a boot."""
+    return Boot(**{name: row._mapping[name] for name in _FIELDS})
+
+
+_BY_ID = sa.select(boots).where(boots.c.id == sa.bindparam("ref"))
+_LIVE = sa.select(boots).where(boots.c.node_id == sa.bindparam("ref"), boots.c.ended_at.is_(None))
+
+
+def get(conn: Connection, boot_id: str | None) -> Boot | None:
+    """One boot."""
+    row = conn.execute(_BY_ID, {"ref": boot_id}).first() if boot_id else None
+    return from_row(row) if row else None
+
+
+def live(conn: Connection, node_id: str) -> dict[str, Boot]:
+    """The node's running boots by purpose (at most one each)."""
+    found = [from_row(row) for row in conn.execute(_LIVE, {"ref": node_id})]
+    return {boot.purpose: boot for boot in sorted(found, key=lambda b: b.created_at)}
+
+
+def all_live(conn: Connection) -> dict[str, dict[str, Boot]]:
+    """Running boots of every node."""
+    found: dict[str, dict[str, Boot]] = {}
+    for row in conn.execute(sa.select(boots).where(boots.c.ended_at.is_(None)).order_by(boots.c.created_at)):
+        found.setdefault(row.node_id, {})[row.purpose] = from_row(row)
+    return found
+
+
+def of_node(conn: Connection, node_id: str, limit: int = 20) -> list[Boot]:
+    """The node's boots, newest first."""
+    query = sa.select(boots).where(boots.c.node_id == node_id).order_by(boots.c.created_at.desc()).limit(limit)
+    return [from_row(row) for row in conn.execute(query)]
+
+
+def insert(conn: Connection, boot: Boot) -> None:
+    """A new boot; the node's earlier one of the same purpose ends, and its token with it."""
+    end(conn, boot.node_id, boot.created_at, boot.purpose)
+    conn.execute(boots.insert().values(dataclasses.asdict(boot)))
+
+
+def change(conn: Connection, boot_id: str, **columns: Any) -> None:
+    """Write these columns."""
+    conn.execute(boots.update().where(boots.c.id == boot_id).values(columns))
+
+
+def beat(conn: Connection, boot_id: str, at: float) -> None:
+    """The agent was heard; late messages never move the time back."""
+    known = sa.func.coalesce(boots.c.last_beat, 0)
+    conn.execute(boots.update().where(boots.c.id == boot_id, known < at).values(last_beat=at))
+
+
+def end(conn: Connection, node_id: str, now: float, purpose: str | None = None) -> None:
+    """The node's boots (of this purpose) are over: tokens and nonces are dead."""
+    query = boots.update().where(boots.c.node_id == node_id, boots.c.ended_at.is_(None))
+    if purpose:
+        query = query.where(boots.c.purpose == purpose)
+    conn.execute(query.values(ended_at=now, nonce_key=None, token_sha256=None))

@@ -1,0 +1,103 @@
+"""Events: append-only, idempotent by id, read by node or in order of arrival."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from baremetal.model.event import Event, Kind
+from baremetal.store.tables import events
+
+DATA_LIMIT = 4096
+# Kinds that tell a node's story in short: `baremetal node history`.
+HISTORY = (Kind.VERB, Kind.STATE, Kind.FAULT, Kind.SECURITY)
+
+
+def add(conn: Connection, event: Event) -> bool:
+    """Append; False when this id is stored already (a repeated message)."""
+    row = to_row(event)
+    exists = sa.select(events.c.seq).where(events.c.id == event.id)
+    if conn.execute(exists).first():
+        return False
+    conn.execute(events.insert().values(row))
+    return True
+
+
+def add_all(conn: Connection, new: Iterable[Event]) -> None:
+    """Append events whose ids we made ourselves."""
+    rows = [to_row(event) for event in new]
+    if rows:
+        conn.execute(events.insert(), rows)
+
+
+def to_row(event: Event) -> dict[str, Any]:
+    """The event as column values; oversized data is cut down and says so."""
+    data = event.data
+    if len(json.dumps(data)) > DATA_LIMIT:
+        data = {"cut": True, "text": json.dumps(data)[: DATA_LIMIT // 2]}
+    return {
+        "id": event.id,
+        "time": event.time,
+        "node_id": event.node_id,
+        "kind": str(event.kind),
+        "stage": event.stage,
+        "source": event.source,
+        "outcome": event.outcome,
+        "boot_id": event.boot_id,
+        "fence": event.fence,
+        "duration_ms": event.duration_ms,
+        "fault_code": event.fault_code,
+        "data": data,
+    }
+
+
+def from_row(row: Any) -> tuple[int, Event]:
+    """(sequence number, event)."""
+    doc = dict(row._mapping)
+    seq = doc.pop("seq")
+    doc["kind"] = Kind(doc["kind"])
+    return seq, Event(**doc)
+
+
+def of_node(
+    conn: Connection, node_id: str, *, since: float = 0.0, kinds: Sequence[str] = (), limit: int = 2000
+) -> list[Event]:
+    """The node's newest events, oldest first."""
+    query = sa.select(events).where(events.c.node_id == node_id, events.c.time >= since)
+    if kinds:
+        query = query.where(events.c.kind.in_(list(kinds)))
+    rows = conn.execute(query.order_by(events.c.seq.desc()).limit(limit)).all()
+    return [from_row(row)[1] for row in reversed(rows)]
+
+
+def after(
+    conn: Connection, seq: int, *, node_id: str | None = None, kind: str | None = None, limit: int = 500
+) -> list[tuple[int, Event]]:
+    """What came after `seq`, in order of arrival."""
+    query = sa.select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(limit)
+    if node_id:
+        query = query.where(events.c.node_id == node_id)
+    if kind:
+        query = query.where(events.c.kind == kind)
+    return [from_row(row) for row in conn.execute(query)]
+
+
+def last_seq(conn: Connection) -> int:
+    """The newest sequence number, 0 when there is none."""
+    return int(conn.execute(sa.select(sa.func.max(events.c.seq))).scalar() or 0)
+
+
+def seq_of(conn: Connection, ref: str) -> int:
+    """A cursor given as number or as event id; 0 when unknown."""
+    if ref.isdigit():
+        return int(ref)
+    return int(conn.execute(sa.select(events.c.seq).where(events.c.id == ref)).scalar() or 0)
+
+
+def prune(conn: Connection, before: float) -> int:
+    """Drop events older than `before` (Unix seconds); explain reads the node row first, so it survives that."""
+    return conn.execute(events.delete().where(events.c.time < before)).rowcount

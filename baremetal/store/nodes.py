@@ -1,0 +1,169 @@
+"""Nodes: rows to model.Node and back, saved under a fence."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from baremetal.errors import NotFound, Refused
+from baremetal.model.fault import Fault
+from baremetal.model.node import Firmware, Node, Power, State, Wait
+from baremetal.store.store import Fenced
+from baremetal.store.tables import nodes
+
+_PLAIN = tuple(
+    f.name for f in dataclasses.fields(Node) if f.name not in ("wait", "fault", "traits", "state", "power", "firmware")
+)
+_NODE_BY_ID = sa.select(nodes).where(nodes.c.id == sa.bindparam("ref"))
+_NODE_BY_NAME = sa.select(nodes).where(nodes.c.name == sa.bindparam("ref"))
+
+
+def to_row(node: Node) -> dict[str, Any]:
+    """The node as column values."""
+    row = {name: getattr(node, name) for name in _PLAIN}
+    row |= {
+        "state": str(node.state),
+        "power": str(node.power),
+        "firmware": str(node.firmware),
+        "traits": list(node.traits),
+    }
+    row["fault"] = node.fault.to_json() if node.fault else None
+    wait = node.wait
+    row |= {"wait_because": wait and wait.because, "wait_until": wait and wait.until, "wait_since": wait and wait.since}
+    return row
+
+
+def from_row(row: Any) -> Node:
+    """A row as a node."""
+    doc = row._mapping
+    wait = None
+    if doc["wait_because"] is not None:
+        wait = Wait(doc["wait_because"], doc["wait_until"], doc["wait_since"])
+    return Node(
+        **{name: doc[name] for name in _PLAIN},
+        state=State(doc["state"]),
+        power=Power(doc["power"]),
+        firmware=Firmware(doc["firmware"]),
+        traits=tuple(doc["traits"]),
+        fault=Fault.from_json(doc["fault"]) if doc["fault"] else None,
+        wait=wait,
+    )
+
+
+def find(conn: Connection, ref: str) -> Node | None:
+    """By id, else by name."""
+    row = conn.execute(_NODE_BY_ID, {"ref": ref}).first() or conn.execute(_NODE_BY_NAME, {"ref": ref}).first()
+    return from_row(row) if row else None
+
+
+def get(conn: Connection, ref: str) -> Node:
+    """By id or name; NotFound otherwise."""
+    node = find(conn, ref)
+    if node is None:
+        raise NotFound(f"no node {ref!r}", fix="baremetal node list")
+    return node
+
+
+def insert(conn: Connection, node: Node) -> None:
+    """A new node; the name must be free."""
+    if conn.execute(sa.select(nodes.c.id).where(nodes.c.name == node.name)).first():
+        raise Refused(
+            f"there is a node named {node.name!r} already",
+            fix=f"baremetal node show {node.name}, or choose another name",
+        )
+    conn.execute(nodes.insert().values(to_row(node)))
+
+
+def save(conn: Connection, before: Node, after: Node, now: float) -> Node:
+    """Write what changed since `before` was read; Fenced when somebody else wrote in between.
+
+    Evidence that came in meanwhile is not lost: then the node is due at once.
+    """
+    old, new = to_row(before), to_row(after)
+    new |= {"fence": before.fence + 1, "updated_at": now}
+    changes: dict[str, Any] = {k: v for k, v in new.items() if old[k] != v and k != "evidence"}
+    changes["wake_at"] = sa.case((nodes.c.evidence != before.evidence, now), else_=sa.literal(after.wake_at, sa.Float))
+    result = conn.execute(nodes.update().where(nodes.c.id == before.id, nodes.c.fence == before.fence).values(changes))
+    if result.rowcount != 1:
+        raise Fenced(f"{before.name} was changed meanwhile")
+    return dataclasses.replace(after, fence=before.fence + 1, updated_at=now)
+
+
+def note(conn: Connection, node_id: str, now: float, **columns: Any) -> bool:
+    """Evidence came in: write these columns if any and make the node due. No fence: facts do not compete."""
+    values = {**columns, "evidence": nodes.c.evidence + 1, "wake_at": now}
+    return conn.execute(nodes.update().where(nodes.c.id == node_id).values(values)).rowcount == 1
+
+
+def see(conn: Connection, node_id: str, **columns: Any) -> None:
+    """Write plain observations (power seen) that no pass needs to hear of."""
+    conn.execute(nodes.update().where(nodes.c.id == node_id).values(columns))
+
+
+def fence(conn: Connection, node_id: str) -> int | None:
+    """The fence now, to check before touching the machine."""
+    return conn.execute(sa.select(nodes.c.fence).where(nodes.c.id == node_id)).scalar()
+
+
+def delete(conn: Connection, node_id: str) -> None:
+    """Forget the node; its ports, boots, orders and documents go with it, its events stay."""
+    conn.execute(nodes.delete().where(nodes.c.id == node_id))
+
+
+def page(conn: Connection, *, after: str = "", limit: int | None = 100, states: Iterable[str] = ()) -> list[Node]:
+    """Nodes by name, after the name given (keyset: any page costs the same)."""
+    query = sa.select(nodes).where(nodes.c.name > after).order_by(nodes.c.name)
+    if states:
+        query = query.where(nodes.c.state.in_(list(states)))
+    if limit is not None:
+        query = query.limit(limit)
+    return [from_row(row) for row in conn.execute(query)]
+
+
+def many(conn: Connection, ids: Sequence[str]) -> list[Node]:
+    """These nodes, those that exist."""
+    return [from_row(row) for row in conn.execute(sa.select(nodes).where(nodes.c.id.in_(list(ids))))]
+
+
+def ids(conn: Connection) -> list[str]:
+    """Every node's id."""
+    return [row[0] for row in conn.execute(sa.select(nodes.c.id))]
+
+
+def due(conn: Connection, horizon: float) -> list[tuple[str, float]]:
+    """(id, wake_at) of nodes to be looked at until `horizon` (Unix seconds)."""
+    query = sa.select(nodes.c.id, nodes.c.wake_at).where(nodes.c.wake_at <= horizon)
+    return [(row[0], row[1]) for row in conn.execute(query)]
+
+
+def in_flight(conn: Connection, state: str) -> int:
+    """How many nodes work in this state now (failed ones do not count)."""
+    query = sa.select(sa.func.count()).where(nodes.c.state == state, nodes.c.wanted.is_not(None))
+    return int(conn.execute(query).scalar() or 0)
+
+
+def counts(conn: Connection) -> dict[str, int]:
+    """How many nodes in each state."""
+    query = sa.select(nodes.c.state, sa.func.count()).group_by(nodes.c.state)
+    return {row[0]: row[1] for row in conn.execute(query)}
+
+
+def faults(conn: Connection) -> int:
+    """How many nodes have a fault."""
+    return int(conn.execute(sa.select(sa.func.count()).where(nodes.c.fault.is_not(None))).scalar() or 0)
+
+
+def shift_times(conn: Connection, delta_s: float) -> int:
+    """The clock jumped: move every deadline with it, so that none passes (or never comes) for that reason."""
+    moved = {name: nodes.c[name] + delta_s for name in ("wake_at", "wait_until", "wait_since")}
+    return conn.execute(nodes.update().where(nodes.c.wake_at.is_not(None)).values(moved)).rowcount
+
+
+def extend_waits(conn: Connection, until: float) -> int:
+    """Waits that ended while nobody could listen get time until `until`."""
+    query = nodes.update().where(nodes.c.wait_until < until, nodes.c.wanted.is_not(None))
+    return conn.execute(query.values(wait_until=until)).rowcount

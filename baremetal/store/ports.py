@@ -1,0 +1,78 @@
+"""Ports: the NICs of nodes, found by MAC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from baremetal.errors import Refused
+from baremetal.model.node import Port
+from baremetal.store.tables import nodes, ports
+
+
+def from_row(row: Any) -> Port:
+    """A row as a port."""
+    doc = row._mapping
+    return Port(
+        **{name: doc[name] for name in ("mac", "node_id", "pxe_enabled", "address", "physical_network", "name")}
+    )
+
+
+def of_node(conn: Connection, node_id: str) -> list[Port]:
+    """The node's ports, by MAC."""
+    return [from_row(r) for r in conn.execute(sa.select(ports).where(ports.c.node_id == node_id).order_by(ports.c.mac))]
+
+
+def of_nodes(conn: Connection, ids: Sequence[str] | None = None) -> dict[str, list[Port]]:
+    """Ports by node id; of all nodes when no ids are given."""
+    query = sa.select(ports).order_by(ports.c.mac)
+    if ids is not None:
+        query = query.where(ports.c.node_id.in_(list(ids)))
+    found: dict[str, list[Port]] = {}
+    for row in conn.execute(query):
+        found.setdefault(row.node_id, []).append(from_row(row))
+    return found
+
+
+def owner(conn: Connection, mac: str) -> str | None:
+    """The id of the node that has this MAC."""
+    return conn.execute(sa.select(ports.c.node_id).where(ports.c.mac == mac.lower())).scalar()
+
+
+def add(conn: Connection, node_id: str, macs: Iterable[str], physical_network: str | None = None) -> list[str]:
+    """Give the node these MACs too; refused when another node has one. Returns the new ones."""
+    new = []
+    for mac in macs:
+        holder = owner(conn, mac)
+        if holder == node_id:
+            continue
+        if holder is not None:
+            name = conn.execute(sa.select(nodes.c.name).where(nodes.c.id == holder)).scalar()
+            raise Refused(
+                f"MAC {mac} belongs to {name} already",
+                fix=f"a typing error, or the NIC moved: baremetal node show {name}",
+            )
+        conn.execute(
+            ports.insert().values(mac=mac, node_id=node_id, pxe_enabled=True, physical_network=physical_network)
+        )
+        new.append(mac)
+    return new
+
+
+def replace(conn: Connection, node_id: str, macs: Sequence[str]) -> None:
+    """The node has exactly these MACs."""
+    conn.execute(ports.delete().where(ports.c.node_id == node_id, ports.c.mac.not_in(list(macs))))
+    add(conn, node_id, macs)
+
+
+def set_fields(conn: Connection, mac: str, **columns: Any) -> None:
+    """Change a port's columns."""
+    conn.execute(ports.update().where(ports.c.mac == mac).values(columns))
+
+
+def remove(conn: Connection, mac: str) -> bool:
+    """Forget one port."""
+    return conn.execute(ports.delete().where(ports.c.mac == mac)).rowcount == 1

@@ -1,0 +1,40 @@
+"""Sealed secrets by owner and field; sealing is the caller's (seal.Sealer)."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.engine import Connection
+
+from baremetal.secrets import Secret
+from baremetal.store.seal import Sealer
+from baremetal.store.tables import secrets
+
+BMC_PASSWORD = "bmc-password"  # noqa: S105 (the name of a field)
+
+
+def put(conn: Connection, sealer: Sealer, owner: str, field: str, secret: Secret, now: float) -> None:
+    """Store or replace."""
+    values = {"sealed": sealer.seal(secret, owner, field), "updated_at": now}
+    where = (secrets.c.owner == owner) & (secrets.c.field == field)
+    if conn.execute(update(secrets).where(where).values(values)).rowcount == 0:
+        conn.execute(insert(secrets).values(owner=owner, field=field, **values))
+
+
+def get(conn: Connection, sealer: Sealer, owner: str, field: str) -> Secret | None:
+    """What was stored, None when nothing was."""
+    where = (secrets.c.owner == owner) & (secrets.c.field == field)
+    sealed = conn.execute(select(secrets.c.sealed).where(where)).scalar()
+    return sealer.open(sealed, owner, field) if sealed is not None else None
+
+
+def forget(conn: Connection, owner: str) -> None:
+    """Every secret of this owner."""
+    conn.execute(delete(secrets).where(secrets.c.owner == owner))
+
+
+def reseal(conn: Connection, sealer: Sealer, now: float) -> int:
+    """Seal everything with the sealer's first key (key rotation). Returns how many."""
+    rows = conn.execute(select(secrets)).all()
+    for row in rows:
+        put(conn, sealer, row.owner, row.field, sealer.open(row.sealed, row.owner, row.field), now)
+    return len(rows)

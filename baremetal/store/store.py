@@ -1,0 +1,265 @@
+"""The database: one writer thread, many readers.
+
+A write is a function of a connection; it runs on the writer thread inside a
+transaction. What waits there together is committed together, each write under
+its own savepoint, so that one failing write takes no other with it. Nothing
+here knows a table: nodes.py, events.py … do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from baremetal.errors import BaremetalError, MachineError
+from baremetal.store import schema
+
+T = TypeVar("T")
+Write = Callable[[Connection], Any]
+
+# Writes committed together at most; bounds the time one commit can hold readers' WAL growth.
+BATCH = 64
+BUSY_TIMEOUT_S = 10
+
+
+class StoreError(BaremetalError):
+    """The database cannot be read or written now."""
+
+    code = "store"
+
+
+class Fenced(BaremetalError):
+    """Somebody else changed the node meanwhile: look again, then decide again."""
+
+    code = "fenced"
+
+
+class Store:
+    """One open database. Control's process opens it, nobody else."""
+
+    def __init__(self, engine: Engine, lock: Any = None) -> None:
+        self.engine = engine
+        self._lock = lock
+        self._jobs: queue.SimpleQueue[tuple[Write, Future[Any]] | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
+        self._closed = False
+        self._writer.start()
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        """Open and migrate. `sqlite:////absolute/path` or a PostgreSQL URL."""
+        lock = _lock(url)
+        try:
+            engine = make_engine(url)
+            schema.upgrade(engine, url)
+        except sa.exc.DatabaseError as exc:
+            _unlock(lock)
+            raise _explain(exc, url) from exc
+        except BaseException:
+            _unlock(lock)
+            raise
+        return cls(engine, lock)
+
+    def close(self) -> None:
+        """Finish what was handed in, then close."""
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        self._writer.join()
+        self.engine.dispose()
+        _unlock(self._lock)
+
+    @property
+    def path(self) -> Path | None:
+        """The SQLite file, if it is one."""
+        name = self.engine.url.database
+        return Path(name) if self.engine.dialect.name == "sqlite" and name else None
+
+    def submit(self, write: Callable[[Connection], T]) -> Future[T]:
+        """Hand a write to the writer thread."""
+        if self._closed:
+            raise StoreError("the database is closed", fix="the server is stopping")
+        future: Future[T] = Future()
+        self._jobs.put((write, future))
+        return future
+
+    async def write(self, write: Callable[[Connection], T]) -> T:
+        """Run `write` in a transaction; when this returns it is committed.
+
+        Cancelling the caller does not cancel the write.
+        """
+        return await asyncio.shield(asyncio.wrap_future(self.submit(write)))
+
+    def write_sync(self, write: Callable[[Connection], T]) -> T:
+        """The same for a thread that may block."""
+        return self.submit(write).result()
+
+    def read(self, query: Callable[[Connection], T]) -> T:
+        """Run a short query in this thread (a point look-up costs ~0.2 ms)."""
+        try:
+            with self.engine.connect() as conn:
+                return query(conn)
+        except sa.exc.DatabaseError as exc:
+            raise _explain(exc, str(self.engine.url)) from exc
+
+    async def fetch(self, query: Callable[[Connection], T]) -> T:
+        """Run a longer query in a reader thread."""
+        return await asyncio.to_thread(self.read, query)
+
+    # -- the writer thread ---------------------------------------------------
+
+    def _write_loop(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            batch = [job]
+            stop = False
+            with contextlib.suppress(queue.Empty):
+                while len(batch) < BATCH:
+                    more = self._jobs.get_nowait()
+                    if more is None:
+                        stop = True
+                        break
+                    batch.append(more)
+            self._commit(batch)
+            if stop:
+                return
+
+    def _commit(self, batch: list[tuple[Write, Future[Any]]]) -> None:
+        done: list[tuple[Future[Any], Any]] = []
+        failed: list[tuple[Future[Any], BaseException]] = []
+        try:
+            with self.engine.connect() as conn, conn.begin():
+                for write, future in batch:
+                    try:
+                        with conn.begin_nested():
+                            done.append((future, write(conn)))
+                    except sa.exc.OperationalError:
+                        raise
+                    except Exception as exc:
+                        failed.append((future, exc))
+        except Exception as exc:
+            if len(batch) > 1:  # one by one: what can be saved is saved, what cannot says why
+                for job in batch:
+                    self._commit([job])
+                return
+            batch[0][1].set_exception(
+                _explain(exc, str(self.engine.url)) if isinstance(exc, sa.exc.DatabaseError) else exc
+            )
+            return
+        for future, result in done:
+            future.set_result(result)
+        for future, error in failed:
+            future.set_exception(error)
+
+
+def make_engine(url: str) -> Engine:
+    """An engine as we need it; for SQLite: WAL, full sync, foreign keys, BEGIN IMMEDIATE for the writer."""
+    if "sqlite" in url:
+        return _sqlite(url)
+    return sa.create_engine(url, pool_size=16, max_overflow=48, json_serializer=_json)
+
+
+def _sqlite(url: str) -> Engine:
+    engine = sa.create_engine(
+        url,
+        pool_size=16,
+        max_overflow=48,
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+        json_serializer=_json,
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _pragmas(raw: Any, _record: Any) -> None:
+        raw.isolation_level = None  # we say BEGIN ourselves
+        cursor = raw.cursor()
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "wal_autocheckpoint=2000",
+            "mmap_size=134217728",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(conn: Connection) -> None:
+        writer = threading.current_thread().name == "store-writer"
+        conn.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+    return engine
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _lock(url: str) -> Any:
+    """One server per SQLite file; a second one is refused instead of corrupting the first one's view."""
+    parsed = sa.engine.make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return None
+    path = Path(parsed.database)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.with_name(path.name + ".lock").open("a")
+    except OSError as exc:
+        raise MachineError(f"cannot open {path}: {exc.strerror}", fix="check state_dir and who owns it") from exc
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        handle.close()
+        raise MachineError(
+            f"{path} is in use by another server",
+            detail=f"{path}.lock is held",
+            fix="stop the other `baremetal serve`, or use another state_dir",
+        ) from exc
+    return handle
+
+
+def _unlock(lock: Any) -> None:
+    if lock is not None:
+        lock.close()
+
+
+def _explain(exc: Exception, url: str) -> StoreError:
+    """SQLite's words, with what to do about them."""
+    text = str(getattr(exc, "orig", None) or exc)
+    fixes = (
+        ("disk is full", "free space on the file system of the state directory; nothing committed is lost"),
+        ("database is locked", "another program holds the database: close it (sqlite3 shells too)"),
+        ("readonly", "the state directory must be writable by the server's user"),
+        ("malformed", "baremetal db check, then baremetal db restore"),
+        ("not a database", "the file is not ours: restore a backup with baremetal db restore"),
+        ("unable to open", "the state directory must exist and be writable"),
+    )
+    fix = next((fix for word, fix in fixes if word in text), "baremetal db check")
+    return StoreError(
+        f"database: {text.splitlines()[0] if text else type(exc).__name__}",
+        detail=sa.engine.make_url(url).render_as_string(),
+        fix=fix,
+    )
+
+
+@contextlib.contextmanager
+def opened(url: str) -> Iterator[Store]:
+    """`with opened(url) as store` for short programs and tests."""
+    store = Store.open(url)
+    try:
+        yield store
+    finally:
+        store.close()

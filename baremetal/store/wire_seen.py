@@ -1,0 +1,48 @@
+"""What the boot plane saw on the wire: leases (a mirror of its journal) and machines nobody knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from baremetal.store.tables import leases, strangers
+
+
+def put_lease(conn: Connection, mac: str, address: str, network: str, expires: float, now: float) -> None:
+    """A lease was given or renewed; an older message never replaces a newer one."""
+    known = conn.execute(sa.select(leases.c.expires).where(leases.c.mac == mac)).scalar()
+    if known is not None and known > expires:
+        return
+    conn.execute(leases.delete().where(leases.c.mac == mac))
+    conn.execute(leases.insert().values(mac=mac, address=address, network=network, expires=expires, seen_at=now))
+
+
+def all_leases(conn: Connection) -> list[dict[str, Any]]:
+    """Every lease by address."""
+    return [dict(row._mapping) for row in conn.execute(sa.select(leases).order_by(leases.c.address))]
+
+
+def address_of(conn: Connection, mac: str) -> str | None:
+    """The address last leased to this MAC."""
+    return conn.execute(sa.select(leases.c.address).where(leases.c.mac == mac)).scalar()
+
+
+def meet(conn: Connection, mac: str, now: float, **facts: Any) -> None:
+    """A machine nobody knows asked for something."""
+    facts = {k: facts.get(k) for k in ("uuid", "arch", "loader", "network")}
+    again = {**facts, "last_seen": now, "seen": strangers.c.seen + 1}
+    if conn.execute(strangers.update().where(strangers.c.mac == mac).values(again)).rowcount == 0:
+        conn.execute(strangers.insert().values(mac=mac, first_seen=now, last_seen=now, seen=1, **facts))
+
+
+def all_strangers(conn: Connection, limit: int = 1000) -> list[dict[str, Any]]:
+    """Machines nobody knows, latest first."""
+    query = sa.select(strangers).order_by(strangers.c.last_seen.desc()).limit(limit)
+    return [dict(row._mapping) for row in conn.execute(query)]
+
+
+def forget_stranger(conn: Connection, mac: str) -> None:
+    """It is a node now."""
+    conn.execute(strangers.delete().where(strangers.c.mac == mac))
