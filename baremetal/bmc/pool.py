@@ -1,0 +1,340 @@
+"""BMC conversations in supervised worker processes.
+
+A BMC can hang a library, a thread or a whole process; it costs one worker, never
+the service. One command is in flight per BMC. Every call has a deadline; a
+worker that misses one and does not answer a ping either is killed and
+replaced, reads that were under way are asked again, writes are not.
+
+    async with BmcPool() as pool:
+        bmc = pool.driver("ipmi://admin@10.0.0.17", Secret(password))
+        await bmc.power()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from baremetal.bmc import faults, wirejson
+from baremetal.bmc.base import (
+    BmcDriver,
+    BootDevice,
+    BootPlan,
+    Cap,
+    ConsoleStream,
+    Identity,
+    LogRecord,
+    PowerOp,
+    Reading,
+    User,
+)
+from baremetal.bmc.careful import Attempt, Care, Careful
+from baremetal.bmc.drivers import driver as bare_driver
+from baremetal.bmc.faults import BmcError, BmcTimeout, BmcUnsupported
+from baremetal.bmc.url import BmcUrl
+from baremetal.model.node import Power
+from baremetal.secrets import Secret
+
+# Seconds a call may take; long ones read many records over a slow link.
+DEADLINE_S = {"identify": 60.0, "sensors": 120.0, "users": 60.0, "events": 300.0, "clear_events": 60.0}
+DEFAULT_DEADLINE_S = 30.0
+# The worker enforces the deadline itself; the parent waits this much longer before it doubts the worker.
+GRACE_S = 3.0
+PING_S = 3.0
+READS = {"identify", "power", "get_boot", "sensors", "events", "users"}
+# A worker with so many threads stuck in a library is drained and replaced.
+MOST_LOST_THREADS = 16
+LOCAL = {"manual", "fake"}
+IPMI_CAPS = frozenset({Cap.POWER, Cap.BOOT, Cap.SENSORS, Cap.LOG, Cap.LOCATE, Cap.RESET, Cap.USERS})
+
+
+class WorkerGone(Exception):
+    """The worker process ended or was killed while a call was under way."""
+
+
+@dataclass
+class _Process:
+    """One worker process and the calls it owes an answer."""
+
+    child: asyncio.subprocess.Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    waiting: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
+    listener: asyncio.Task[None] | None = None
+
+    async def listen(self) -> None:
+        """Hands answers to their callers until the worker ends."""
+        with contextlib.suppress(ConnectionError, ValueError, asyncio.IncompleteReadError):
+            while line := await self.reader.readline():
+                doc = json.loads(line)
+                future = self.waiting.pop(doc.get("id"), None)
+                if future is not None and not future.done():
+                    future.set_result(doc)
+        for future in self.waiting.values():
+            if not future.done():
+                future.set_exception(WorkerGone())
+        self.waiting.clear()
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.child.kill()
+        self.writer.close()
+
+
+class _Slot:
+    """A place for one worker; starts it when first needed and again when it was lost."""
+
+    def __init__(self) -> None:
+        self.process: _Process | None = None
+        self.members = 0
+        self.restarts = -1
+        self._starting = asyncio.Lock()
+        self._numbers = itertools.count(1)
+
+    async def ready(self) -> _Process:
+        async with self._starting:
+            if self.process is None or self.process.child.returncode is not None:
+                self.process = await _start()
+                self.restarts += 1
+            return self.process
+
+    async def ask(self, message: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+        """One message and its answer; WorkerGone or TimeoutError."""
+        process = await self.ready()
+        number = next(self._numbers)
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        process.waiting[number] = future
+        try:
+            process.writer.write(wirejson.line({"id": number, **message}))
+            async with asyncio.timeout(deadline_s):
+                return await future
+        except (asyncio.CancelledError, TimeoutError):
+            if process.waiting.pop(number, None) is not None and not process.writer.is_closing():
+                process.writer.write(wirejson.line({"id": number, "do": "cancel"}))
+            raise
+
+    async def doubt(self) -> None:
+        """After a missed deadline: a worker that does not answer a ping is killed, one full of lost threads too."""
+        process = self.process
+        if process is None:
+            return
+        try:
+            answer = await self.ask({"do": "ping"}, PING_S)
+        except (TimeoutError, WorkerGone):
+            process.kill()
+            return
+        if int(answer["ok"]["v"]["lost_threads"]) >= MOST_LOST_THREADS:
+            process.kill()
+
+    async def stop(self) -> None:
+        """Lets the worker log out; kills it when that takes longer than 2 s."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        with contextlib.suppress(OSError):
+            process.writer.write_eof()
+        try:
+            async with asyncio.timeout(2.0):
+                await process.child.wait()
+        except TimeoutError:
+            process.kill()
+            await process.child.wait()
+        process.writer.close()
+        if process.listener:
+            await process.listener
+
+
+async def _start() -> _Process:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "baremetal.bmc.worker",
+            str(theirs.fileno()),
+            pass_fds=(theirs.fileno(),),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            env={**os.environ, "MALLOC_ARENA_MAX": "2"},
+        )
+    ours.setblocking(False)
+    reader, writer = await asyncio.open_connection(sock=ours, limit=wirejson.LONGEST_LINE)
+    process = _Process(child, reader, writer)
+    process.listener = asyncio.create_task(process.listen())
+    return process
+
+
+class BmcPool:
+    """Workers, and drivers whose calls run in them. `workers` are started when first needed."""
+
+    def __init__(self, workers: int = 1, *, care: Care | None = None) -> None:
+        self._slots = [_Slot() for _ in range(max(1, workers))]
+        self._care = care
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._homes: dict[str, _Slot] = {}
+        self._known: dict[tuple[str, Secret, Secret | None], Careful] = {}
+
+    async def __aenter__(self) -> BmcPool:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Logs out everywhere and ends the workers, 2 s at most."""
+        await asyncio.gather(*(slot.stop() for slot in self._slots))
+
+    def driver(
+        self,
+        url: str,
+        password: Secret,
+        *,
+        kg: Secret | None = None,
+        care: Care | None = None,
+        on_attempt: Callable[[Attempt], None] | None = None,
+    ) -> BmcDriver:
+        """The driver for this address and password; the same arguments give the same one, with its memory."""
+        key = (url, password, kg)
+        found = self._known.get(key)
+        if found is None or care or on_attempt:
+            parsed = BmcUrl.parse(url)
+            found = Careful(_Pooled(self, parsed, password, kg), parsed.netloc, care or self._care, on_attempt)
+            if not care and not on_attempt:
+                self._known[key] = found
+        return found
+
+    @property
+    def restarts(self) -> int:
+        """How many workers had to be replaced since the start."""
+        return sum(max(0, slot.restarts) for slot in self._slots)
+
+    def lock(self, key: str) -> asyncio.Lock:
+        """One command in flight per BMC."""
+        return self._locks.setdefault(key, asyncio.Lock())
+
+    def home(self, key: str) -> _Slot:
+        """The worker of this BMC: its warm session is there."""
+        slot = self._homes.get(key)
+        if slot is None:
+            slot = self._homes[key] = min(self._slots, key=lambda found: found.members)
+            slot.members += 1
+        return slot
+
+
+class _Pooled:
+    """A driver whose every call is a message to a worker."""
+
+    def __init__(self, pool: BmcPool, url: BmcUrl, password: Secret, kg: Secret | None) -> None:
+        self.pool = pool
+        self.url = url
+        self._password = password
+        self._kg = kg
+        self._local = bare_driver(url, password.reveal()) if url.scheme in LOCAL else None
+
+    @property
+    def caps(self) -> frozenset[Cap]:
+        return self._local.caps if self._local else IPMI_CAPS
+
+    async def identify(self) -> Identity:
+        return await self._call("identify")  # type: ignore[no-any-return]
+
+    async def power(self) -> Power:
+        return await self._call("power")  # type: ignore[no-any-return]
+
+    async def set_power(self, op: PowerOp) -> None:
+        await self._call("set_power", op)
+
+    async def get_boot(self) -> BootPlan:
+        return await self._call("get_boot")  # type: ignore[no-any-return]
+
+    async def set_boot(self, device: BootDevice, *, once: bool = True, uefi: bool | None = None) -> BootPlan:
+        return await self._call("set_boot", device, once=once, uefi=uefi)  # type: ignore[no-any-return]
+
+    async def sensors(self) -> Sequence[Reading]:
+        return await self._call("sensors")  # type: ignore[no-any-return]
+
+    async def events(self, since: str | None = None) -> Sequence[LogRecord]:
+        return await self._call("events", since)  # type: ignore[no-any-return]
+
+    async def clear_events(self) -> None:
+        await self._call("clear_events")
+
+    async def locate(self, on: bool, seconds: int | None = 15) -> None:
+        await self._call("locate", on, seconds)
+
+    async def users(self) -> Sequence[User]:
+        return await self._call("users")  # type: ignore[no-any-return]
+
+    async def set_password(self, user: str, password: bytes) -> None:
+        await self._call("set_password", user, password)
+
+    async def reset_bmc(self) -> None:
+        await self._call("reset_bmc")
+
+    async def console(self) -> ConsoleStream:
+        raise BmcUnsupported(f"{self.url.netloc}: the console is opened by its own process, not through the pool")
+
+    async def close(self) -> None:
+        return  # the worker closes idle sessions
+
+    async def _call(self, op: str, *args: Any, **kwargs: Any) -> Any:
+        deadline_s = DEADLINE_S.get(op, DEFAULT_DEADLINE_S)
+        async with self.pool.lock(self.url.key):
+            if self._local is not None:
+                return await self._call_local(op, deadline_s, *args, **kwargs)
+            message = {
+                "do": "call",
+                "op": op,
+                "url": str(self.url),
+                "password": self._password.reveal(),
+                "kg": self._kg.reveal() if self._kg else None,
+                "args": [wirejson.pack(item) for item in args],
+                "kwargs": {name: wirejson.pack(item) for name, item in kwargs.items()},
+                "deadline_s": deadline_s,
+            }
+            answer = await self._answer(op, message, deadline_s)
+        if "fault" in answer:
+            raise faults.from_json(answer["fault"])
+        return wirejson.unpack(answer["ok"])
+
+    async def _answer(self, op: str, message: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+        slot = self.pool.home(self.url.key)
+        for attempt in (1, 2):
+            try:
+                return await slot.ask(message, deadline_s + GRACE_S)
+            except TimeoutError:
+                await slot.doubt()
+                raise BmcTimeout(
+                    f"{self.url.netloc}: {op} not finished within {deadline_s:.0f} s",
+                    detail="its worker process did not answer in time",
+                    fix="try again; read the state back after a write",
+                    cause="worker",
+                ) from None
+            except WorkerGone:
+                if op in READS and attempt == 1:
+                    continue
+                raise BmcTimeout(
+                    f"{self.url.netloc}: {op} interrupted, a BMC worker was replaced",
+                    detail="whether it was done is not known",
+                    fix="read the state back, then try again",
+                    cause="worker",
+                ) from None
+        raise AssertionError("unreachable")
+
+    async def _call_local(self, op: str, deadline_s: float, *args: Any, **kwargs: Any) -> Any:
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await getattr(self._local, op)(*args, **kwargs)
+        except TimeoutError:
+            raise BmcTimeout(f"{self.url.netloc}: {op} not finished within {deadline_s:.0f} s") from None
+
+
+__all__ = ["BmcError", "BmcPool", "Care"]
