@@ -1,0 +1,185 @@
+"""Erases what would be found on the listed disks, reads again, and says what it saw.
+
+Method "metadata": partition tables, boot code, signatures of file systems, LVM,
+RAID and LUKS at both ends of the disk and of every partition, then a discard
+where the drive has one. It is what Ironic calls erase_devices_metadata: it
+removes structure, not every byte.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Dict, List, Set, Tuple
+
+from baremetal.agents import blockdev
+from baremetal.agents.blockdev import MIB, Target
+from baremetal.agents.disks import Disk
+from baremetal.agents.gpt import BadTable
+from baremetal.agents.trouble import DiskReadOnly, DiskRefused, NodeTrouble, OrderRefused, WipeUnproved, to_fault
+
+METADATA = "metadata"
+ENDS = 4 * MIB  # at both ends of the disk: GPT is 34 sectors, md 1.0 and DDF lie in the last MiB, ZFS labels in 512 KiB
+PART_ENDS = MIB  # at both ends of every partition
+BTRFS = 64 * MIB  # its second superblock; the third is at 256 GiB (btrfs-man5)
+Area = Tuple[int, int]  # first byte, length
+Progress = Callable[[str, int, int, str], None]
+
+
+def clean(args: Dict[str, Any], disks: List[Disk], progress: Progress, sys: str = "/sys") -> Dict[str, Any]:
+    """Carry out a clean order. Disks that are not listed are not opened.
+
+    All listed disks are looked at before the first is touched. A disk that
+    fails does not spare the others; the order fails then, with all results.
+    """
+    method = args.get("method", METADATA)
+    if method != METADATA:
+        raise OrderRefused(f"clean method {method!r} is not known", fix=f"known: {METADATA}")
+    chosen = [_named(entry, disks) for entry in _entries(args)]
+    if len({d.name for d in chosen}) != len(chosen):
+        raise OrderRefused("the clean order lists a disk twice", disks=[d.path for d in chosen])
+    results: List[Dict[str, Any]] = []
+    failed: List[NodeTrouble] = []
+    for n, disk in enumerate(chosen):
+        progress("clean", n, len(chosen), "disks")
+        try:
+            results.append(_wipe_disk(disk, sys))
+        except NodeTrouble as exc:
+            failed.append(exc)
+            results.append({"name": disk.path, "serial": disk.serial, "fault": to_fault(exc).to_json()})
+    progress("clean", len(chosen), len(chosen), "disks")
+    if failed:
+        failed[0].evidence["disks"] = [_short(r) for r in results]
+        raise failed[0]
+    return {"disks": results, "method": method}
+
+
+def _entries(args: Dict[str, Any]) -> List[Dict[str, Any]]:
+    listed = args.get("disks")
+    if not isinstance(listed, list) or not all(isinstance(e, dict) for e in listed):
+        raise OrderRefused("a clean order lists its disks: [{serial, wwn, name, size}]")
+    return listed
+
+
+def _named(entry: Dict[str, Any], disks: List[Disk]) -> Disk:
+    """The one disk meant: by serial and WWN where it has them, else by name and size together."""
+    serial, wwn, name, size = (entry.get(key) for key in ("serial", "wwn", "name", "size"))
+    if serial or wwn:
+        found = [
+            d for d in disks if (not serial or d.serial == serial) and (not wwn or wwn in (d.wwn, d.wwn_with_extension))
+        ]
+        found = [d for d in found if size is None or d.size == size]
+    elif name and size:
+        # A disk that has a serial is listed by it: names change from boot to boot.
+        found = [d for d in disks if name in (d.name, d.path) and d.size == size and not d.serial]
+    else:
+        raise OrderRefused("a disk is listed without serial, WWN, or name and size", entry=entry)
+    if len(found) != 1:
+        raise DiskRefused(
+            f"{len(found) or 'no'} disk{'s' if len(found) > 1 else ''} here for {entry}",
+            detail="\n".join(f"{d.path} serial={d.serial} wwn={d.wwn} size={d.size}" for d in disks),
+            fix="inspect the node again: its disks were changed",
+            entry=entry,
+        )
+    return _allowed(found[0])
+
+
+def _allowed(disk: Disk) -> Disk:
+    if disk.refusal:
+        raise DiskRefused(
+            f"{disk.path} is {disk.refusal}: never erased", fix="take it off the list of disks to clean", disk=disk.path
+        )
+    if disk.read_only:
+        raise DiskReadOnly(f"{disk.path} is write-protected", fix="check its switch or controller", disk=disk.path)
+    return disk
+
+
+def _wipe_disk(disk: Disk, sys: str) -> Dict[str, Any]:
+    started = time.monotonic()
+    with Target(disk.path) as target:
+        areas = areas_of(target, blockdev.partitions(sys, disk.name))
+        discarded = target.discard(0, target.size // target.sector * target.sector)
+        for start, length in areas:
+            target.zero(start, length)
+        target.sync()
+        target.drop_cache()
+        prove(target, areas)
+        reread = target.reread_partitions()
+    return {
+        "name": disk.path,
+        "serial": disk.serial,
+        "wwn": disk.wwn,
+        "size": disk.size,
+        "method": METADATA,
+        "areas": len(areas),
+        "bytes_verified": sum(length for _, length in areas),
+        "discarded": discarded,
+        "kernel_reread": reread,
+        "seconds": round(time.monotonic() - started, 2),
+    }
+
+
+def areas_of(target: Target, known: List[Tuple[str, int, int]]) -> List[Area]:
+    """What to erase: both ends of the disk and of every partition, the kernel's and the tables' own."""
+    wanted: Set[Area] = {(0, ENDS), (target.size - ENDS, ENDS), (BTRFS, MIB), (256 * 1024 * MIB, MIB)}
+    for start, length in [(s, n) for _, s, n in known] + _from_table(target):
+        wanted |= {(start, PART_ENDS), (start + length - PART_ENDS, PART_ENDS), (start + BTRFS, MIB)}
+    clipped = sorted(_clip(start, length, target.size, target.sector) for start, length in wanted)
+    return _merged([a for a in clipped if a[1] > 0])
+
+
+def prove(target: Target, areas: List[Area]) -> None:
+    """Read every area again; WipeUnproved at the first byte that is not zero."""
+    nothing = bytes(MIB)
+    for start, length in areas:
+        for at in range(start, start + length, MIB):
+            want = min(MIB, start + length - at)
+            data = target.read(at, want)
+            if data != nothing[:want]:
+                bad = next((i for i, byte in enumerate(data) if byte), len(data))
+                raise WipeUnproved(
+                    f"{target.path}: byte {at + bad} is not zero after it was erased",
+                    detail="the drive accepted the writes and did not keep them",
+                    fix="do not hand this machine on; replace the drive",
+                    disk=target.path,
+                    offset=at + bad,
+                )
+
+
+def _from_table(target: Target) -> List[Area]:
+    """Partitions of a GPT that the kernel may not have read (a damaged primary, another sector size)."""
+    from baremetal.agents import gpt  # late: cleaning an empty disk needs none of it
+    from baremetal.agents.finish import Held
+
+    disk: Any = Held(target, b"")
+    disk.head = bytearray(target.read(0, len(disk.head)))
+    found: List[Area] = []
+    for backup in (False, True):
+        try:
+            table = gpt.read_backup(disk, target.size, target.sector) if backup else gpt.read(disk, target.sector)
+        except BadTable:
+            continue
+        found += [(p.first * target.sector, p.sectors * target.sector) for p in table.partitions]
+    return found
+
+
+def _clip(start: int, length: int, size: int, sector: int) -> Area:
+    """Inside the disk, on whole 4 KiB at the start and whole sectors at the end."""
+    end = min(start + length, size // sector * sector)
+    start = max(start, 0) // 4096 * 4096
+    return start, end - start
+
+
+def _merged(areas: List[Area]) -> List[Area]:
+    out: List[Area] = []
+    for start, length in areas:
+        if out and start <= out[-1][0] + out[-1][1]:
+            first, have = out[-1]
+            out[-1] = (first, max(have, start + length - first))
+        else:
+            out.append((start, length))
+    return out
+
+
+def _short(result: Dict[str, Any]) -> Dict[str, Any]:
+    fault = result.get("fault")
+    return {"name": result["name"], "serial": result["serial"], "result": fault["code"] if fault else "clean"}

@@ -1,0 +1,282 @@
+"""The deploy ramdisk's agent: says hello, asks for orders, carries them out, reports.
+
+It only dials out. One order at a time; the same order again is answered with
+the same report. Started by the ramdisk's init; see docs/explanation/deploy-ramdisk.md.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from baremetal.agents import inventory
+from baremetal.agents.http import Client, ServerSaid, ServerUnreachable, Url, retrying
+from baremetal.agents.progress import Reporter
+from baremetal.agents.trouble import OrderRefused, to_fault
+from baremetal.errors import BaremetalError
+from baremetal.protocol import agent as words
+from baremetal.protocol.doc import BadDocument
+
+ETC = "/etc/baremetal"
+DEAD_TOKEN_S = 60.0  # a boot plane that just restarted may not know us yet
+LEAVE_S = 10.0  # time for a person at the console to read why we leave
+
+
+class Leave(Exception):
+    """End of the agent: `how` is reboot or poweroff."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(how)
+        self.how = how
+
+
+def say(text: str) -> None:
+    """One line on the console, with the seconds since the kernel started."""
+    try:
+        with open("/proc/uptime") as f:
+            up = f.read().split()[0]
+    except OSError:
+        up = "?"
+    print(f"baremetal [{up:>7}] {text}", flush=True)
+
+
+class Agent:
+    """One boot of one machine."""
+
+    def __init__(self, cmdline: Dict[str, str], etc: str = ETC, roots: Optional[inventory.Roots] = None) -> None:
+        self.cmdline = cmdline
+        self.etc = etc
+        self.roots = roots or inventory.Roots()
+        self.server = _needed(cmdline, "baremetal.url").split(",")[0]
+        self.client = self.connect(self.server)
+        self.poll_s = 30
+        self.last: Optional[words.Report] = None
+        self.handlers: Dict[str, Callable[[Dict[str, Any], Reporter], Dict[str, Any]]] = {
+            words.INSPECT: self.inspect,
+            words.CLEAN: self.clean,
+            words.WRITE_IMAGE: self.write_image,
+        }
+
+    def run(self) -> None:
+        """Until the server orders reboot or power-off (Leave)."""
+        self.hello()
+        while True:
+            order = self.next_order()
+            if order is not None:
+                self.obey(order)
+
+    def connect(self, url: str) -> Client:
+        """A client for `url`; the token goes only to our own server, and only over TLS."""
+        target = Url.parse(url)
+        base = f"{'https' if target.secure else 'http'}://{target.netloc}"
+        client = Client(base, ca_file=f"{self.etc}/ca.pem" if target.secure else None, check_time=False)
+        if hasattr(self, "client") and client.base[:3] == self.client.base[:3] and target.secure:
+            client.token = self.client.token
+        return client
+
+    # --- the conversation ---
+
+    def hello(self) -> None:
+        """Trade the nonce of our boot script for the token of this boot."""
+        first_word = words.Hello(
+            nonce=_needed(self.cmdline, "baremetal.nonce"),
+            macs=inventory.macs(self.roots),
+            uuid=inventory.system_uuid(self.roots),
+            firmware=inventory.firmware_mode(self.roots),
+        )
+        say(f"hello to {self.server}")
+        try:
+            answer = retrying(
+                lambda: self.client.request("POST", f"{words.AGENT_ROOT}/hello", body=first_word.to_bytes()).expect(
+                    200
+                ),
+                longest_s=5.0,
+                on_wait=lambda exc, wait: say(f"{_brief(exc)}; again in {wait:.1f} s"),
+            )
+        except ServerSaid as exc:
+            say(f"hello refused: {exc}")
+            raise Leave("poweroff") from exc
+        welcome = words.HelloAnswer.from_bytes(answer.body)
+        self.client.token = welcome.token
+        self.poll_s = max(1, min(int(welcome.poll_s), 300))
+        _set_clock(answer.headers.get("date", ""))
+        say(f"this is {welcome.name}")
+
+    def next_order(self) -> Optional[words.Order]:
+        """The next order, None when there is none yet."""
+        after = f"&after={self.last.order_id}" if self.last else ""
+        path = f"{words.AGENT_ROOT}/order?wait={self.poll_s}{after}"
+        answer = self.steady(lambda: self.client.request("GET", path, timeout_s=self.poll_s + 15).expect(200, 204))
+        if answer is None or answer.status == 204:
+            return None
+        try:
+            return words.Order.from_bytes(answer.body)
+        except BadDocument as exc:
+            say(f"not an order: {exc}")
+            time.sleep(1)
+            return None
+
+    def report(self, report: words.Report) -> None:
+        """Until the server has it; one it will not have is printed and left."""
+        path = f"{words.AGENT_ROOT}/report"
+        self.steady(lambda: self.client.request("POST", path, body=report.to_bytes()).expect(200))
+
+    def steady(self, call: Callable[[], Any]) -> Any:
+        """call() through outages of any length; a token dead for DEAD_TOKEN_S ends the boot."""
+        dead_since: Optional[float] = None
+        while True:
+            try:
+                return retrying(call, on_wait=lambda exc, wait: say(f"{_brief(exc)}; again in {wait:.1f} s"))
+            except ServerSaid as exc:
+                if exc.status != 401:
+                    say(f"the server refused: {exc}")
+                    time.sleep(1)
+                    return None
+                dead_since = dead_since or time.monotonic()
+                if time.monotonic() - dead_since > DEAD_TOKEN_S:
+                    say("the server ended this boot (token dead)")
+                    raise Leave("poweroff") from exc
+                time.sleep(2)
+
+    # --- orders ---
+
+    def obey(self, order: words.Order) -> None:
+        """Carry out one order and report, whatever happens."""
+        if order.kind == words.HOLD:
+            self.last = words.Report(order.id, words.DONE)
+            return
+        if self.last is not None and self.last.order_id == order.id:
+            self.report(self.last)
+            return
+        if order.kind in (words.REBOOT, words.POWER_OFF):
+            say(f"order: {order.kind}")
+            self.report(words.Report(order.id, words.DONE))
+            raise Leave("reboot" if order.kind == words.REBOOT else "poweroff")
+        self.last = self.execute(order)
+        self.report(self.last)
+
+    def execute(self, order: words.Order) -> words.Report:
+        say(f"order: {order.kind}")
+        started = time.monotonic()
+        with Reporter(self.client, order.id, say) as reporter:
+            try:
+                handler = self.handlers.get(order.kind)
+                if handler is None:
+                    known = ", ".join(sorted(self.handlers))
+                    raise OrderRefused(f"unknown order {order.kind!r}", fix=f"this ramdisk knows: {known}")
+                data = handler(order.args, reporter)
+            except Leave:
+                raise
+            except Exception as exc:
+                fault = to_fault(exc)
+                say(f"{order.kind} FAILED: {fault.code}: {fault.brief}")
+                for line in (fault.detail + "\n" + fault.fix).strip().splitlines():
+                    say("  " + line)
+                return words.Report(order.id, words.FAILED, fault=fault.to_json())
+        say(f"{order.kind} done in {time.monotonic() - started:.1f} s")
+        return words.Report(order.id, words.DONE, data=data)
+
+    def inspect(self, args: Dict[str, Any], reporter: Reporter) -> Dict[str, Any]:
+        return {"inventory": inventory.collect(self.roots, bootif(self.cmdline))}
+
+    def clean(self, args: Dict[str, Any], reporter: Reporter) -> Dict[str, Any]:
+        from baremetal.agents import cleaner, disks  # late: hello must not wait for it
+
+        return cleaner.clean(args, disks.find(self.roots.sys, self.roots.dev), reporter.progress, self.roots.sys)
+
+    def write_image(self, args: Dict[str, Any], reporter: Reporter) -> Dict[str, Any]:
+        from baremetal.agents import disks, installer  # late: zlib, ctypes, threads
+
+        with open(f"{self.etc}/image-signing.pub") as f:
+            key = installer.parse_key(f.read())
+        site = installer.Site(
+            connect=self.connect,
+            public_key=key,
+            find_disks=lambda: disks.find(self.roots.sys, self.roots.dev),
+            progress=reporter.progress,
+            say=say,
+        )
+        return installer.write_image(args, site)
+
+
+def bootif(cmdline: Dict[str, str]) -> Optional[str]:
+    """MAC of the NIC we were booted from, from BOOTIF=01-aa-bb-… (pxelinux's form)."""
+    text = cmdline.get("BOOTIF", "").lower().replace("-", ":")
+    return text[3:] if len(text) == 20 else text if len(text) == 17 else None
+
+
+def parse_cmdline(text: str) -> Dict[str, str]:
+    """Kernel arguments; a repeated one counts as last given, except that a nonce is never overridden."""
+    found: Dict[str, str] = {}
+    for word in text.split():
+        key, _, value = word.partition("=")
+        if key == "baremetal.nonce" and key in found:
+            continue
+        found[key] = value
+    return found
+
+
+def main(argv: List[str]) -> int:
+    """Entry of `baremetal agent ramdisk`: runs until told to leave, then reboots or powers off."""
+    with open("/proc/cmdline") as f:
+        cmdline = parse_cmdline(f.read())
+    try:
+        Agent(cmdline).run()
+    except Leave as leave:
+        return leave_machine(leave.how, dry="--dry" in argv)
+    except BaremetalError as exc:
+        say(str(exc))
+        time.sleep(LEAVE_S)
+    return 1
+
+
+def leave_machine(how: str, dry: bool = False) -> int:
+    """Flush, then reboot or power off at once; there is no service to stop."""
+    say(how)
+    os.sync()
+    if not dry:
+        import subprocess
+
+        subprocess.run(["/bin/busybox", how, "-f"], check=False)
+        time.sleep(LEAVE_S)
+    return 0
+
+
+def _needed(cmdline: Dict[str, str], key: str) -> str:
+    if not cmdline.get(key):
+        raise OrderRefused(
+            f"no {key} on the kernel command line",
+            fix="this ramdisk is started by the server's boot script, not by hand",
+        )
+    return cmdline[key]
+
+
+def _brief(exc: Exception) -> str:
+    detail = exc.detail if isinstance(exc, ServerUnreachable) else ""
+    return f"{getattr(exc, 'brief', exc)}{': ' + detail if detail else ''}"
+
+
+def _set_clock(date: str) -> None:
+    """Take the server's time (HTTP Date, RFC 9110 §5.6.7) when ours is off by more than a minute."""
+    months = "JanFebMarAprMayJunJulAugSepOctNovDec"
+    words_ = date.replace(":", " ").split()
+    try:
+        day, year, hour, minute, second = (int(words_[n]) for n in (1, 3, 4, 5, 6))
+        month = months.index(words_[2]) // 3 + 1
+        # Days since 1970 of the civil date: March-based years (Hinnant, "chrono-compatible low-level date algorithms")
+        y = year - (month <= 2)
+        era, yoe = y // 400, y % 400
+        doy = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+        days = era * 146097 + yoe * 365 + yoe // 4 - yoe // 100 + doy - 719468
+        theirs = days * 86400 + hour * 3600 + minute * 60 + second
+        if abs(theirs - time.time()) > 60:
+            time.clock_settime(time.CLOCK_REALTIME, theirs)
+            say(f"clock set to {date}")
+    except (IndexError, ValueError, OSError):
+        pass  # a wrong clock only makes log lines odd: TLS does not look at it
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
