@@ -100,9 +100,10 @@ class Script:
 
 @dataclass(frozen=True)
 class LocalDisk:
-    """Do not boot from the network."""
+    """Do not boot from the network. iPXE is sent to a script (a URL) that says so and leaves."""
 
     because: str
+    script: str | None = None
 
 
 @dataclass(frozen=True)

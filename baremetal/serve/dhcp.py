@@ -1,0 +1,284 @@
+"""DHCP sockets for one interface under an asyncio loop; the rules are in wire/dhcp4/server.py.
+
+    server = DhcpServer(network, answers, on_event, state / "boot" / "prov.leases")
+    server.update(records)      # every BootRecord; or change(records, gone) for some
+    server.start(loop)
+    server.close()
+
+`answers(client, record, network)` is boot.decide with its URLs bound. `on_event`
+gets {"kind", "node", "body"} with kinds and bodies of protocol/plane.py.
+A batch of datagrams is answered at once: leases first go to the journal, with
+one fdatasync, then the replies leave. When the journal cannot be written, the
+machines that would have got a lease get no answer, and an event says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from baremetal.model.boot import BootRecord
+from baremetal.model.network import Network
+from baremetal.serve.journal import LeaseJournal
+from baremetal.serve.sockets import hardware_address, raw_sender, udp_socket
+from baremetal.wire.dhcp4.frame import udp_frame
+from baremetal.wire.dhcp4.leases import Lease
+from baremetal.wire.dhcp4.packet import ACK, MAGIC
+from baremetal.wire.dhcp4.server import Answers, Route, Sent, Server
+
+BATCH = 64  # datagrams answered before the loop gets its turn; also the most that wait for one fdatasync
+LARGEST = 1600  # a longer read costs four times as much per packet (asyncio's own reads 256 KiB)
+CHECK_S = 5.0  # how often the interface is looked at
+EVERYBODY = "255.255.255.255"
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+class DhcpServer:
+    """DHCPv4 on one interface. `network`: the link's own subnet, or several, the link's own first."""
+
+    def __init__(
+        self,
+        network: Network | Sequence[Network],
+        answers: Answers,
+        on_event: OnEvent,
+        journal_path: Path | None,
+        *,
+        port: int = 67,
+        boot_port: int = 4011,
+        client_port: int = 68,
+    ) -> None:
+        networks = [network] if isinstance(network, Network) else list(network)
+        self.network = networks[0]
+        self.rules = Server(networks, answers)
+        self._on_event = on_event
+        self._journal = LeaseJournal(journal_path) if journal_path is not None and not self.network.proxy else None
+        self._port, self._boot_port, self._client_port = port, boot_port, client_port
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sock: socket.socket | None = None
+        self._boot: socket.socket | None = None
+        self._raw: socket.socket | None = None
+        self._index = 0
+        self._mac = bytes(6)
+        self._check: asyncio.TimerHandle | None = None
+        self._down = ""
+        self._steady = 0.0
+
+    # ------------------------------------------------------------ life
+
+    def update(self, records: Iterable[BootRecord]) -> None:
+        """All nodes, as they are now."""
+        self.rules.update(records)
+
+    def change(self, records: Iterable[BootRecord], gone: Iterable[str] = ()) -> None:
+        """Some nodes, as they are now; ids of nodes that are gone."""
+        self.rules.change(records, gone)
+
+    def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Open sockets and journal; raises MachineError with what to do."""
+        self._loop = loop or asyncio.get_running_loop()
+        # A clock that jumps must not end leases: wall time is read once, then counted.
+        self._steady = time.time() - time.monotonic()
+        self._recall()
+        self._open()
+        self._check = self._loop.call_later(CHECK_S, self._look)
+        self._tell(
+            "up", f"DHCP on {self.network.interface}, {self.network.mode} machines" + (", proxy" * self.network.proxy)
+        )
+
+    def close(self) -> None:
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+        self._shut()
+        if self._journal is not None:
+            self._journal.close()
+
+    def leases(self) -> list[Lease]:
+        """All leases and offers, for `network leases`."""
+        return [lease for scope in self.rules.scopes for lease in scope.leases]
+
+    def _now(self) -> float:
+        return time.monotonic() + self._steady
+
+    def _recall(self) -> None:
+        """Leases of the last run."""
+        if self._journal is None:
+            return
+        for key, ip, expires in self._journal.read():
+            for scope in self.rules.scopes:
+                if scope.contains(ip):
+                    if expires:
+                        scope.leases.restore(key, ip, expires)
+                    else:
+                        scope.leases.release(key, ip)
+        try:
+            self._journal.compact(self._durable())
+        except OSError as exc:
+            self._journal.open()
+            self._tell("journal", f"cannot be rewritten: {exc}")
+        if self._journal.broken:
+            self._tell("journal", f"{self._journal.broken} unreadable lines skipped")
+
+    def _durable(self) -> list[Lease]:
+        return [x for x in self.leases() if x.hold == 1]
+
+    # ------------------------------------------------------------ sockets
+
+    def _open(self) -> None:
+        name = self.network.interface
+        self._mac = hardware_address(name)
+        self._raw = raw_sender(name)
+        self._sock = udp_socket(name, "", self._port, share=True)
+        self._boot = udp_socket(name, "", self._boot_port, share=True)
+        self._index = socket.if_nametoindex(name)
+        assert self._loop is not None
+        self._loop.add_reader(self._sock, self._readable)
+        self._loop.add_reader(self._boot, self._boot_readable)
+
+    def _shut(self) -> None:
+        for sock in (self._sock, self._boot, self._raw):
+            if sock is not None:
+                if self._loop is not None and not self._loop.is_closed():
+                    self._loop.remove_reader(sock)
+                sock.close()
+        self._sock = self._boot = self._raw = None
+
+    def _look(self) -> None:
+        """An interface that went away and came back has a new index: open again."""
+        assert self._loop is not None
+        self._check = self._loop.call_later(CHECK_S, self._look)
+        with contextlib.suppress(OSError):
+            if socket.if_nametoindex(self.network.interface) != self._index or self._sock is None:
+                self._shut()
+                try:
+                    self._open()
+                except Exception as exc:  # tried again at the next look
+                    self._trouble(str(exc))
+                    self._shut()
+                else:
+                    self._well()
+            return
+        self._trouble(f"interface {self.network.interface} is gone")
+
+    def _trouble(self, detail: str) -> None:
+        if detail != self._down:
+            self._down = detail
+            self._tell("trouble", detail)
+
+    def _well(self) -> None:
+        if self._down:
+            self._tell("up", f"works again after: {self._down}")
+            self._down = ""
+
+    # ------------------------------------------------------------ the hot path
+
+    def _readable(self) -> None:
+        """Up to BATCH datagrams: read all, sync the journal once, answer all."""
+        sock, receive = self._sock, self.rules.receive
+        if sock is None:
+            return
+        now = self._now()
+        out: list[Sent] = []
+        try:
+            for _ in range(BATCH):
+                sent = self._guarded(receive, sock.recv(LARGEST), now)
+                if sent is not None:
+                    out.append(sent)
+        except BlockingIOError:
+            pass
+        except OSError as exc:
+            self._trouble(f"receive: {exc}")
+        if self.rules.bound and not self._commit():
+            out = [sent for sent in out if not _gives_lease(sent[0])]
+        for sent in out:
+            self._send(sent)
+        self._publish()
+
+    def _guarded(self, receive: Callable[[bytes, float], Sent | None], data: bytes, now: float) -> Sent | None:
+        """No datagram ends the service."""
+        try:
+            return receive(data, now)
+        except Exception as exc:
+            self._tell("trouble", f"a packet from {data[28:34].hex(':')} broke the rules: {type(exc).__name__}: {exc}")
+            return None
+
+    def _commit(self) -> bool:
+        bound, self.rules.bound = self.rules.bound, []
+        if self._journal is None:
+            return True
+        try:
+            self._journal.append(bound)
+            if self._journal.overgrown(len(self.rules.scopes[0].leases)):
+                self._journal.compact(self._durable())
+        except OSError as exc:
+            self._trouble(f"lease journal: {exc}; no lease is given until it can be written")
+            return False
+        if self._down.startswith("lease journal"):
+            self._well()
+        return True
+
+    def _send(self, sent: Sent) -> None:
+        payload, route, address, mac = sent
+        try:
+            if route is Route.BROADCAST:
+                assert self._sock is not None
+                self._sock.sendto(payload, (EVERYBODY, self._client_port))
+            elif route is Route.RAW:
+                assert self._raw is not None
+                server = self.rules.scopes[0].server
+                self._raw.send(udp_frame(mac, self._mac, server, address, self._port, self._client_port, payload))
+            else:
+                assert self._sock is not None
+                port = self._port if route is Route.RELAY else self._client_port
+                self._sock.sendto(payload, (socket.inet_ntoa(address), port))
+        except BlockingIOError:
+            pass  # the queue is full: the client asks again
+        except OSError as exc:
+            self._trouble(f"send on {self.network.interface}: {exc}")
+        else:
+            if self._down and self._down.startswith("send"):
+                self._well()
+
+    def _boot_readable(self) -> None:
+        """Port 4011: answered to where it came from."""
+        sock = self._boot
+        if sock is None:
+            return
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(BATCH):
+                data, source = sock.recvfrom(LARGEST)
+                try:
+                    reply = self.rules.receive_boot(data, self._now())
+                    if reply is not None:
+                        sock.sendto(reply, source)
+                except Exception as exc:
+                    self._tell("trouble", f"a packet to port {self._boot_port} failed: {type(exc).__name__}: {exc}")
+        self._publish()
+
+    def _publish(self) -> None:
+        events = self.rules.events
+        if events:
+            self.rules.events = []
+            for event in events:
+                self._on_event(event)
+
+    def _tell(self, service: str, detail: str) -> None:
+        self._on_event(
+            {
+                "kind": "serving",
+                "node": None,
+                "body": {"service": f"dhcp:{self.network.name}:{service}", "detail": detail},
+            }
+        )
+
+
+def _gives_lease(payload: bytes) -> bool:
+    """An ACK or a BOOTP reply: its lease must be durable before it leaves."""
+    return payload[236:240] != MAGIC or payload[240:243] == struct.pack("!BBB", 53, 1, ACK) or payload[240] != 53
