@@ -36,14 +36,18 @@ def driver(url: BmcUrl, password: str, kg: str | None = None) -> BmcDriver:
 
 
 def ipmi_link(url: BmcUrl, password: str, kg: str | None = None) -> IpmiLink:
-    """The session under an IPMI driver: `?driver=pyghmi`."""
+    """The session under an IPMI driver: our own RMCP+ client, or pyghmi by `?driver=pyghmi`."""
     login = ipmi_login(url, password, kg)
-    name = url.options.get("driver", "pyghmi")
+    name = url.options.get("driver", "rmcp")
+    if name == "rmcp":
+        from baremetal.bmc.rmcp import RmcpLink
+
+        return RmcpLink(login)
     if name == "pyghmi":
         from baremetal.bmc.pyghmilink import PyghmiLink
 
         return PyghmiLink(login)
-    raise UsageError(f"BMC {url.netloc}: unknown driver {name!r}", fix="known: pyghmi")
+    raise UsageError(f"BMC {url.netloc}: unknown driver {name!r}", fix="known: rmcp, pyghmi")
 
 
 def ipmi_login(url: BmcUrl, password: str, kg: str | None = None) -> Login:

@@ -50,6 +50,7 @@ class IpmiDriver:
         self.link = link
         self.host = host
         self.quirks = quirks or Quirks()
+        self._known = False
         self._sdr_cache: sdr.Repository | None = None
 
     async def ask(
@@ -67,13 +68,21 @@ class IpmiDriver:
             )
         return answer.data
 
+    async def _know(self) -> bytes:
+        """Get Device ID, and from it the quirks of this maker; once per driver for those who only need the quirks."""
+        device = await self.ask("say who it is", APP, 0x01, least=11)
+        self._known = True
+        self.quirks = self.quirks.for_ipmi(
+            int.from_bytes(device[6:9], "little") & 0xFFFFF, int.from_bytes(device[9:11], "little")
+        )
+        return device
+
     async def identify(self) -> Identity:
         """Device id, system GUID, FRU of the board and product, BMC's MAC address."""
-        device = await self.ask("say who it is", APP, 0x01, least=11)
+        device = await self._know()
         manufacturer = int.from_bytes(device[6:9], "little") & 0xFFFFF
         product_id = int.from_bytes(device[9:11], "little")
         minor = f"{device[3] >> 4:x}{device[3] & 15:x}"
-        self.quirks = self.quirks.for_ipmi(manufacturer, product_id)
         uuid = await self._system_uuid()
         info = await fru.read(self, 0)
         return Identity(
@@ -111,6 +120,8 @@ class IpmiDriver:
 
     async def get_boot(self) -> BootPlan:
         """Boot option parameter 5."""
+        if not self._known:
+            await self._know()
         data = await self.ask("tell its boot device", CHASSIS, 0x09, bytes([5, 0, 0]), least=4)
         invalid, flags, second = data[1] & 0x80, data[2], data[3]
         if not self.quirks.loses_valid_bit and (invalid or not flags & VALID):
@@ -125,6 +136,8 @@ class IpmiDriver:
         """Writes the boot flags so that they outlive the 60 s timer, then reads them back."""
         if device not in SELECTOR:
             raise BmcUnsupported(f"{self.host}: IPMI cannot boot from {device}", fix="use a Redfish URL for this BMC")
+        if not self._known:
+            await self._know()
         if uefi is None:
             uefi = bool((await self.get_boot()).uefi)
         await self._keep_flags()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def _document(text: str, suffix: str, where: str) -> Any:
             return tomllib.loads(text)
         except tomllib.TOMLDecodeError as exc:
             at = str(exc).rpartition("(")[2].rstrip(")")
-            raise UsageError(f"{where}: not TOML", detail=f"at {at}", fix="check quotes and brackets there") from None
+            raise UsageError(f"{where}: not TOML", detail=at, fix="check quotes and brackets there") from None
     if suffix in (".yaml", ".yml"):
         return _yaml(text, where)
     try:
@@ -139,7 +140,8 @@ def _yaml(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark
         at = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
-        raise UsageError(f"{where}: not YAML", detail=f"{exc.problem} at {at}", fix="check indentation there") from None
+        what = re.sub(r"'[^']*'", "'…'", exc.problem or "")  # it may quote a password that began with * or &
+        raise UsageError(f"{where}: not YAML", detail=f"{what} at {at}", fix="check indentation there") from None
     except (yaml.YAMLError, RecursionError, ValueError):
         raise UsageError(f"{where}: not YAML", fix="check indentation and quotes") from None
 

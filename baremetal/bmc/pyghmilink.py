@@ -15,7 +15,7 @@ from typing import Any
 
 from pyghmi.exceptions import IpmiException
 
-from baremetal.bmc import pyghmifix
+from baremetal.bmc import pyghmifix, says
 from baremetal.bmc.faults import (
     BmcAuth,
     BmcBusy,
@@ -179,33 +179,19 @@ def _failed(login: Login, session: Any, text: str) -> BmcError:
             f"{host}: no way to the BMC", detail=text, fix="check name, route and VLAN", cause="no-route"
         )
     if "incorrect password" in say:
-        return auth(host, "password", text)
-    if "invalid rakp4" in say or "kg" in say:
-        return auth(host, "kg", text)
+        return says.auth(host, "password", text)
+    if "invalid rakp4" in say:
+        return says.auth(host, "kg", text)
     if "unauthorized name" in say or "invalid username" in say or "unauthorized guid" in say:
-        return auth(host, "user", text)
+        return says.auth(host, "user", text)
+    if "invalid integrity check" in say:
+        return says.auth(host, "password", text)
     if "invalid role" in say or "unauthorized role" in say or "privelege" in say:
-        return BmcPrivilege(
-            f"{host}: the account may not log in with that privilege",
-            detail=text,
-            fix="give it the administrator role on the LAN channel, or add ?privilege=operator to the address",
-            stage="rakp",
-        )
+        return says.no_privilege(host, text)
     if "insufficient resources" in say:
-        return BmcBusy(
-            f"{host}: BMC has no free session",
-            detail=text,
-            fix="wait a minute for old sessions to end",
-            cause="sessions",
-            stage="open-session",
-        )
+        return says.no_session(host, text)
     if "algorithm" in say or "cipher suite" in say:
-        return BmcCipher(
-            f"{host}: no cipher suite in common",
-            detail=text,
-            fix="allow suite 3 or 17 on the BMC",
-            stage="open-session",
-        )
+        return says.no_cipher(host, text)
     if "md5 required" in say or "ipmi 1.5" in say:
         return BmcUnsupported(f"{host}: BMC does not speak IPMI 2.0", detail=text, stage="discovery")
     if not session.heard:
@@ -216,29 +202,7 @@ def _failed(login: Login, session: Any, text: str) -> BmcError:
         )
     if text not in ("", "silent", "None"):
         return BmcProtocol(f"{host}: login failed", detail=f"{text} (stage {stage})", stage=stage)
-    return BmcTimeout(
-        f"{host}: BMC fell silent during the login",
-        detail=f"it answered at first; last stage: {stage}",
-        fix="restart the BMC (baremetal bmc reset), or wait and try again",
-        cause="handshake",
-        stage=stage,
-    )
-
-
-def auth(host: str, cause: str, detail: str) -> BmcAuth:
-    """Wrong credentials, in words for people."""
-    words = {
-        "user": "BMC does not know this user",
-        "password": "BMC refuses the password",
-        "kg": "BMC refuses the K_g key",
-    }
-    return BmcAuth(
-        f"{host}: {words[cause]}",
-        detail=detail,
-        fix="correct user and password; not tried again by itself, so that no account gets locked",
-        cause=cause,
-        stage="rakp",
-    )
+    return says.went_silent(host, stage)
 
 
 def _lost(login: Login, session: Any, text: str) -> BmcError:
