@@ -3,7 +3,8 @@
 Newline-delimited JSON frames, one object each, at most MAX_FRAME bytes. The
 boot plane connects, control speaks first.
 
-    control -> boot   {"t": "snapshot", "version": N, "snapshot": Snapshot}
+    control -> boot   {"t": "snapshot", "version": N, "snapshot": Snapshot, "more": bool}
+                      a large one comes in parts (nodes spread over them); it counts when the last is there
                       {"t": "nodes", "version": N, "nodes": [NodeView…], "gone": [node_id…]}
                       {"t": "ack", "ids": [message id…]}        stored durably
                       {"t": "answer", "id": ID, "body": {...}}

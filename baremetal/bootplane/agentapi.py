@@ -1,0 +1,180 @@
+"""What agents ask over HTTPS (protocol/agent.py): hello, order, report, metadata, config-report.
+
+Orders and metadata are answered from the snapshot, also while control is away;
+held requests return as soon as a push concerns their node. Reports are kept on
+disk before they are answered. Only hello needs control.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from baremetal.bootplane.answers import HttpError, answer, read_body, wait_seconds
+from baremetal.bootplane.link import Link
+from baremetal.bootplane.state import Entry, State, Who
+from baremetal.bootplane.wake import Wakeups
+from baremetal.protocol.agent import INSTANCE, PROGRESS, RAMDISK, ConfigReport, Hello, Report
+from baremetal.protocol.metadata import GENERATION_HEADER, SIGNATURE_HEADER
+
+LONGEST_WAIT_S = 60.0
+HELLO_BYTES = 64 * 1024
+REPORT_BYTES = 4 * 1024 * 1024  # an inventory of a large machine is 200 kB
+PER_NODE = 4  # requests of one node at the same time
+BEAT_S = 10.0
+TOKEN_MAX = 256
+
+AgentHandler = Callable[[web.Request, Who], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class AgentApi:
+    """Handlers below AGENT_ROOT."""
+
+    state: State
+    link: Link
+    wakeups: Wakeups
+    _busy: dict[str, int] = field(default_factory=dict)
+    _beats: dict[str, float] = field(default_factory=dict)
+
+    async def hello(self, request: web.Request) -> web.StreamResponse:
+        """POST hello: control checks the nonce and answers a token."""
+        word = Hello.from_bytes(await read_body(request, HELLO_BYTES))
+        body = {"hello": word.to_json(), "source": request.remote}
+        with self._one_of_few(f"hello {request.remote}"):
+            return answer(await self.link.call("hello", body))
+
+    def of(self, handler: AgentHandler, *agents: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """`handler` behind the token of one of these kinds of agent."""
+
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            who = self._who(request)
+            if who.agent not in agents:
+                raise HttpError(403, "denied", f"not for the {who.agent} agent")
+            self._beat(who)
+            with self._one_of_few(who.node):
+                return await handler(request, who)
+
+        return guarded
+
+    async def order(self, request: web.Request, who: Who) -> web.StreamResponse:
+        """GET order?wait=S&after=ID: the node's order, unless it is the one the agent has."""
+        deadline = time.monotonic() + wait_seconds(request, LONGEST_WAIT_S)
+        after = request.query.get("after", "")
+        while True:
+            entry = self._still(request, who)
+            order = entry.view.order
+            if order is not None and order.get("id") != after:
+                return answer(order)
+            left = deadline - time.monotonic()
+            if left <= 0 or not await self.wakeups.wait(who.node, left):
+                return web.Response(status=204)
+
+    async def report(self, request: web.Request, who: Who) -> web.StreamResponse:
+        """POST report: kept on disk, then answered."""
+        report = Report.from_bytes(await read_body(request, REPORT_BYTES))
+        if not isinstance(report.data, dict) or not isinstance(report.outcome, str):
+            raise HttpError(400, "bad-document", "Report: data is an object, outcome is text")
+        body = {"report": report.to_json(), "boot_id": who.entry.record.boot_id}
+        self.link.tell("report", who.node, body, sync=report.outcome != PROGRESS)
+        return answer({})
+
+    async def metadata(self, request: web.Request, who: Who) -> web.StreamResponse:
+        """GET metadata?wait=S: the signed document, or 304 when the agent has this generation."""
+        deadline = time.monotonic() + wait_seconds(request, LONGEST_WAIT_S)
+        known = request.headers.get("If-None-Match", "").strip()
+        while True:
+            document = self._still(request, who).view.metadata
+            if document is None:
+                raise HttpError(404, "no-metadata", "this node has no metadata yet")
+            generation = int(document["generation"])
+            if known != f'"{generation}"':
+                self.link.note("metadata-sent", who.node, {"generation": generation})
+                return _document(document, generation)
+            left = deadline - time.monotonic()
+            if left <= 0 or not await self.wakeups.wait(who.node, left):
+                return web.Response(status=304, headers={"ETag": known})
+
+    async def config_report(self, request: web.Request, who: Who) -> web.StreamResponse:
+        """POST config-report: kept on disk, then answered."""
+        report = ConfigReport.from_bytes(await read_body(request, REPORT_BYTES))
+        self.link.tell("config-report", who.node, {"report": report.to_json()}, sync=True)
+        return answer({})
+
+    def routes(self, root: str) -> list[web.RouteDef]:
+        """All of it, below `root`."""
+        return [
+            web.post(f"{root}/hello", self.hello),
+            web.get(f"{root}/order", self.of(self.order, RAMDISK)),
+            web.post(f"{root}/report", self.of(self.report, RAMDISK, INSTANCE)),
+            web.get(f"{root}/metadata", self.of(self.metadata, INSTANCE, RAMDISK)),
+            web.post(f"{root}/config-report", self.of(self.config_report, INSTANCE)),
+        ]
+
+    # ---------------------------------------------------------- who asks
+
+    def _who(self, request: web.Request) -> Who:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
+            raise HttpError(401, "no-token", "say hello first", fix="POST hello with the nonce of this boot")
+        who = self.state.by_token(token) if len(token) <= TOKEN_MAX else None
+        if who is None:
+            self._refuse(request)
+        assert who is not None
+        return who
+
+    def _refuse(self, request: web.Request) -> None:
+        if not self.link.synced:
+            # The token may be newer than what we know: only control can say that it is wrong.
+            raise HttpError(503, "control-away", "the control plane is away and this token is not known here")
+        entry = self.state.by_address(request.remote or "")
+        body = {"what": "token", "why": "unknown or dead token", "source": request.remote}
+        self.link.note("refused", entry.view.node if entry else None, body)
+        raise HttpError(401, "dead-token", "this token is unknown or its boot has ended", fix="wait for a new boot")
+
+    def _still(self, request: web.Request, who: Who) -> Entry:
+        """The node as it is now; 401 when the token died while the request was held."""
+        entry = self.state.nodes.get(who.node)
+        if entry is None:
+            self._refuse(request)
+        assert entry is not None
+        field_name = "ramdisk_token_sha256" if who.agent == RAMDISK else "instance_token_sha256"
+        if getattr(entry.view, field_name) != getattr(who.entry.view, field_name):
+            self._refuse(request)
+        return entry
+
+    @contextlib.contextmanager
+    def _one_of_few(self, who: str) -> Iterator[None]:
+        count = self._busy.get(who, 0)
+        if count >= PER_NODE:
+            raise HttpError(429, "too-many", f"{count} requests of this node are under way")
+        self._busy[who] = count + 1
+        try:
+            yield
+        finally:
+            if self._busy[who] == 1:
+                del self._busy[who]
+            else:
+                self._busy[who] -= 1
+
+    def _beat(self, who: Who) -> None:
+        now = time.monotonic()
+        if now - self._beats.get(who.node, -BEAT_S) >= BEAT_S:
+            self._beats[who.node] = now
+            self.link.note("beat", who.node, {"boot_id": who.entry.record.boot_id, "agent": who.agent})
+
+
+def _document(document: dict[str, Any], generation: int) -> web.Response:
+    headers = {
+        "ETag": f'"{generation}"',
+        GENERATION_HEADER: str(generation),
+        SIGNATURE_HEADER: str(document["signature"]),
+        "Cache-Control": "no-store",
+    }
+    return web.Response(text=str(document["document"]), content_type="application/json", headers=headers)

@@ -1,0 +1,76 @@
+"""The two aiohttp applications of the boot plane: plain HTTP for firmware, HTTPS for agents."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from baremetal.boot.loaders import LoaderTable
+from baremetal.bootplane import answers
+from baremetal.bootplane.agentapi import AgentApi
+from baremetal.bootplane.firmware import Firmware
+from baremetal.bootplane.link import Link
+from baremetal.bootplane.state import State
+from baremetal.bootplane.wake import Wakeups
+from baremetal.protocol.agent import AGENT_ROOT
+
+log = logging.getLogger(__name__)
+
+# Larger than any request we expect; a client that needs more is not one of ours.
+LINE_BYTES = 4096
+HEADERS = 64
+
+
+@dataclass
+class Apps:
+    """Both applications and what they share."""
+
+    http: web.Application
+    https: web.Application
+    wakeups: Wakeups
+
+
+def make_apps(state: State, link: Link, *, templates: Mapping[str, str], loaders: LoaderTable, https_port: int) -> Apps:
+    """Applications that answer from `state` and report to `link`."""
+    wakeups = Wakeups()
+    state.listen(wakeups.wake)
+    firmware = Firmware(state, link, templates, loaders, https_port)
+    agent = AgentApi(state, link, wakeups)
+    images = web.get("/images/{id}/{name}", firmware.image)
+    http = _application(
+        [
+            web.get("/boot/{mac}.ipxe", firmware.script),
+            web.get("/artifacts/{name}", firmware.artifact),
+            web.get("/loaders/{name}", firmware.loader),
+            images,
+        ]
+    )
+    https = _application([*agent.routes(AGENT_ROOT), images])
+    return Apps(http, https, wakeups)
+
+
+def _application(routes: list[web.RouteDef]) -> web.Application:
+    app = web.Application(middlewares=[_errors])
+    app.add_routes(routes)
+    return app
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: answers.Handler) -> web.StreamResponse:
+    """Every failure is a JSON error; none is a traceback to the client."""
+    try:
+        return await handler(request)
+    except web.HTTPException as exc:
+        if exc.status < 400:
+            raise
+        return answers.error(exc.status, "http", exc.reason or "refused")
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception as exc:
+        response = answers.of_exception(exc)
+        if response.status == 500:
+            log.exception("%s %s failed", request.method, request.path)
+        return response
