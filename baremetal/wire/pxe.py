@@ -26,6 +26,15 @@ ARCHES = {
     19: Arch.UEFI_ARM64,
 }
 HTTP_ARCHES = frozenset((15, 16, 17, 18, 19))
+# Boards that were never given a UUID carry one of these.
+_NOBODY = frozenset(
+    (
+        b"\0" * 16,
+        b"\xff" * 16,
+        bytes.fromhex("03000200040005000006000700080009"),
+        bytes.fromhex("12345678123412341234123456789012"),
+    )
+)
 _CLASS_ARCH = re.compile(rb"(?:PXEClient|HTTPClient):Arch:(\d{1,5})")
 
 
@@ -86,15 +95,14 @@ def user_classes(raw: bytes) -> list[bytes]:
 def uuid_text(raw: bytes) -> str | None:
     """Option 97 -> SMBIOS text form. Its first three fields are little-endian on the wire.
 
-    Firmware that has no UUID sends zeros or ones; that names nobody.
+    A board without a UUID of its own names nobody.
     """
     if len(raw) != 17 or raw[0] != 0:
         return None
-    b = raw[1:]
-    if b in (b"\0" * 16, b"\xff" * 16):
+    if raw[1:] in _NOBODY:
         return None
-    parts = (b[3::-1], b[5:3:-1], b[7:5:-1], b[8:10], b[10:])
-    return "-".join(p.hex() for p in parts)
+    h = raw.hex()
+    return f"{h[8:10]}{h[6:8]}{h[4:6]}{h[2:4]}-{h[12:14]}{h[10:12]}-{h[16:18]}{h[14:16]}-{h[18:22]}-{h[22:]}"
 
 
 def uuid_bytes(text: str | None) -> bytes | None:
@@ -107,14 +115,3 @@ def uuid_bytes(text: str | None) -> bytes | None:
     if len(b) != 16 or b in _NOBODY:
         return None
     return b"\0" + b[3::-1] + b[5:3:-1] + b[7:5:-1] + b[8:]
-
-
-# Boards that were never given a UUID carry one of these.
-_NOBODY = frozenset(
-    (
-        b"\0" * 16,
-        b"\xff" * 16,
-        bytes.fromhex("03000200040005000006000700080009"),
-        bytes.fromhex("12345678123412341234123456789012"),
-    )
-)

@@ -52,23 +52,24 @@ def read_options(data: bytes, at: int, end: int, into: dict[int, bytes]) -> None
 
     Ends at END, or at the end of the area: some ROMs leave END out.
     """
-    while at < end:
-        code = data[at]
-        if code == 0:
-            at += 1
-            continue
-        if code == 255:
-            return
-        start = at + 2
-        if start > end:
-            raise BadPacket(f"option {code} has no length")
-        at = start + data[at + 1]
-        if at > end:
-            raise BadPacket(f"option {code} is {data[start - 1]} bytes long but only {end - start} are left")
-        if code in into:
-            into[code] += data[start:at]
-        else:
-            into[code] = data[start:at]
+    try:
+        while at < end:
+            code = data[at]
+            if code == 0:
+                at += 1
+                continue
+            if code == 255:
+                return
+            start = at + 2
+            at = start + data[at + 1]
+            if code in into:
+                into[code] += data[start:at]
+            else:
+                into[code] = data[start:at]
+    except IndexError:
+        raise BadPacket(f"option {code} has no length") from None
+    if at > end:
+        raise BadPacket(f"option {code} is longer than what is left of the message")
 
 
 def read(data: bytes) -> dict[int, bytes]:
@@ -198,3 +199,25 @@ def packed(address: str) -> bytes:
     if len(raw) != 4:
         raise BadPacket(f"{address!r} is no IPv4 address")
     return raw
+
+
+def sub_options(raw: bytes) -> dict[int, bytes]:
+    """Sub-options of option 82 or 43; a list that overruns ends there."""
+    out: dict[int, bytes] = {}
+    at = 0
+    while at + 2 <= len(raw) and raw[at] != 255 and at + 2 + raw[at + 1] <= len(raw):
+        out[raw[at]] = raw[at + 2 : at + 2 + raw[at + 1]]
+        at += 2 + raw[at + 1]
+    return out
+
+
+def hardware_key(data: bytes) -> bytes:
+    """What a lease belongs to: the MAC; for other hardware its type byte and address."""
+    if data[1] == 1 and data[2] == 6:
+        key = data[28:34]
+        if key[0] & 1 or key == b"\0\0\0\0\0\0":
+            raise BadPacket(f"{key.hex(':')} cannot be the address of one machine")
+        return key
+    if not 0 < data[2] <= 16:
+        raise BadPacket(f"hardware address of {data[2]} bytes")
+    return data[1:2] + data[28 : 28 + data[2]]

@@ -28,7 +28,7 @@ from baremetal.wire.dhcp4.packet import option
 
 # Sent when a client brings no parameter request list.
 DEFAULT_LIST = bytes((1, 3, 6, 15))
-# PXE discovery control 8: use the boot file of this very offer, look for no boot server (PXE 2.1 table 2-?, tag 6).
+# PXE discovery control 8: use the boot file of this very offer, look for no boot server (PXE 2.1, tag 6).
 PXE_DIRECT = bytes((6, 1, 8, 255))
 # Boot menu with the one item "local boot" (type 0) and a prompt that waits 0 s: the firmware goes on to its next
 # device at once, instead of searching the network for a minute. Tags 6, 9 and 10 of PXE 2.1.
@@ -49,6 +49,7 @@ class Scope:
     net: int
     mask: int
     rapid_commit: bool
+    times: tuple[bytes, bytes]
 
     @classmethod
     def of(cls, network: Network) -> Scope:
@@ -78,6 +79,7 @@ class Scope:
             net=int(cidr.network_address),
             mask=int(cidr.netmask),
             rapid_commit=rapid,
+            times=lease_times(network.lease_s),
         )
 
     def contains(self, ip: int) -> bool:
@@ -91,6 +93,8 @@ class Template:
     `names` are sname and file (192 bytes), `tail` the options that follow the
     lease times, `short` the same without what the client merely asked for,
     `limit` the longest payload the client takes. `asks_times`: T1 and T2 too.
+    `boots`: a boot client, not an operating system. `told` is its part of the
+    event that tells of it.
     """
 
     decision: Decision
@@ -101,11 +105,9 @@ class Template:
     short: bytes
     limit: int
     asks_times: bool
-    echo_uuid: bool
-
-    @property
-    def silent(self) -> bool:
-        return isinstance(self.decision, Ignore)
+    boots: bool
+    silent: bool
+    told: dict[str, str]
 
 
 def compile_template(
@@ -147,7 +149,15 @@ def compile_template(
         if len(max_size or b"") == 2
         else SMALLEST_MAX,
         asks_times=58 in (wanted or b"") or 59 in (wanted or b""),
-        echo_uuid=client.loader is not Loader.NONE,
+        boots=client.loader is not Loader.NONE,
+        silent=isinstance(decision, Ignore),
+        told={
+            "arch": str(client.arch),
+            "loader": str(client.loader),
+            "network": scope.network.name,
+            "decision": describe(decision),
+            "because": decision.because,
+        },
     )
 
 

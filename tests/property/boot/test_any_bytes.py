@@ -14,7 +14,7 @@ from baremetal.model.network import Mode, Network
 from baremetal.serve.loaders import read_loaders, read_templates
 from baremetal.wire import nd, pxe
 from baremetal.wire.dhcp4 import packet as p
-from baremetal.wire.dhcp4.server import Server, sub_options
+from baremetal.wire.dhcp4.server import Server
 from baremetal.wire.tftp import packet as t
 from baremetal.wire.tftp.blocks import Blocks, PageCache
 from baremetal.wire.tftp.transfer import Transfer, negotiate
@@ -44,7 +44,7 @@ def test_dhcp_bytes(data: bytes) -> None:
         return
     assert p.parse(p.build(packet)).options.keys() >= packet.options.keys() - {0}
     pxe.client(packet.options, packet.mac)
-    sub_options(packet.options.get(82, b""))
+    p.sub_options(packet.options.get(82, b""))
 
 
 @given(

@@ -376,5 +376,4 @@ def test_a_reply_fits_what_the_client_takes(make_rig: Any, network: Network) -> 
 def test_what_clients_can_fill_is_bounded(rig: Any) -> None:
     for i in range(3000):
         rig.ask(p.DISCOVER, A, {60: b"PXEClient:%d" % i, 93: b"\0\7"})
-    assert len(rig.server._classes) <= 1024
     assert len(rig.server._templates) <= 20_000
