@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from baremetal.errors import BaremetalError
@@ -37,7 +37,7 @@ class Inbox(Protocol):
 class PlaneLink:
     """`handle` serves one connection (asyncio.start_unix_server); `push` and `push_all` feed all of them."""
 
-    def __init__(self, inbox: Inbox, snapshot: Callable[[], Awaitable[Snapshot]], version: Callable[[], int]) -> None:
+    def __init__(self, inbox: Inbox, snapshot: Callable[[], Snapshot], version: Callable[[], int]) -> None:
         self._inbox, self._snapshot, self._version = inbox, snapshot, version
         self._peers: set[_Peer] = set()
 
@@ -46,27 +46,31 @@ class PlaneLink:
         """How many boot planes are there."""
         return len(self._peers)
 
-    def push(self, version: int, views: list[NodeView], gone: list[str]) -> None:
+    def push(self, views: list[NodeView], gone: list[str]) -> None:
         """Send changed nodes to every boot plane that has its snapshot."""
         if self._peers:
             for start in range(0, max(len(views), 1), VIEWS):
                 nodes = [view.to_json() for view in views[start : start + VIEWS]]
-                frame = {"t": "nodes", "version": version, "nodes": nodes, "gone": gone if start == 0 else []}
+                frame = {"t": "nodes", "version": self._version(), "nodes": nodes, "gone": gone if start == 0 else []}
                 for peer in list(self._peers):
                     peer.send(frame)
 
     def push_all(self) -> None:
         """Networks, artifacts or images changed: everybody gets a whole snapshot."""
-        for peer in list(self._peers):
-            peer.refresh()
+        if self._peers:
+            parts = _parts(self._version(), self._snapshot())
+            for peer in list(self._peers):
+                for data in parts:
+                    peer.write(data)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One boot plane, until it goes."""
-        peer = _Peer(writer, self._snapshot, self._version)
-        self._peers.add(peer)
-        peer.refresh()
+        peer = _Peer(writer)
         calls: set[asyncio.Task[None]] = set()
         try:
+            for data in _parts(self._version(), self._snapshot()):
+                peer.write(data)
+            self._peers.add(peer)
             while True:
                 frame = json.loads(await reader.readuntil(b"\n"))
                 if frame["t"] == "messages":
@@ -132,60 +136,25 @@ class PlaneLink:
 
 
 class _Peer:
-    """One boot plane's outgoing side. Changes that come while its snapshot is made are sent after it."""
+    """One boot plane's outgoing side. Frames leave in order: an answer never overtakes the view it rests on."""
 
-    def __init__(
-        self, writer: asyncio.StreamWriter, snapshot: Callable[[], Awaitable[Snapshot]], version: Callable[[], int]
-    ) -> None:
-        self._writer, self._snapshot, self._version = writer, snapshot, version
-        self._refresh: asyncio.Task[None] | None = None
-        self._again = False
-        self._held: list[bytes] = []
-
-    def refresh(self) -> None:
-        if self._refresh is not None and not self._refresh.done():
-            self._again = True
-            return
-        self._refresh = asyncio.create_task(self._send_snapshot())
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
 
     def send(self, frame: dict[str, Any]) -> None:
-        """In order: an answer never overtakes the view that it rests on."""
-        data = _frame(frame)
-        if self._refresh is not None and not self._refresh.done():
-            self._held.append(data)
-        else:
-            self._write(data)
+        self.write(_frame(frame))
 
-    def close(self) -> None:
-        if self._refresh is not None:
-            self._refresh.cancel()
-        with contextlib.suppress(OSError):
-            self._writer.close()
-
-    async def _send_snapshot(self) -> None:
-        try:
-            while True:
-                self._again = False
-                version = self._version()
-                for data in _parts(version, await self._snapshot()):
-                    self._write(data)
-                # Views are whole: sending one again, or an older one before its newer one, does no harm.
-                held, self._held = self._held, []
-                for data in held:
-                    self._write(data)
-                if not self._again:
-                    return
-        except Exception:
-            log.exception("snapshot for the boot plane failed; it is cut off and will come again")
-            self._writer.close()
-
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         if self._writer.is_closing():
             return
         self._writer.write(data)
         if self._writer.transport.get_write_buffer_size() > QUEUE_BYTES:
             log.error("a boot plane does not read what it is sent: cut off")
             self._writer.transport.abort()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._writer.close()
 
 
 def _parts(version: int, snapshot: Snapshot) -> list[bytes]:

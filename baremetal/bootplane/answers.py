@@ -11,7 +11,7 @@ from aiohttp import web
 
 from baremetal.bootplane.link import CallFailed, ControlAway
 from baremetal.bootplane.spool import SpoolFull
-from baremetal.errors import BaremetalError
+from baremetal.errors import BaremetalError, MachineError
 from baremetal.protocol.doc import BadDocument
 
 RETRY_AFTER_S = 2
@@ -53,6 +53,8 @@ def of_exception(exc: Exception) -> web.Response:
             return error(503, exc.code, exc.brief, detail=exc.detail, fix=exc.fix or "try again in a few seconds")
         case BadDocument():
             return error(400, "bad-document", str(exc), fix="send the document that protocol/agent.py describes")
+        case MachineError() if exc.code == "loader-missing":
+            return error(404, exc.code, exc.brief, detail=exc.detail, fix=exc.fix)
         case BaremetalError():
             return error(500, exc.code, exc.brief, detail=exc.detail, fix=exc.fix)
     return error(500, "internal", "the boot plane failed", fix="see the server's log")

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from baremetal.boot.loaders import LoaderTable
 from baremetal.bootplane import answers
 from baremetal.bootplane.agentapi import AgentApi
-from baremetal.bootplane.firmware import Firmware
+from baremetal.bootplane.firmware import Firmware, Tree
 from baremetal.bootplane.link import Link
 from baremetal.bootplane.state import State
 from baremetal.bootplane.wake import Wakeups
@@ -33,7 +32,7 @@ class Apps:
     wakeups: Wakeups
 
 
-def make_apps(state: State, link: Link, *, templates: Mapping[str, str], loaders: LoaderTable, https_port: int) -> Apps:
+def make_apps(state: State, link: Link, *, templates: Mapping[str, str], loaders: Tree, https_port: int) -> Apps:
     """Applications that answer from `state` and report to `link`."""
     wakeups = Wakeups()
     state.listen(wakeups.wake)

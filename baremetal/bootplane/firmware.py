@@ -13,11 +13,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 
 from baremetal.boot import ipxe
-from baremetal.boot.loaders import LoaderTable
 from baremetal.bootplane.answers import HttpError
 from baremetal.bootplane.files import Sent, send_file
 from baremetal.bootplane.link import Link
@@ -36,6 +36,12 @@ IMAGE_FILES = {
 _MAC = re.compile(r"[0-9a-f]{2}(?:-[0-9a-f]{2}){5}")
 
 
+class Tree(Protocol):
+    """Names that TFTP and HTTP share (serve/loaders.py)."""
+
+    def get(self, name: str, /) -> bytes | Path | None: ...
+
+
 @dataclass
 class Firmware:
     """Handlers of the plain HTTP side. `templates` by file name; `https_port` is what agents are sent to."""
@@ -43,7 +49,7 @@ class Firmware:
     state: State
     link: Link
     templates: Mapping[str, str]
-    loaders: LoaderTable
+    loaders: Tree
     https_port: int
     _serials: dict[str, int] = field(default_factory=dict)
 
@@ -125,15 +131,14 @@ class Firmware:
     async def loader(self, request: web.Request) -> web.StreamResponse:
         """GET /loaders/<name>: the same names as by TFTP."""
         name = request.match_info["name"]
-        loader = self.loaders.get(name)
-        if loader is None:
+        found = self.loaders.get(name)  # LoaderMissing says what to install
+        if found is None:
             raise HttpError(404, "not-found", f"no loader is called {name[:80]!r}")
-        try:
-            stat = os.stat(loader.path)
-        except OSError as exc:
-            raise HttpError(404, "loader-missing", f"loader {name} is not installed", fix=loader.hint) from exc
+        if isinstance(found, bytes):
+            return web.Response(body=found, content_type="application/efi")
+        stat = os.stat(found)
         etag = f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
-        sent = await self._file(request, Path(loader.path), etag, "application/efi")
+        sent = await self._file(request, found, etag, "application/efi")
         self._sent("loader-sent", request, name, sent)
         return sent.response
 

@@ -1,0 +1,216 @@
+"""The control process: store, conductor, API and the boot plane's link on one asyncio loop.
+
+The only process that reads the operator's keys and writes the database. Its API
+listens on a unix socket that only root may open, and on TCP when api_listen is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import pwd
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from baremetal.api.planelink import PlaneLink
+from baremetal.config import Settings
+from baremetal.errors import MachineError
+from baremetal.protocol.plane import MAX_FRAME
+from baremetal.serve import child, privileges
+from baremetal.serve.http import bind
+
+if TYPE_CHECKING:
+    from baremetal.workflows.conductor import Conductor
+    from baremetal.workflows.site import Site
+
+log = logging.getLogger(__name__)
+
+IMAGES_LOOK_S = 2.0  # how soon an image added by the CLI is servable
+
+
+async def serve(settings: Settings, life: child.Life) -> None:
+    """Open, drop rights, run until told to stop."""
+    async with contextlib.AsyncExitStack() as stack:
+        api = bind_unix(settings.api_socket, settings.user)
+        stack.callback(settings.api_socket.unlink, missing_ok=True)
+        plane = bind_unix(settings.plane_socket, settings.boot_user or settings.user)
+        stack.callback(settings.plane_socket.unlink, missing_ok=True)
+        tcp = _bind_tcp(settings.api_listen)
+        privileges.no_core()
+        life.drop(settings.user)
+        conductor = await _conductor(settings, stack)
+        link = PlaneLink(conductor.inbox, conductor.snapshot, lambda: conductor.version)
+        conductor.on_push(link.push)
+        conductor.on_site_change(link.push_all)
+        await conductor.start()
+        stack.push_async_callback(conductor.stop)
+        server = await asyncio.start_unix_server(link.handle, sock=plane, limit=MAX_FRAME + 1)
+        stack.callback(server.close)
+        watcher = asyncio.create_task(_watch_images(settings, conductor))
+        stack.callback(watcher.cancel)
+        await _serve_api(conductor, api, tcp, life, stack)
+        life.ready()
+        await life.stop.wait()
+
+
+def bind_unix(path: Path, user: str) -> socket.socket:
+    """A listening unix socket that root and `user` may open. A dead server's socket is replaced."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        old = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(old)
+        if user and os.geteuid() == 0:
+            shutil.chown(path, pwd.getpwnam(user).pw_uid)
+        sock.listen(128)
+    except (OSError, KeyError) as exc:
+        raise MachineError(
+            f"cannot make the socket {path}", detail=str(exc), fix="run as root, or set run_dir to a directory of yours"
+        ) from exc
+    return sock
+
+
+def _bind_tcp(listen: str) -> socket.socket | None:
+    if not listen:
+        return None
+    host, _, port = listen.rpartition(":")
+    if not port.isdecimal():
+        raise MachineError(f"api_listen {listen!r} is not address:port", fix="write it like 127.0.0.1:6385")
+    return bind(host or "127.0.0.1", int(port))
+
+
+async def _conductor(settings: Settings, stack: contextlib.AsyncExitStack) -> Conductor:
+    from baremetal.bmc.pool import BmcPool
+    from baremetal.images.store import ImageStore
+    from baremetal.store import Store
+    from baremetal.workflows.conductor import Conductor
+    from baremetal.workflows.policy import Policy
+    from baremetal.workflows.site import Keys
+
+    keys = Keys(
+        operator=_key(settings, "operator.key"),
+        metadata=_key(settings, "metadata.key"),
+        signing_pem=_key(settings, "metadata-signing.pem"),
+    )
+    store = Store.open(settings.database_url)
+    stack.callback(store.close)
+    pool = await stack.enter_async_context(BmcPool(settings.bmc_workers))
+    images = ImageStore(settings.images_dir)
+    return Conductor(
+        store=store,
+        keys=keys,
+        site=make_site(settings),
+        bmc=pool,
+        images=images,
+        policy=Policy(),
+        state_dir=settings.state_dir,
+    )
+
+
+def _key(settings: Settings, name: str) -> bytes:
+    """A key from systemd's credentials, else from keys_dir."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    for directory in (credentials, settings.keys_dir):
+        if directory and (Path(directory) / name).is_file():
+            return (Path(directory) / name).read_bytes()
+    raise MachineError(f"key {name} is missing in {settings.keys_dir}", fix="baremetal init")
+
+
+def make_site(settings: Settings) -> Site:
+    """Our addresses, certificates and every ramdisk of the image store, made servable."""
+    from baremetal.images.store import ImageStore
+    from baremetal.serve import anchors
+    from baremetal.serve.tls import public_hex
+    from baremetal.workflows.site import Ramdisk, Site
+
+    ca_pem = (settings.tls_dir / "ca.pem").read_bytes()
+    images = [image for image in ImageStore(settings.images_dir).list() if image.kind == "ramdisk"]
+    public = public_hex(settings.keys_dir / "image-signing.pub")
+    ramdisks, artifacts = anchors.compose_all(images, settings.artifacts_dir, ca_pem, public)
+    server = settings.networks[0].server if settings.networks else "127.0.0.1"
+    return Site(
+        http_url=f"http://{server}:{settings.http_port}",
+        https_url=f"https://{server}:{settings.https_port}",
+        ca_pem=ca_pem.decode(),
+        networks=settings.networks,
+        ramdisks={r.arch: Ramdisk(r.kernel, r.initrd, r.cmdline) for r in ramdisks},
+        artifacts={name: {"path": a.path, "size": a.size, "sha256": a.sha256} for name, a in artifacts.items()},
+    )
+
+
+async def _watch_images(settings: Settings, conductor: Conductor) -> None:
+    """`image add` writes into the store beside us: look at its directory, and serve what is new."""
+    seen = _stamp(settings.images_dir)
+    while True:
+        await asyncio.sleep(IMAGES_LOOK_S)
+        stamp = _stamp(settings.images_dir)
+        if stamp == seen:
+            continue
+        seen = stamp
+        try:
+            conductor.set_site(await asyncio.to_thread(make_site, settings))
+        except Exception:
+            log.exception("the image store changed, but cannot be read")
+
+
+def _stamp(directory: Path) -> tuple[int, ...]:
+    try:
+        return (directory.stat().st_mtime_ns, *(entry.stat().st_mtime_ns for entry in os.scandir(directory)))
+    except OSError:
+        return ()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: stopping is our business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve_api(
+    conductor: Conductor, unix: socket.socket, tcp: socket.socket | None, life: child.Life, stack: Any
+) -> None:
+    from baremetal.api.app import create_app
+
+    # TCP comes with authentication (api/auth.py); until then it is loopback without.
+    sockets = [unix] + ([tcp] if tcp is not None else [])
+    config = uvicorn.Config(
+        create_app(conductor),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=2,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=sockets))
+    stack.push_async_callback(_stop, server, task)
+    task.add_done_callback(lambda _: life.stop.set())
+    while not server.started and not task.done():
+        await asyncio.sleep(0.01)
+    if task.done():
+        await task
+
+
+async def _stop(server: _Server, task: asyncio.Task[None]) -> None:
+    server.should_exit = True
+    await task
+
+
+if __name__ == "__main__":
+    sys.exit(child.run("control", serve))

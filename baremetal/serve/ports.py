@@ -1,0 +1,65 @@
+"""Who holds a port: read from /proc, so that "address already in use" can name the program."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from baremetal.serve.sockets import PortTaken
+
+_LISTEN = "0A"  # TCP state in /proc/net/tcp
+
+
+def holder(protocol: str, port: int, address: str | None = None) -> str | None:
+    """ "dnsmasq (pid 812)" for `tcp` or `udp`; None when nobody is seen (or not allowed to see)."""
+    inodes = _inodes(protocol, port, address) | _inodes(f"{protocol}6", port, None)
+    if not inodes:
+        return None
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            held = {os.readlink(fd) for fd in (process / "fd").iterdir()}
+        except OSError:
+            continue
+        if held & wanted:
+            return f"{_name(process)} (pid {process.name})"
+    return "a process that we may not see"
+
+
+def taken(protocol: str, address: str, port: int) -> PortTaken:
+    """The error for a port that somebody has."""
+    who = holder(protocol, port, address) or "another program"
+    unit = who.partition(" ")[0]
+    return PortTaken(
+        f"{protocol.upper()} port {port} on {address} is taken by {who}",
+        fix=f"stop it (systemctl stop {unit}?), or set another port in the configuration",
+    )
+
+
+def _name(process: Path) -> str:
+    try:
+        return (process / "comm").read_text().strip()
+    except OSError:
+        return "a process"
+
+
+def _inodes(table: str, port: int, address: str | None) -> set[str]:
+    try:
+        lines = Path("/proc/net", table).read_text().splitlines()[1:]
+    except OSError:
+        return set()
+    found = set()
+    for line in lines:
+        fields = line.split()
+        local, state, inode = fields[1], fields[3], fields[9]
+        host, _, hex_port = local.rpartition(":")
+        if int(hex_port, 16) != port or (table.startswith("tcp") and state != _LISTEN):
+            continue
+        if address and host not in ("00000000", _little_endian(address)):
+            continue
+        found.add(inode)
+    return found - {"0"}
+
+
+def _little_endian(address: str) -> str:
+    return "".join(f"{int(part):02X}" for part in reversed(address.split(".")))
