@@ -129,6 +129,13 @@ def many(conn: Connection, ids: Sequence[str]) -> list[Node]:
     return [from_row(row) for row in conn.execute(sa.select(nodes).where(nodes.c.id.in_(list(ids))))]
 
 
+def by_uuid(conn: Connection, uuid: str | None) -> list[Node]:
+    """Nodes whose SMBIOS UUID this is."""
+    if not uuid:
+        return []
+    return [from_row(row) for row in conn.execute(sa.select(nodes).where(nodes.c.system_uuid == uuid.lower()))]
+
+
 def ids(conn: Connection) -> list[str]:
     """Every node's id."""
     return [row[0] for row in conn.execute(sa.select(nodes.c.id))]

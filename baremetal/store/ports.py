@@ -44,22 +44,30 @@ def owner(conn: Connection, mac: str) -> str | None:
 
 def add(conn: Connection, node_id: str, macs: Iterable[str], physical_network: str | None = None) -> list[str]:
     """Give the node these MACs too; refused when another node has one. Returns the new ones."""
+    macs = list(macs)
+    check_free(conn, node_id, macs)
     new = []
     for mac in macs:
         holder = owner(conn, mac)
         if holder == node_id:
             continue
-        if holder is not None:
-            name = conn.execute(sa.select(nodes.c.name).where(nodes.c.id == holder)).scalar()
-            raise Refused(
-                f"MAC {mac} belongs to {name} already",
-                fix=f"a typing error, or the NIC moved: baremetal node show {name}",
-            )
         conn.execute(
             ports.insert().values(mac=mac, node_id=node_id, pxe_enabled=True, physical_network=physical_network)
         )
         new.append(mac)
     return new
+
+
+def check_free(conn: Connection, node_id: str, macs: Iterable[str]) -> None:
+    """Refused when one of these MACs belongs to another node."""
+    for mac in macs:
+        holder = owner(conn, mac)
+        if holder not in (None, node_id):
+            name = conn.execute(sa.select(nodes.c.name).where(nodes.c.id == holder)).scalar()
+            raise Refused(
+                f"MAC {mac} belongs to {name} already",
+                fix=f"a typing error, or the NIC moved: baremetal node show {name}",
+            )
 
 
 def replace(conn: Connection, node_id: str, macs: Sequence[str]) -> None:

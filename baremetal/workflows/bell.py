@@ -1,0 +1,31 @@
+"""Tells whoever waits that something was stored; what it was, they read themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+
+class Bell:
+    """ring() wakes every wait()."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def ring(self) -> None:
+        """Something changed."""
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def wait(self, timeout_s: float) -> bool:
+        """True when it rang, False after `timeout_s`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(future, timeout_s)
+            return future.done() and not future.cancelled()
+        finally:
+            self._waiting.discard(future)

@@ -1,0 +1,222 @@
+"""The control plane's heart: owns engine, passes, inbox and publisher, and offers what the API needs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy.engine import Connection
+
+from baremetal.engine import Clock, EmbeddedEngine
+from baremetal.errors import NotFound
+from baremetal.protocol.plane import Snapshot
+from baremetal.store import Store, events, nodes
+from baremetal.store.seal import Sealer
+from baremetal.workflows.bell import Bell
+from baremetal.workflows.inbox import Inbox
+from baremetal.workflows.metadata import Signer
+from baremetal.workflows.passes import Drivers, World
+from baremetal.workflows.policy import Policy
+from baremetal.workflows.powersync import PowerSync
+from baremetal.workflows.runner import Runner, server_event
+from baremetal.workflows.site import Images, Keys, Site
+from baremetal.workflows.snapshot import Publisher, Push
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# After a start, waits that ended meanwhile get this long: nobody could be heard while we were away.
+GRACE_S = 60.0
+HOUSEKEEPING_S = 2.0
+PRUNE_S = 3600.0
+
+
+class NoImages:
+    """An image store with nothing in it."""
+
+    def get(self, name_or_id: str) -> Any:
+        """NotFound, always."""
+        raise NotFound(f"no image {name_or_id!r}", fix="baremetal image list")
+
+    def list(self) -> list[Any]:
+        """Nothing."""
+        return []
+
+
+class Conductor:
+    """Start it on an event loop; everything it does is on that loop and the store's writer thread."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        keys: Keys,
+        bmc: Drivers,
+        site: Site | None = None,
+        images: Images | None = None,
+        policy: Policy | None = None,
+        state_dir: Path | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.clock = clock or Clock()
+        self.state_dir = state_dir
+        self.started_at = 0.0
+        self.signer = Signer(keys.signing_pem)
+        self.world = World(
+            store=store,
+            operator=Sealer(keys.operator),
+            metadata=Sealer(keys.metadata),
+            signing_pem=keys.signing_pem,
+            site=site or Site(),
+            policy=policy or Policy(),
+            drivers=bmc,
+            images=images or NoImages(),
+            now=self.clock.now,
+        )
+        self.bell = Bell()
+        self.publisher = Publisher(self.world)
+        self.inbox = Inbox(self.world, self._woken)
+        self.planes: dict[str, Any] = {}  # what api/planelink.py says of its connections
+        self._runner = Runner(self.world)
+        self.engine = EmbeddedEngine(self._pass, self._due, self.clock, workers=self.world.policy.workers)
+        self._sync = PowerSync(self.world, self._touched)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._site_changed: list[Callable[[], None]] = []
+
+    # -- life --------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Take up what the last server left, at whatever point it was killed."""
+        now = self.started_at = self.clock.now()
+
+        def write(conn: Connection) -> int:
+            events.add_all(conn, [server_event(now, "start")])
+            return nodes.extend_waits(conn, now + GRACE_S)
+
+        await self.store.write(write)
+        await self.engine.start()
+        jobs = {"power-sync": self._sync.run(), "housekeeping": self._housekeeping()}
+        self._tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
+
+    async def stop(self) -> None:
+        """Let running passes end. The store is the caller's to close."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.engine.stop()
+        with contextlib.suppress(Exception):
+            now = self.clock.now()
+            await self.store.write(lambda c: events.add_all(c, [server_event(now, "stop")]))
+        self.bell.ring()
+
+    @property
+    def store(self) -> Store:
+        """The database."""
+        return self.world.store
+
+    @property
+    def images(self) -> Images:
+        """The image store."""
+        return self.world.images
+
+    # -- the boot plane's side -----------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """Grows with every push."""
+        return self.publisher.version
+
+    def snapshot(self) -> Snapshot:
+        """Everything the boot plane may know, now."""
+        return self.publisher.whole()
+
+    def on_push(self, push: Push) -> None:
+        """`push(views, gone)` is called on this loop whenever views changed; it must be quick and not wait."""
+        self.publisher.on_push(push)
+
+    def on_site_change(self, call: Callable[[], None]) -> None:
+        """Called when networks, artifacts or images changed: push a whole snapshot."""
+        self._site_changed.append(call)
+
+    def set_site(self, site: Site) -> None:
+        """Other networks, ramdisks or artifacts."""
+        self.world.site = site
+        self.images_changed()
+
+    def images_changed(self) -> None:
+        """An image was added or deleted."""
+        self.publisher.version += 1
+        for call in self._site_changed:
+            call()
+
+    # -- for the API -----------------------------------------------------------------
+
+    async def write(self, write: Callable[[Connection], T], *, touches: Iterable[str] = ()) -> T:
+        """Store something, then look at the nodes it touches and tell the boot plane."""
+        result = await self.store.write(write)
+        for node_id in touches:
+            self.touched(node_id)
+        self.bell.ring()
+        return result
+
+    def touched(self, node_id: str) -> None:
+        """This node was changed by an operator."""
+        self.publisher.refresh([node_id])
+        self.engine.wake(node_id)
+        self.bell.ring()
+
+    async def wait_for_change(self, timeout_s: float) -> bool:
+        """True as soon as anything was stored."""
+        return await self.bell.wait(timeout_s)
+
+    # -- inside -------------------------------------------------------------------------
+
+    async def _pass(self, node_id: str) -> float | None:
+        node = await self._runner.run(node_id)
+        self.publisher.refresh([node_id])
+        self.bell.ring()
+        return node.wake_at if node else None
+
+    async def _due(self, horizon: float) -> list[tuple[str, float]]:
+        return await self.store.fetch(lambda c: nodes.due(c, horizon))
+
+    def _woken(self, due: set[str], changed: set[str]) -> None:
+        self.publisher.refresh(changed)
+        for node_id in due:
+            self.engine.wake(node_id)
+        self.bell.ring()
+
+    def _touched(self, node_id: str) -> None:
+        self.touched(node_id)
+
+    async def _housekeeping(self) -> None:
+        """Follow a jump of the system clock; forget old events."""
+        pruned = 0.0
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            try:
+                if self.clock.jumped():
+                    await self._follow_clock()
+                if time.monotonic() - pruned > PRUNE_S:
+                    pruned = time.monotonic()
+                    before = self.clock.now() - self.world.policy.events_keep_days * 86400
+                    await self.store.write(lambda c, before=before: events.prune(c, before))  # type: ignore[misc]
+            except Exception:
+                log.exception("housekeeping failed; again in %.0f s", HOUSEKEEPING_S)
+
+    async def _follow_clock(self) -> None:
+        """Somebody set the clock: deadlines move with it, nothing passes or hangs for that reason."""
+        delta = self.clock.drift_s()
+        log.warning("the system clock jumped by %.0f s; deadlines move with it", delta)
+
+        def write(conn: Connection) -> None:
+            nodes.shift_times(conn, delta)
+            events.add_all(conn, [server_event(self.clock.now(), "clock-jump", delta_s=round(delta))])
+
+        await self.store.write(write)
+        self.clock.rebase()

@@ -1,0 +1,197 @@
+"""Deploying: image to disk, config drive, disk boot, first boot. Ironic's step names and priorities."""
+
+from __future__ import annotations
+
+import secrets as stdlib_secrets
+from typing import Any
+
+from baremetal.bmc.base import BootDevice
+from baremetal.errors import BaremetalError
+from baremetal.model.event import Kind
+from baremetal.model.fault import Fault
+from baremetal.model.node import Power
+from baremetal.protocol import agent
+from baremetal.store import boots, events
+from baremetal.store.boots import Boot
+from baremetal.store.orders import OrderRow
+from baremetal.workflows import causes, configdrive, faults, ids
+from baremetal.workflows.machine import ensure_power
+from baremetal.workflows.outcome import Again, Done, Failed, Outcome
+from baremetal.workflows.passes import Pass
+from baremetal.workflows.ramdisk import agent_up, in_ramdisk
+from baremetal.workflows.site import Image, image_key
+from baremetal.workflows.steps import step
+
+APPLIED = ("applied", "unchanged")
+
+
+@step("deploy.deploy", 100, "boot the ramdisk, or keep the one that runs")
+async def deploy(p: Pass) -> Outcome:
+    """The image must still be there, then the agent must answer."""
+    image_of(p)
+    return await agent_up(p)
+
+
+@step(
+    "deploy.write_image",
+    80,
+    "stream the image to the root disk, verified chunk by chunk, and the config drive behind it",
+)
+async def write_image(p: Pass) -> Outcome:
+    """One order; its arguments hold the config drive with a fresh single-use nonce."""
+    order = p.order
+    if order is not None and p.ramdisk and order.boot_id == p.ramdisk.id:
+        answer = await in_ramdisk(p, agent.WRITE_IMAGE, order.args, p.policy.write_s)
+    else:
+        up = await agent_up(p)
+        if not isinstance(up, Done):
+            return up
+        answer = await in_ramdisk(p, agent.WRITE_IMAGE, _order(p), p.policy.write_s)
+    if not isinstance(answer, OrderRow):
+        return answer
+    p.change(image_id=p.work["image"])
+    p.event(Kind.STEP, "written", source="agent", data={k: answer.data.get(k) for k in ("disk", "bytes", "seconds")})
+    return Done(f"written to {answer.data.get('disk', 'disk')}")
+
+
+@step("deploy.prepare_instance_boot", 60, "from now on the machine boots its disk")
+async def prepare_instance_boot(p: Pass) -> Outcome:
+    """Persistent, and read back."""
+    await p.boot_from(BootDevice.DISK, once=False)
+    return Done("boot device: disk, persistent")
+
+
+@step("deploy.tear_down_agent", 40, "end the ramdisk: its token is dead, the machine is off")
+async def tear_down_agent(p: Pass) -> Outcome:
+    """The disk was synced by the agent before it reported."""
+    if p.ramdisk:
+        p.also(lambda c: boots.end(c, p.node.id, p.now, boots.RAMDISK))
+    return await ensure_power(p, Power.OFF)
+
+
+@step("deploy.boot_instance", 20, "power on into the deployed system")
+async def boot_instance(p: Pass) -> Outcome:
+    """Ensure on."""
+    outcome = await ensure_power(p, Power.ON)
+    if isinstance(outcome, Done):
+        p.event(Kind.POWER, "on", data={"for": "instance"})
+        if p.instance:
+            started = p.instance.id
+            p.also(lambda c: boots.change(c, started, stage="on", powered_at=p.now))
+    return outcome
+
+
+@step("deploy.first_boot", 10, "the deployed system's agent reports that it is configured")
+async def first_boot(p: Pass) -> Outcome:
+    """Images without our agent are active as soon as they are on."""
+    image = image_of(p)
+    if not has_agent(image):
+        return Done("the image has no agent of ours: active without a configuration report")
+    config = p.node.config
+    fresh = config.get("at", 0) >= p.node.wanted_since and config.get("boot_id") == (p.instance and p.instance.id)
+    if fresh and config.get("outcome") in APPLIED:
+        return Done(f"configured, metadata generation {config.get('generation')}")
+    if fresh and config.get("outcome") == "failed":
+        return Failed(_config_failed(p, config))
+    said = "said hello, its configuration runs" if p.instance and p.instance.hello_at else "must say hello"
+    if p.here.get("restarting"):
+        return await restart(p)
+    waiting = p.wait("first boot", f"the deployed system {said}", p.policy.first_boot_s, look_s=30.0)
+    return waiting or await _no_first_boot(p)
+
+
+def image_of(p: Pass) -> Image:
+    """The image asked for, fixed by id when the deploy began."""
+    return p.world.images.get(p.work.get("image") or p.node.image_id or "")
+
+
+def has_agent(image: Image) -> bool:
+    """Does the image report its configuration? (property agent=baremetal)"""
+    return image.properties.get("agent") == "baremetal"
+
+
+def _order(p: Pass) -> dict[str, Any]:
+    """Arguments of write_image; the config drive is sealed while it rests in the store."""
+    image = image_of(p)
+    base = f"/images/{image_key(image.id)}"
+    drive = None
+    if p.node.wanted_args.get("config_drive", True) is not False:
+        drive = p.world.metadata.seal(configdrive.pack(p, _instance_boot(p), image), p.node.id, "config-drive")
+    return {
+        "manifest_url": f"{p.site.https_url}{base}/manifest.json",
+        "signature_url": f"{p.site.https_url}{base}/manifest.sig",
+        "image_url": f"{p.site.http_url}{base}/image.zst",
+        "root_device": p.node.wanted_args.get("root_device") or p.node.root_device,
+        "config_drive": drive,
+    }
+
+
+def _instance_boot(p: Pass) -> tuple[str, str]:
+    """(boot id, nonce key) of the first boot of this deployment."""
+    key = stdlib_secrets.token_hex(32)
+    boot = Boot(ids.boot_id(), p.node.id, boots.INSTANCE, created_at=p.now)
+    row = Boot(
+        boot.id,
+        boot.node_id,
+        boot.purpose,
+        nonce_key=p.world.operator.seal(key, boot.id, "nonce-key"),
+        created_at=p.now,
+    )
+    p.also(lambda c: boots.insert(c, row))
+    return boot.id, key
+
+
+def _config_failed(p: Pass, config: dict[str, Any]) -> Fault:
+    told = config.get("fault")
+    if told:
+        return faults.from_agent(told, p.now, "configuration")
+    script = next((s for s in config.get("scripts") or [] if s.get("exit")), None)
+    if script:
+        return Fault(
+            "config-script-failed",
+            f"{p.node.name}: script {script.get('name')} ({script.get('phase')}) ended with {script.get('exit')}",
+            detail=str(script.get("tail", ""))[-1500:],
+            fix=f"correct the element or the metadata, then: baremetal node rebuild {p.node.name}",
+            since=p.now,
+        )
+    return faults.from_agent(None, p.now, "the configuration run")
+
+
+async def _no_first_boot(p: Pass) -> Outcome:
+    """The ladder: is it on at all? restart it once; then fail with what was seen."""
+    tries = int(p.here.get("first_boot_tries", 1))
+    boot = p.instance
+    seen = p.world.store.read(lambda c: events.of_node(c, p.node.id, since=boot.created_at if boot else 0.0))
+    said = boot is not None and boot.hello_at is not None
+    fault = Fault(
+        "first-boot-no-report" if said else "first-boot-no-hello",
+        f"{p.node.name}: no configuration report within {p.policy.first_boot_s:.0f} s"
+        if said
+        else f"{p.node.name}: the deployed system did not say hello within {p.policy.first_boot_s:.0f} s",
+        detail=causes.first_boot_detail(boot, seen),
+        fix="look at the console (baremetal node console): did the system boot from disk? does it have its network?",
+        since=p.now,
+        evidence={"tries": tries, "power": str(p.node.power)},
+    )
+    if tries >= p.policy.first_boot_tries or said:
+        return Failed(fault)
+    p.note(first_boot_tries=tries + 1, restarting="off")
+    return Again(0.0, "no hello from the deployed system: restarting it once", fault)
+
+
+async def restart(p: Pass) -> Outcome:
+    """Ensure off, then ensure on; which half we are in is written down between."""
+    half = Power.OFF if p.here.get("restarting") == "off" else Power.ON
+    outcome = await ensure_power(p, half)
+    if not isinstance(outcome, Done):
+        return outcome
+    p.note(restarting="on" if half is Power.OFF else None)
+    return Again(0.0, f"power is {half}")
+
+
+def check_image(p: Pass) -> None:
+    """Fix the image by id; raises when it does not exist."""
+    image = p.world.images.get(str(p.node.wanted_args.get("image") or p.node.image_id or ""))
+    if image.kind != "disk":
+        raise BaremetalError(f"image {image.name} is a {image.kind}, not a disk image", fix="baremetal image list")
+    p.jot(image=image.id)

@@ -1,0 +1,52 @@
+"""Verifying: the BMC says who it is and whether the machine is on. Touches nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from baremetal.model.event import Kind
+from baremetal.model.fault import Fault
+from baremetal.workflows.outcome import Done, Failed, Outcome
+from baremetal.workflows.passes import Pass
+from baremetal.workflows.steps import step
+
+
+@step("verify.identity", 90, "ask the BMC who it is; proves address, user and password")
+async def identity(p: Pass) -> Outcome:
+    """Keep vendor, product, serial and UUID; refuse a BMC that is not the one we knew."""
+    who = await p.identify()
+    known, seen = p.node.system_uuid, who.uuid
+    if known and seen and known.lower() != seen.lower() and not _swapped(known, seen):
+        return Failed(
+            Fault(
+                "bmc-other-machine",
+                f"{p.node.name}: the BMC manages machine {seen}, but the node is {known}",
+                detail=f"BMC says: {who.vendor} {who.product}, serial {who.serial}",
+                fix="two cables or addresses swapped? Correct the BMC address, or delete the node and enroll it anew",
+                since=p.now,
+            )
+        )
+    facts: dict[str, Any] = {k: v for k in ("vendor", "product", "firmware", "bmc_mac") if (v := getattr(who, k))}
+    p.change(
+        properties={**p.node.properties, "bmc": facts},
+        system_uuid=known or (seen.lower() if seen else None),
+        serial=p.node.serial or who.serial,
+    )
+    p.event(Kind.BMC, "identity", source="bmc", data={**facts, "serial": who.serial or "", "uuid": seen or ""})
+    return Done(f"the BMC is {who.vendor or 'a'} {who.product or 'machine'}, serial {who.serial or 'unknown'}")
+
+
+@step("verify.power", 50, "read the power state")
+async def power(p: Pass) -> Outcome:
+    """Allocation and deploy want to know it."""
+    return Done(f"power is {await p.power()}")
+
+
+def _swapped(a: str, b: str) -> bool:
+    """The same UUID, first three fields in the other byte order (SMBIOS before 2.6, and many BMCs)."""
+    try:
+        parts = b.lower().split("-")
+        flipped = [bytes.fromhex(x)[::-1].hex() for x in parts[:3]] + parts[3:]
+    except ValueError:
+        return False
+    return a.lower() == "-".join(flipped)

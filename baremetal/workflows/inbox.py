@@ -1,0 +1,359 @@
+"""What the boot plane tells us: facts and reports into the store, hello into a token.
+
+Every message is idempotent by its id, or harmless to repeat; a message that
+cannot be understood is noted and dropped, so that it blocks nothing behind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets as stdlib_secrets
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from sqlalchemy.engine import Connection
+
+from baremetal.errors import BaremetalError, Denied
+from baremetal.model.event import Event, Kind
+from baremetal.protocol import nonce
+from baremetal.protocol.agent import FAILED, INSTANCE, PROGRESS, ConfigReport, Hello, HelloAnswer, Report
+from baremetal.protocol.doc import BadDocument
+from baremetal.protocol.plane import Message
+from baremetal.store import boots, events, nodes, orders, ports, wire_seen
+from baremetal.store.boots import Boot
+from baremetal.workflows import ids
+from baremetal.workflows.passes import World
+
+log = logging.getLogger(__name__)
+
+# An answer to hello can be lost on the way: the same nonce is good again for so long, while its token was never used.
+REPEAT_S = 30.0
+POLL_S = 30
+
+
+class HelloRefused(Denied):
+    """The nonce is unknown, too old, used or replaced."""
+
+    code = "nonce-refused"
+    http_status: ClassVar[int] = 403
+
+
+Woken = Callable[[set[str], set[str]], None]
+
+
+class Inbox:
+    """The control end of the planes' contract.
+
+    `woken(nodes due, nodes whose view changed)` is called after each commit.
+    """
+
+    def __init__(self, world: World, woken: Woken) -> None:
+        self._world = world
+        self._woken = woken
+
+    async def messages(self, batch: list[Message]) -> None:
+        """Store these; when this returns they are durable."""
+        due: set[str] = set()
+        changed: set[str] = set()
+
+        def write(conn: Connection) -> None:
+            due.clear()
+            changed.clear()
+            for message in batch:
+                self._take(conn, message, due, changed)
+
+        await self._world.store.write(write)
+        self._woken(due, changed)
+
+    async def call(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer a call at once; raises BaremetalError (its http_status, if it has one, is for the answer)."""
+        if kind != "hello":
+            raise BaremetalError(f"unknown call {kind!r}")
+        try:
+            hello = Hello.from_json(body.get("hello"))
+        except BadDocument as exc:
+            raise HelloRefused("the hello is not one", detail=str(exc)) from exc
+        return await self._hello(hello, str(body.get("source", "")))
+
+    # -- messages --------------------------------------------------------------
+
+    def _take(self, conn: Connection, message: Message, due: set[str], changed: set[str]) -> None:
+        handler = getattr(self, "_on_" + message.kind.replace("-", "_"), None)
+        try:
+            if handler is None:
+                raise BadDocument(f"unknown message kind {message.kind!r}")
+            with conn.begin_nested():
+                if handler(conn, message) and message.node:
+                    due.add(message.node)
+        except (BadDocument, KeyError, TypeError, ValueError) as exc:
+            log.warning("message %s (%s) is dropped: %s", message.id, message.kind, exc)
+            self._event(conn, message, Kind.SERVER, "message-dropped", outcome="failed", data={"why": str(exc)[:300]})
+
+    def _event(self, conn: Connection, message: Message, kind: Kind, stage: str, **more: Any) -> bool:
+        """Append; False when this message was stored before."""
+        node = message.node if message.node and nodes.fence(conn, message.node) is not None else None
+        more.setdefault("source", "boot")
+        boot_id = more.pop("boot_id", None) or message.body.get("boot_id")
+        return events.add(conn, Event(f"m-{message.id}", message.time, node, kind, stage, boot_id=boot_id, **more))
+
+    def _on_boot_seen(self, conn: Connection, m: Message) -> bool:
+        loader = str(m.body.get("loader", ""))
+        stage = f"{m.body.get('arch', '?')} {loader}".strip()
+        self._event(
+            conn, m, Kind.DHCP, stage, data=_some(m.body, "mac", "arch", "loader", "decision", "because", "network")
+        )
+        return False
+
+    def _on_unknown_seen(self, conn: Connection, m: Message) -> bool:
+        facts = _some(m.body, "uuid", "arch", "loader", "network")
+        wire_seen.meet(conn, str(m.body["mac"]).lower(), m.time, **facts)
+        return False
+
+    def _on_loader_sent(self, conn: Connection, m: Message) -> bool:
+        ms = _ms(m.body)
+        self._event(
+            conn, m, Kind.LOADER, str(m.body.get("name", "")), duration_ms=ms, data=_some(m.body, "via", "bytes")
+        )
+        return False
+
+    def _on_script_sent(self, conn: Connection, m: Message) -> bool:
+        boot = boots.get(conn, m.body.get("boot_id"))
+        serial = _serial(str(m.body.get("nonce_id", "")))
+        if boot and boot.nonce_key and serial and serial > (boot.nonce_serial or 0):
+            boots.change(conn, boot.id, nonce_serial=serial)
+        self._event(conn, m, Kind.SCRIPT, "ipxe", data=_some(m.body, "purpose"))
+        return False
+
+    def _on_artifact_sent(self, conn: Connection, m: Message) -> bool:
+        ms = _ms(m.body)
+        self._event(conn, m, Kind.KERNEL, str(m.body.get("name", "")), duration_ms=ms, data=_some(m.body, "bytes"))
+        return False
+
+    def _on_beat(self, conn: Connection, m: Message) -> bool:
+        if m.body.get("boot_id"):
+            boots.beat(conn, str(m.body["boot_id"]), m.time)
+        return False
+
+    def _on_report(self, conn: Connection, m: Message) -> bool:
+        report = Report.from_json(m.body["report"])
+        order = orders.get(conn, report.order_id)
+        if order is None or order.node_id != m.node:
+            raise BadDocument(f"report about order {report.order_id!r}, which this node does not have")
+        boots.beat(conn, order.boot_id, m.time)
+        if report.outcome == PROGRESS:
+            orders.progress(conn, order.id, report.data, m.time)
+            return False
+        if not orders.finish(conn, order.id, report.outcome, m.time, report.data, report.fault):
+            return False
+        spent = int((m.time - order.issued_at) * 1000)
+        outcome = "failed" if report.outcome == FAILED else "ok"
+        code = (report.fault or {}).get("code")
+        self._event(
+            conn,
+            m,
+            Kind.STEP,
+            f"agent.{order.kind}",
+            source="agent",
+            outcome=outcome,
+            duration_ms=spent,
+            fault_code=code,
+        )
+        return nodes.note(conn, order.node_id, self._world.now())
+
+    def _on_config_report(self, conn: Connection, m: Message) -> bool:
+        report = ConfigReport.from_json(m.body["report"])
+        if m.node is None:
+            raise BadDocument("a configuration report without a node")
+        instance = boots.live(conn, m.node).get(boots.INSTANCE)
+        stage = f"generation {report.metadata_generation}"
+        bad = report.outcome == FAILED
+        scripts = [{k: s.get(k) for k in ("phase", "name", "exit", "seconds")} for s in report.scripts][:40]
+        data = {"outcome": report.outcome, "files": len(report.files), "scripts": scripts}
+        new = self._event(
+            conn,
+            m,
+            Kind.CONFIG,
+            stage,
+            source="agent",
+            outcome="failed" if bad else "ok",
+            duration_ms=int(report.seconds * 1000),
+            fault_code=(report.fault or {}).get("code"),
+            boot_id=instance.id if instance else None,
+            data=data,
+        )
+        if not new:
+            return False
+        if instance:
+            boots.beat(conn, instance.id, m.time)
+        config = {
+            "outcome": report.outcome,
+            "generation": report.metadata_generation,
+            "at": m.time,
+            "boot_id": instance.id if instance else None,
+            "fault": report.fault,
+            "scripts": [{**s, "tail": str(s.get("tail", ""))[-500:]} for s in report.scripts if s.get("exit")][:5],
+            "seconds": report.seconds,
+        }
+        return nodes.note(conn, m.node, self._world.now(), config=config)
+
+    def _on_metadata_sent(self, conn: Connection, m: Message) -> bool:
+        self._event(conn, m, Kind.METADATA, "fetched", data=_some(m.body, "generation"))
+        return False
+
+    def _on_refused(self, conn: Connection, m: Message) -> bool:
+        data = _some(m.body, "what", "why", "source")
+        self._event(conn, m, Kind.SECURITY, str(m.body.get("what", "refused")), outcome="refused", data=data)
+        return False
+
+    def _on_lease(self, conn: Connection, m: Message) -> bool:
+        b = m.body
+        wire_seen.put_lease(
+            conn, str(b["mac"]).lower(), str(b["address"]), str(b.get("network", "")), float(b["expires"]), m.time
+        )
+        return False
+
+    def _on_serving(self, conn: Connection, m: Message) -> bool:
+        detail = m.body.get("detail")
+        data = detail if isinstance(detail, dict) else {"detail": detail}
+        self._event(conn, m, Kind.SERVER, str(m.body.get("service", "boot plane")), data=data)
+        return False
+
+    # -- hello -----------------------------------------------------------------
+
+    async def _hello(self, hello: Hello, source: str) -> dict[str, Any]:
+        now = self._world.now()
+        refusal: list[HelloRefused] = []
+
+        def write(conn: Connection) -> tuple[Boot, str, str] | None:
+            refusal.clear()
+            try:
+                return self._admit(conn, hello, source, now)
+            except HelloRefused as exc:
+                refusal.append(exc)  # the alarm below must be stored, so this write does not fail
+                self._alarm(conn, hello, source, now, exc)
+                return None
+
+        admitted = await self._world.store.write(write)
+        if admitted is None:
+            raise refusal[0]
+        boot, token, name = admitted
+        self._woken({boot.node_id}, {boot.node_id})
+        return HelloAnswer(token, boot.node_id, name, boot.id, POLL_S).to_json()
+
+    def _admit(self, conn: Connection, hello: Hello, source: str, now: float) -> tuple[Boot, str, str]:
+        """The boot this nonce was made for, a fresh token, the node's name."""
+        boot = self._boot_of(conn, hello)
+        node = nodes.get(conn, boot.node_id)
+        self._check_age(boot, hello, now)
+        first = boot.hello_at is None
+        token = stdlib_secrets.token_hex(32)
+        facts = {
+            **boot.facts,
+            "firmware": hello.firmware,
+            "version": hello.version,
+            "source": source,
+            "nonce": _mark(hello.nonce),
+        }
+        boots.change(
+            conn,
+            boot.id,
+            hello_at=now,
+            last_beat=None,
+            token_sha256=hashlib.sha256(token.encode()).hexdigest(),
+            stage="up",
+            facts=facts,
+            nonce_serial=nonce.serial_ms(hello.nonce),
+        )
+        columns: dict[str, Any] = {}
+        if hello.firmware in ("bios", "uefi") and hello.agent != INSTANCE:
+            columns["firmware"] = hello.firmware
+        nodes.note(conn, boot.node_id, now, **columns)
+        since = boot.powered_at or boot.created_at
+        data = {"agent": hello.agent, "source": source, "firmware": hello.firmware}
+        event = Event(
+            ids.ulid(now),
+            now,
+            node.id,
+            Kind.HELLO,
+            hello.agent,
+            "agent",
+            outcome="ok" if first else "repeated",
+            boot_id=boot.id,
+            duration_ms=int((now - since) * 1000),
+            data=data,
+        )
+        events.add_all(conn, [event])
+        return boot, token, node.name
+
+    def _boot_of(self, conn: Connection, hello: Hello) -> Boot:
+        purpose = boots.INSTANCE if hello.agent == INSTANCE else boots.RAMDISK
+        owners = [ports.owner(conn, mac) for mac in hello.macs]
+        owners += [node.id for node in nodes.by_uuid(conn, hello.uuid)]
+        known = list(dict.fromkeys(o for o in owners if o))
+        if not known:
+            raise HelloRefused(
+                f"no node has one of the MAC addresses {', '.join(hello.macs) or '(none)'}",
+                fix="enroll the machine first, with the MAC it boots from",
+            )
+        for node_id in known:
+            boot = boots.live(conn, node_id).get(purpose)
+            if boot and boot.nonce_key and self._made_for(hello.nonce, boot):
+                return boot
+        raise HelloRefused(
+            "the nonce was not made for a boot that is under way", fix="power it off, then ask the verb again"
+        )
+
+    def _made_for(self, text: str, boot: Boot) -> bool:
+        assert boot.nonce_key is not None
+        key = self._world.operator.open(boot.nonce_key, boot.id, "nonce-key").reveal()
+        try:
+            nonce.serial_ms(text)
+            return nonce.verify(text, key, boot.node_id, boot.id)
+        except ValueError:
+            return False
+
+    def _check_age(self, boot: Boot, hello: Hello, now: float) -> None:
+        made = nonce.serial_ms(hello.nonce)
+        valid_s = self._world.policy.instance_nonce_s if hello.agent == INSTANCE else nonce.VALID_S
+        if now * 1000 - made > valid_s * 1000:
+            raise HelloRefused(f"the nonce is {now - made / 1000:.0f} s old; it was good for {valid_s:.0f} s")
+        if boot.hello_at is None:
+            if made < (boot.nonce_serial or 0):
+                raise HelloRefused(
+                    "a later boot script was handed out since: its nonce counts", fix="only one machine may boot it"
+                )
+            return
+        same = boot.facts.get("nonce") == _mark(hello.nonce)
+        if not same or boot.last_beat is not None or now - boot.hello_at > REPEAT_S:
+            raise HelloRefused(
+                "this nonce was used already", fix="if nobody replayed it: power the machine off, then ask again"
+            )
+
+    def _alarm(self, conn: Connection, hello: Hello, source: str, now: float, exc: HelloRefused) -> None:
+        owners = [o for mac in hello.macs if (o := ports.owner(conn, mac))]
+        data = {"why": exc.brief, "source": source, "macs": hello.macs[:8], "agent": hello.agent}
+        node_id = owners[0] if owners else None
+        events.add_all(
+            conn,
+            [Event(ids.ulid(now), now, node_id, Kind.SECURITY, "hello-refused", "boot", outcome="refused", data=data)],
+        )
+
+
+def _mark(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _serial(text: str) -> int | None:
+    try:
+        return int(text.partition(".")[0], 16)
+    except ValueError:
+        return None
+
+
+def _ms(body: dict[str, Any]) -> int | None:
+    return int(float(body["seconds"]) * 1000) if body.get("seconds") is not None else None
+
+
+def _some(body: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {k: body[k] for k in keys if body.get(k) is not None}

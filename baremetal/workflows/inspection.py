@@ -1,0 +1,93 @@
+"""Inspecting: boot the ramdisk, take its inventory. Never wipes anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from baremetal.errors import BaremetalError
+from baremetal.model.event import Kind
+from baremetal.model.node import Firmware
+from baremetal.protocol import agent
+from baremetal.store import inventories, ports
+from baremetal.store.orders import OrderRow
+from baremetal.workflows import faults
+from baremetal.workflows.outcome import Done, Failed, Outcome
+from baremetal.workflows.passes import Pass
+from baremetal.workflows.ramdisk import agent_up, in_ramdisk
+from baremetal.workflows.release import rest
+from baremetal.workflows.steps import step
+
+
+@step("inspect.boot_ramdisk", 100, "boot the ramdisk, or keep the one that runs")
+async def boot_ramdisk(p: Pass) -> Outcome:
+    """The agent must answer."""
+    return await agent_up(p)
+
+
+@step("inspect.collect", 50, "CPU, memory, disks, NICs, DMI, firmware mode, from the ramdisk")
+async def collect(p: Pass) -> Outcome:
+    """Order the inventory and store it."""
+    answer = await in_ramdisk(p, agent.INSPECT, {}, p.policy.inspect_s)
+    if not isinstance(answer, OrderRow):
+        return answer
+    inventory = answer.data.get("inventory") or {}
+    try:
+        learn(p, inventory)
+    except BaremetalError as exc:
+        return Failed(faults.from_error(exc, p.now))
+    return Done(summary(inventory))
+
+
+def learn(p: Pass, inventory: dict[str, Any]) -> None:
+    """Store the inventory; take over what allocation, deploy and boot need. MAC conflicts are refused."""
+    macs = [m for nic in _list(inventory, "interfaces") if (m := str(nic.get("mac_address") or "").lower())]
+    p.world.store.read(lambda c: ports.check_free(c, p.node.id, macs))
+    p.also(lambda c: inventories.put(c, p.node.id, inventory, p.now))
+    p.also(lambda c: ports.add(c, p.node.id, macs))
+    system = inventory.get("system_vendor") or {}
+    mode = (inventory.get("boot") or {}).get("current_boot_mode")
+    uuid = str(system.get("uuid") or "").lower()
+    p.change(
+        properties={**p.node.properties, **figures(inventory)},
+        serial=p.node.serial or system.get("serial_number") or None,
+        system_uuid=p.node.system_uuid or (uuid if len(uuid) == 36 else None),
+        firmware=Firmware(mode) if mode in ("bios", "uefi") else p.node.firmware,
+    )
+    p.event(Kind.INVENTORY, "stored", source="agent", data=figures(inventory))
+
+
+def summary(inventory: dict[str, Any]) -> str:
+    """One line for people."""
+    f = figures(inventory)
+    nics = len(_list(inventory, "interfaces"))
+    return f"{f.get('cpus', '?')} CPUs, {f.get('memory_mb', '?')} MiB, {f.get('local_gb', '?')} GB, {nics} NICs"
+
+
+def disks(inventory: dict[str, Any]) -> list[dict[str, Any]]:
+    """Local, writable, non-removable disks as the inventory lists them."""
+    return [d for d in _list(inventory, "disks") if not (d.get("removable") or d.get("read_only") or d.get("refusal"))]
+
+
+def figures(inventory: dict[str, Any]) -> dict[str, Any]:
+    """Ironic's property names: cpus, memory_mb, local_gb (largest disk), cpu_arch."""
+    cpu = inventory.get("cpu") or {}
+    memory = inventory.get("memory") or {}
+    sizes = [int(d.get("size") or 0) for d in disks(inventory)]
+    found = {
+        "cpus": cpu.get("count"),
+        "cpu_arch": cpu.get("architecture"),
+        "memory_mb": memory.get("physical_mb") or int(memory.get("total") or 0) // 2**20,
+        "local_gb": max(sizes, default=0) // 10**9,
+    }
+    return {k: v for k, v in found.items() if v}
+
+
+def _list(inventory: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    found = inventory.get(key) or []
+    return [item for item in found if isinstance(item, dict)]
+
+
+@step("inspect.finish", 10, "leave the ramdisk up for the next verb, or power off")
+async def finish(p: Pass) -> Outcome:
+    """Fast track keeps it."""
+    return await rest(p)

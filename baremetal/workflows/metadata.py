@@ -1,0 +1,124 @@
+"""The metadata of a node: layers merged, numbered, signed. A generation is a change of content, nothing else."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from sqlalchemy.engine import Connection
+
+from baremetal.errors import BaremetalError, NotFound, UsageError
+from baremetal.model.event import Event, Kind
+from baremetal.model.layers import merge
+from baremetal.model.node import Node
+from baremetal.protocol.metadata import SCHEMA, MetadataDocument
+from baremetal.store import events, metadata, nodes
+from baremetal.store.metadata import LAYERS, StoredDocument
+from baremetal.store.seal import Sealer
+from baremetal.workflows import ids
+
+# The label that names a node's role layer.
+ROLE_LABEL = "role"
+MAX_BYTES = 1024 * 1024
+
+
+class Signer:
+    """Signs documents; the public half goes to the nodes in their config drive."""
+
+    def __init__(self, pem: bytes) -> None:
+        key = load_pem_private_key(pem, password=None)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise BaremetalError(
+                "the metadata signing key is not an Ed25519 key",
+                fix="make new keys: baremetal init --rotate metadata-signing",
+            )
+        self._key = key
+
+    def sign(self, text: str) -> str:
+        """Base64 signature over the exact bytes."""
+        return base64.b64encode(self._key.sign(text.encode())).decode()
+
+    @functools.cached_property
+    def public_hex(self) -> str:
+        """The raw public key, 64 hex characters."""
+        return self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+
+
+def layers_of(conn: Connection, sealer: Sealer, node: Node) -> dict[str, dict[str, Any]]:
+    """What each layer says for this node."""
+    names = {"defaults": "", "site": "", "role": node.labels.get(ROLE_LABEL), "node": node.id}
+    return {
+        layer: metadata.get_layer(conn, sealer, layer, name)[0] if name is not None else {}
+        for layer, name in names.items()
+    }
+
+
+def refresh(conn: Connection, sealer: Sealer, signer: Signer, node: Node, now: float) -> StoredDocument:
+    """The node's document as its layers say now; a new generation only if the content changed."""
+    values = merge(layers_of(conn, sealer, node).values())
+    deployments = values.pop("deployments", [])
+    content = json.dumps([values, deployments], sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    have = metadata.get_document(conn, sealer, node.id)
+    if have and have.digest == digest:
+        return have
+    generation = have.generation + 1 if have else 1
+    doc = MetadataDocument(SCHEMA, node.id, generation, values, deployments if isinstance(deployments, list) else [])
+    text = doc.to_bytes().decode()
+    if len(text) > MAX_BYTES:
+        raise UsageError(
+            f"{node.name}: its metadata would have {len(text)} bytes; the limit is {MAX_BYTES}",
+            fix="keep files out of the metadata; give URLs instead",
+        )
+    stored = StoredDocument(node.id, generation, text, signer.sign(text), digest, now)
+    metadata.put_document(conn, sealer, stored)
+    made = Event(ids.ulid(now), now, node.id, Kind.METADATA, "generation", "control", data={"generation": generation})
+    events.add_all(conn, [made])
+    return stored
+
+
+def check_layer(layer: str, name: str) -> None:
+    """defaults and site have no name, role and node need one."""
+    if layer not in LAYERS:
+        raise NotFound(f"there is no metadata layer {layer!r}", fix=f"layers: {', '.join(LAYERS)}")
+    if (layer in ("role", "node")) != bool(name):
+        raise UsageError(f"layer {layer} {'needs a' if layer in ('role', 'node') else 'has no'} name")
+
+
+def set_layer(
+    conn: Connection,
+    sealer: Sealer,
+    signer: Signer,
+    layer: str,
+    name: str,
+    values: dict[str, Any],
+    mode: str,
+    now: float,
+) -> tuple[dict[str, Any], list[tuple[str, int]]]:
+    """Write a layer; (its values, [(node name, new generation)] of nodes it changed)."""
+    check_layer(layer, name)
+    if mode not in ("merge", "replace"):
+        raise UsageError(f"mode {mode!r}", fix="merge or replace")
+    key = nodes.get(conn, name).id if layer == "node" else name
+    old = metadata.get_layer(conn, sealer, layer, key)[0]
+    new = merge([old, values]) if mode == "merge" else merge([values])
+    metadata.put_layer(conn, sealer, layer, key, new, now)
+    changed = []
+    for node in _touched(conn, layer, key):
+        before = metadata.get_document(conn, sealer, node.id)
+        after = refresh(conn, sealer, signer, node, now)
+        if before is None or after.generation != before.generation:
+            changed.append((node.name, after.generation))
+    return new, changed
+
+
+def _touched(conn: Connection, layer: str, key: str) -> list[Node]:
+    if layer == "node":
+        return [nodes.get(conn, key)]
+    found = nodes.page(conn, limit=None)
+    return [n for n in found if layer != "role" or n.labels.get(ROLE_LABEL) == key]

@@ -1,0 +1,215 @@
+"""The hands of one pass: what it sees, what it may change, and the BMC with ownership checked first.
+
+A pass reads this object, does at most one thing to the machine, and answers an
+Outcome; runner.py stores everything it changed here in one transaction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy.engine import Connection
+
+from baremetal.bmc.base import BmcDriver, BootDevice, BootPlan, Identity, PowerOp
+from baremetal.bmc.faults import BmcError, BmcLied
+from baremetal.model.event import Event, Kind
+from baremetal.model.node import Node, Port, Power
+from baremetal.secrets import Secret
+from baremetal.store import Fenced, Store, nodes, secrets
+from baremetal.store.boots import Boot
+from baremetal.store.orders import OrderRow
+from baremetal.store.seal import Sealer
+from baremetal.workflows import ids
+from baremetal.workflows.outcome import Wait
+from baremetal.workflows.policy import Policy
+from baremetal.workflows.site import Images, Site
+
+T = TypeVar("T")
+
+
+class Drivers(Protocol):
+    """Where BMC drivers come from: bmc.pool.BmcPool, or a simulation."""
+
+    def driver(self, url: str, password: Secret) -> BmcDriver:
+        """The driver for this BMC."""
+        ...
+
+
+@dataclasses.dataclass
+class World:
+    """What all passes share. `site` is replaced when networks or artifacts change."""
+
+    store: Store
+    operator: Sealer
+    metadata: Sealer
+    signing_pem: bytes
+    site: Site
+    policy: Policy
+    drivers: Drivers
+    images: Images
+    now: Callable[[], float]
+
+
+class Pass:
+    """One look at one node."""
+
+    def __init__(
+        self, world: World, node: Node, ports: list[Port], boots: Mapping[str, Boot], order: OrderRow | None
+    ) -> None:
+        self.world = world
+        self.before = node
+        self.node = node
+        self.ports = ports
+        self.boots = boots
+        self.order = order
+        self.now = world.now()
+        self.events: list[Event] = []
+        self.writes: list[Callable[[Connection], Any]] = []
+
+    @property
+    def policy(self) -> Policy:
+        """Times and limits."""
+        return self.world.policy
+
+    @property
+    def site(self) -> Site:
+        """Addresses and artifacts."""
+        return self.world.site
+
+    @property
+    def ramdisk(self) -> Boot | None:
+        """The node's live ramdisk boot."""
+        return self.boots.get("ramdisk")
+
+    @property
+    def instance(self) -> Boot | None:
+        """The live deployment's boot record."""
+        return self.boots.get("instance")
+
+    @property
+    def work(self) -> dict[str, Any]:
+        """The workflow's notebook; change it by jot()."""
+        return self.node.work
+
+    # -- what a pass may change ----------------------------------------------
+
+    def change(self, **columns: Any) -> None:
+        """Set fields of the node."""
+        self.node = dataclasses.replace(self.node, **columns)
+
+    def jot(self, **entries: Any) -> None:
+        """Write into the notebook; None strikes an entry out."""
+        work = {**self.node.work, **entries}
+        self.change(work={k: v for k, v in work.items() if v is not None})
+
+    @property
+    def here(self) -> dict[str, Any]:
+        """The notebook page of the current step; it is torn out when the step ends."""
+        page: dict[str, Any] = self.node.work.get("here") or {}
+        return page
+
+    def note(self, **entries: Any) -> None:
+        """Write on the current step's page; None strikes an entry out."""
+        page = {**self.here, **entries}
+        self.jot(here={k: v for k, v in page.items() if v is not None} or None)
+
+    def also(self, write: Callable[[Connection], Any]) -> None:
+        """Store this too, in the same transaction. It may run twice before it is committed once."""
+        self.writes.append(write)
+
+    def event(self, kind: Kind, stage: str, *, source: str = "control", outcome: str = "ok", **more: Any) -> None:
+        """Note a fact for the timeline."""
+        boot_id = more.pop("boot_id", self.node.boot_id)
+        self.events.append(
+            Event(
+                ids.ulid(self.now),
+                self.now,
+                self.node.id,
+                kind,
+                stage,
+                source,
+                outcome,
+                boot_id,
+                self.before.fence,
+                **more,
+            )
+        )
+
+    def wait(self, topic: str, because: str, for_s: float, look_s: float | None = None) -> Wait | None:
+        """Wait for `topic`; None when that was waited for long enough."""
+        until = self.now + for_s
+        if self.work.get("topic") == topic and self.node.wait:
+            until = self.node.wait.until
+            if self.now >= until:
+                return None
+        return Wait(because, until, topic, look_s)
+
+    # -- the machine ----------------------------------------------------------
+
+    async def power(self) -> Power:
+        """As the BMC sees it now."""
+        seen = await self._ask("power", lambda bmc: bmc.power(), quiet=True)
+        if seen is not self.node.power:
+            self.event(Kind.POWER, str(seen), source="bmc", data={"was": str(self.node.power)})
+        self.change(power=seen, power_seen_at=self.now)
+        return seen
+
+    async def press(self, op: PowerOp) -> None:
+        """Press the power button. Only "on", "off" and "soft" exist here: a repeat must be harmless."""
+        if op not in (PowerOp.ON, PowerOp.OFF, PowerOp.SOFT):
+            raise ValueError(f"{op} may not be repeated safely")
+        self.own()
+        await self._ask(f"power {op}", lambda bmc: bmc.set_power(op))
+
+    async def boot_from(self, device: BootDevice, *, once: bool) -> BootPlan:
+        """Set the next boot and read back what was really set."""
+        self.own()
+        uefi = {"uefi": True, "bios": False}.get(str(self.node.firmware))
+        plan = await self._ask(f"boot {device}", lambda bmc: bmc.set_boot(device, once=once, uefi=uefi))
+        if plan.device not in (device, BootDevice.OTHER):
+            raise BmcLied(
+                f"{self.node.name}: the BMC took boot device {device} and shows {plan.device}",
+                detail=repr(plan),
+                fix="its firmware may forbid overrides; set network first, then disk in the firmware setup",
+            )
+        return plan
+
+    async def identify(self) -> Identity:
+        """Who the BMC says it is."""
+        return await self._ask("identify", lambda bmc: bmc.identify())
+
+    async def reset_bmc(self) -> None:
+        """Restart the BMC itself."""
+        self.own()
+        await self._ask("reset-bmc", lambda bmc: bmc.reset_bmc())
+
+    def own(self) -> None:
+        """Still the one who decides about this node? Checked just before the machine is touched."""
+        if self.world.store.read(lambda c: nodes.fence(c, self.node.id)) != self.before.fence:
+            raise Fenced(f"{self.node.name} was changed meanwhile")
+
+    def driver(self) -> BmcDriver:
+        """The node's BMC."""
+        password = self.world.store.read(
+            lambda c: secrets.get(c, self.world.operator, self.node.id, secrets.BMC_PASSWORD)
+        )
+        return self.world.drivers.driver(self.node.bmc_url, password or Secret(""))
+
+    async def _ask(self, what: str, ask: Callable[[BmcDriver], Awaitable[T]], *, quiet: bool = False) -> T:
+        begun = time.monotonic()
+        try:
+            answer = await ask(self.driver())
+        except BmcError as exc:
+            self._bmc_event(what, begun, "failed", fault_code=exc.code, data={"brief": exc.brief[:300]})
+            raise
+        if not quiet:
+            self._bmc_event(what, begun, "ok")
+        return answer
+
+    def _bmc_event(self, what: str, begun: float, outcome: str, **more: Any) -> None:
+        spent = int((time.monotonic() - begun) * 1000)
+        self.now = self.world.now()
+        self.event(Kind.BMC, what, source="bmc", outcome=outcome, duration_ms=spent, **more)

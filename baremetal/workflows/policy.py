@@ -1,0 +1,51 @@
+"""How patient and how careful passes are: one table of times and limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Times in seconds; limits in nodes.
+
+    `*_s` of waits are deadlines: when one passes, the next rung of its ladder
+    is taken, and after the last rung the workflow fails with evidence.
+    """
+
+    # BMC
+    verify_patience_s: float = 30.0
+    bmc_patience_s: float = 600.0
+    bmc_pause_s: float = 2.0
+    bmc_most_pause_s: float = 60.0
+    bmc_reset: bool = True
+    power_confirm_s: float = 120.0
+    power_poll_s: float = 1.0
+    # agent
+    hello_s: float = 420.0
+    boot_tries: int = 3
+    beat_lost_s: float = 90.0
+    inspect_s: float = 300.0
+    clean_s: float = 1800.0
+    write_s: float = 3600.0
+    progress_lost_s: float = 180.0
+    first_boot_s: float = 900.0
+    first_boot_tries: int = 2
+    instance_nonce_s: float = 86400.0
+    order_tries: int = 2
+    # fast track: the ramdisk stays up that long without work, then the machine is powered off
+    fast_track: bool = True
+    idle_ramdisk_s: float = 900.0
+    # cleaning: metadata (partition tables and signatures), zero, discard, secure
+    clean_method: str = "metadata"
+    automated_clean: bool = True
+    # limits
+    deploy_limit: int = 250
+    clean_limit: int = 50
+    inspect_limit: int = 250
+    workers: int = 64
+    # background
+    power_sync_s: float = 120.0
+    power_sync_workers: int = 8
+    force_power: bool = False
+    events_keep_days: float = 90.0

@@ -1,0 +1,123 @@
+"""Background look at the power of nodes at rest: reports drift, and BMCs that went silent.
+
+Never waits for one BMC before asking the next, never switches anything unless
+the policy says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy.engine import Connection
+
+from baremetal import lifecycle
+from baremetal.bmc.faults import BmcError
+from baremetal.lifecycle import Phase
+from baremetal.model.event import Event, Kind
+from baremetal.model.node import Node, Power, State
+from baremetal.secrets import Secret
+from baremetal.store import events, nodes, secrets
+from baremetal.workflows import faults, ids
+from baremetal.workflows.passes import World
+
+log = logging.getLogger(__name__)
+
+MISSES = 3  # silences in a row before a node at rest gets a fault
+
+
+class PowerSync:
+    """Looks at every node at rest once a period."""
+
+    def __init__(self, world: World, changed: Callable[[str], None]) -> None:
+        self._world = world
+        self._changed = changed
+        self._misses: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await asyncio.sleep(self._world.policy.power_sync_s)
+            try:
+                await self.once()
+            except Exception:
+                log.exception("power sync failed; again in %.0f s", self._world.policy.power_sync_s)
+
+    async def once(self) -> int:
+        """One round; how many nodes were asked."""
+        todo = [n for n in await self._world.store.fetch(lambda c: nodes.page(c, limit=None)) if _at_rest(n)]
+        gate = asyncio.Semaphore(self._world.policy.power_sync_workers)
+
+        async def guarded(node: Node) -> None:
+            async with gate:
+                await self._look(node)
+
+        await _all([guarded(node) for node in todo])
+        return len(todo)
+
+    async def _look(self, node: Node) -> None:
+        world = self._world
+        password = world.store.read(lambda c: secrets.get(c, world.operator, node.id, secrets.BMC_PASSWORD))
+        try:
+            seen = await world.drivers.driver(node.bmc_url, password or Secret("")).power()
+        except BmcError as exc:
+            await self._silent(node, exc)
+            return
+        self._misses.pop(node.id, None)
+        recovered = node.fault is not None and node.fault.code.startswith("bmc-") and node.state is not State.ENROLL
+        if seen is node.power and not recovered:
+            return
+        await world.store.write(lambda c: self._seen(c, node, seen, recovered))
+        self._changed(node.id)
+
+    def _seen(self, conn: Connection, node: Node, seen: Power, recovered: bool) -> None:
+        if nodes.fence(conn, node.id) != node.fence:
+            return  # a pass works on it: it looks itself
+        now = self._world.now()
+        nodes.see(conn, node.id, power=str(seen), power_seen_at=now, **({"fault": None} if recovered else {}))
+        if seen is not node.power:
+            drift = Event(
+                ids.ulid(now), now, node.id, Kind.POWER, str(seen), "bmc", "drift", data={"was": str(node.power)}
+            )
+            events.add_all(conn, [drift])
+            if self._world.policy.force_power and node.power is not Power.UNKNOWN and seen is not Power.UNKNOWN:
+                nodes.note(conn, node.id, now, power_wanted=str(node.power))
+
+    async def _silent(self, node: Node, exc: BmcError) -> None:
+        misses = self._misses[node.id] = self._misses.get(node.id, 0) + 1
+        if misses < MISSES or node.fault is not None:
+            return
+        world = self._world
+        fault = faults.from_error(exc, world.now(), misses=misses)
+
+        def write(conn: Connection) -> None:
+            if nodes.fence(conn, node.id) != node.fence:
+                return
+            nodes.see(conn, node.id, fault=fault.to_json(), power=str(Power.UNKNOWN))
+            told = Event(
+                ids.ulid(world.now()),
+                world.now(),
+                node.id,
+                Kind.FAULT,
+                fault.code,
+                "bmc",
+                "failed",
+                fault_code=fault.code,
+                data={"brief": fault.brief},
+            )
+            events.add_all(conn, [told])
+
+        await world.store.write(write)
+        self._changed(node.id)
+
+
+def _at_rest(node: Node) -> bool:
+    """Nobody works on it, and its BMC answered once."""
+    if not node.bmc_url or node.bmc_url.startswith("manual:") or node.wanted or node.power_wanted:
+        return False
+    return lifecycle.phase(node) in (Phase.STABLE, Phase.FAILED) and node.state is not State.ENROLL
+
+
+async def _all(jobs: list[Awaitable[None]]) -> None:
+    await asyncio.gather(*jobs)

@@ -1,0 +1,49 @@
+"""Power asked for by an operator: on, off, soft-off, reboot. A reboot is "ensure off" then "ensure on"."""
+
+from __future__ import annotations
+
+from baremetal.bmc.base import PowerOp
+from baremetal.model.node import Power
+from baremetal.workflows.machine import ensure_power
+from baremetal.workflows.outcome import Again, Done, Outcome
+from baremetal.workflows.passes import Pass
+
+TARGETS = ("on", "off", "soft-off", "reboot")
+SOFT_OFF_S = 600.0
+
+
+async def carry_out(p: Pass) -> Outcome:
+    """One pass towards p.node.power_wanted."""
+    match p.node.power_wanted:
+        case "on":
+            return await ensure_power(p, Power.ON)
+        case "soft-off":
+            return await _soft_off(p)
+        case "reboot":
+            return await _reboot(p)
+        case _:
+            return await ensure_power(p, Power.OFF)
+
+
+async def _reboot(p: Pass) -> Outcome:
+    if p.here.get("was_off"):
+        return await ensure_power(p, Power.ON)
+    outcome = await ensure_power(p, Power.OFF)
+    if not isinstance(outcome, Done):
+        return outcome
+    p.note(was_off=True)
+    return Again(0.0, "off, now on again")
+
+
+async def _soft_off(p: Pass) -> Outcome:
+    """Ask the system nicely once, wait, then switch off hard."""
+    if await p.power() is Power.OFF:
+        return Done("power is off")
+    asked = p.here.get("asked_softly")
+    if asked is None:
+        p.note(asked_softly=p.now)
+        await p.press(PowerOp.SOFT)
+        return Again(5.0, "the system was asked to shut down")
+    if p.now - asked < SOFT_OFF_S:
+        return Again(5.0, "the system is shutting down")
+    return await ensure_power(p, Power.OFF)

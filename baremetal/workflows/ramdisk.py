@@ -1,0 +1,219 @@
+"""The deploy ramdisk: have its agent answer (keep it, or boot it), and give it orders.
+
+One boot goes minted -> off -> device -> on, each stage stored before the next
+is ordered, so a crash between any two repeats at most one harmless command.
+"""
+
+from __future__ import annotations
+
+import secrets as stdlib_secrets
+from typing import Any
+
+from baremetal.bmc.base import BootDevice
+from baremetal.bmc.faults import BmcError
+from baremetal.model.event import Kind
+from baremetal.model.fault import Fault
+from baremetal.model.node import Power
+from baremetal.store import boots, events, orders
+from baremetal.store.boots import Boot
+from baremetal.store.orders import OrderRow
+from baremetal.workflows import causes, faults, ids
+from baremetal.workflows.machine import ensure_power
+from baremetal.workflows.outcome import Again, Done, Failed, Outcome
+from baremetal.workflows.passes import Pass
+
+# Seconds a BMC needs after its own reset before it is asked again.
+BMC_RESET_S = 60.0
+
+
+async def agent_up(p: Pass) -> Outcome:
+    """Done when the ramdisk's agent answers."""
+    boot = p.ramdisk
+    if boot and answers(p, boot):
+        return Done("the ramdisk's agent answers")
+    if boot is None or boot.hello_at:
+        return mint(p, "the agent is silent, booting the ramdisk again" if boot else "booting the ramdisk")
+    match boot.stage:
+        case "minted":
+            return _reached(p, boot, await ensure_power(p, Power.OFF), "off")
+        case "off":
+            await p.boot_from(BootDevice.PXE, once=True)
+            return _reached(p, boot, Done("next boot: network, once"), "device")
+        case "device":
+            return _reached(p, boot, await ensure_power(p, Power.ON), "on", powered_at=p.now)
+        case _:
+            return await _wait_hello(p, boot)
+
+
+def answers(p: Pass, boot: Boot) -> bool:
+    """The agent of this boot said hello and was heard lately."""
+    heard = max(boot.hello_at or 0.0, boot.last_beat or 0.0)
+    return boot.live and boot.hello_at is not None and p.now - heard < p.policy.beat_lost_s
+
+
+def mint(p: Pass, because: str) -> Outcome:
+    """A new boot with its own one-time nonce key; the boot plane hears of it before the machine starts."""
+    if not p.ports and not p.node.system_uuid:
+        return Failed(
+            Fault(
+                "no-ports",
+                f"{p.node.name} has no known MAC address, so its network boot could not be recognised",
+                fix=f"baremetal node set {p.node.name} --mac 52:54:00:…",
+                since=p.now,
+            )
+        )
+    if p.site.ramdisk(p.node.arch) is None:
+        return Failed(
+            Fault(
+                "no-ramdisk",
+                f"there is no deploy ramdisk for {p.node.arch}",
+                detail=f"ramdisks for: {', '.join(sorted(p.site.ramdisks)) or 'nothing'}",
+                fix="baremetal image build deploy-ramdisk",
+                since=p.now,
+            )
+        )
+    boot = Boot(ids.boot_id(), p.node.id, boots.RAMDISK, created_at=p.now)
+    sealed = p.world.operator.seal(stdlib_secrets.token_hex(32), boot.id, "nonce-key")
+    row = Boot(boot.id, boot.node_id, boot.purpose, nonce_key=sealed, created_at=p.now)
+    p.also(lambda c: boots.insert(c, row))
+    p.change(boot_id=boot.id)
+    drop_order(p)
+    p.event(Kind.STEP, "boot", data={"boot": "ramdisk", "because": because})
+    return Again(0.0, because)
+
+
+def _reached(p: Pass, boot: Boot, outcome: Outcome, stage: str, **columns: Any) -> Outcome:
+    """Store that the boot came as far as `stage`."""
+    if not isinstance(outcome, Done):
+        return outcome
+    p.also(lambda c: boots.change(c, boot.id, stage=stage, **columns))
+    if stage == "on":
+        p.event(Kind.POWER, "on", data={"for": "ramdisk"})
+    return Again(0.0, outcome.because)
+
+
+async def _wait_hello(p: Pass, boot: Boot) -> Outcome:
+    tries = int(p.here.get("boot_tries", 1))
+    because = f"the ramdisk must say hello (try {tries} of {p.policy.boot_tries})"
+    waiting = p.wait(f"hello {boot.id}", because, p.policy.hello_s)
+    if waiting:
+        return waiting
+    return await _no_hello(p, boot, tries)
+
+
+async def _no_hello(p: Pass, boot: Boot, tries: int) -> Outcome:
+    """The ladder: look again, boot again, new BMC session, BMC reset, fail with what was seen."""
+    seen = p.world.store.read(lambda c: events.of_node(c, p.node.id, since=boot.created_at))
+    likely = causes.boot_stopped(boot, seen, [port.mac for port in p.ports])
+    fault = Fault(
+        likely.code,
+        f"{p.node.name}: no hello from the ramdisk within {p.policy.hello_s:.0f} s: {likely.brief}",
+        detail=likely.detail,
+        fix=likely.fix,
+        since=p.now,
+        evidence={"boot_id": boot.id, "stage": likely.stage, "tries": tries},
+    )
+    if tries >= p.policy.boot_tries:
+        p.also(lambda c: boots.end(c, p.node.id, p.now, boots.RAMDISK))
+        return Failed(fault)
+    if tries == 1:
+        await _fresh_session(p)
+    if tries == 2 and p.policy.bmc_reset and not p.here.get("bmc_was_reset"):
+        p.note(bmc_was_reset=True)
+        await _try_bmc_reset(p)
+        return Again(BMC_RESET_S, "the BMC was restarted, waiting for it", fault)
+    p.note(boot_tries=tries + 1)
+    outcome = mint(p, f"try {tries + 1}: {likely.brief}")
+    return Again(0.0, outcome.because, fault) if isinstance(outcome, Again) else outcome
+
+
+async def _fresh_session(p: Pass) -> None:
+    try:
+        await p.driver().close()
+    except BmcError as exc:
+        p.event(Kind.BMC, "close", source="bmc", outcome="failed", fault_code=exc.code)
+
+
+async def _try_bmc_reset(p: Pass) -> None:
+    try:
+        await p.reset_bmc()
+    except BmcError as exc:
+        p.event(Kind.BMC, "reset-bmc", source="bmc", outcome="failed", fault_code=exc.code, data={"brief": exc.brief})
+
+
+# -- orders -------------------------------------------------------------------
+
+
+async def in_ramdisk(p: Pass, kind: str, args: dict[str, Any], deadline_s: float) -> Outcome | OrderRow:
+    """Have the agent do this; the finished order when it is done, else what to wait for."""
+    order = p.order
+    boot = p.ramdisk
+    if order is None or boot is None or order.boot_id != boot.id:
+        up = await agent_up(p)
+        if not isinstance(up, Done):
+            return up
+        return give(p, kind, args, deadline_s)
+    if order.outcome == "done":
+        drop_order(p)
+        return order
+    if order.outcome is not None:
+        return _order_failed(p, order)
+    return _still_running(p, boot, order, deadline_s)
+
+
+def give(p: Pass, kind: str, args: dict[str, Any], deadline_s: float) -> Outcome:
+    """Store a new order; the snapshot carries it to the agent's held request."""
+    assert p.node.boot_id is not None
+    boot = p.ramdisk
+    order = OrderRow(ids.order_id(), p.node.id, boot.id if boot else p.node.boot_id, kind, args, issued_at=p.now)
+    p.also(lambda c: orders.insert(c, order))
+    p.jot(order=order.id)
+    waiting = p.wait(
+        f"order {order.id}", f"the agent carries out {kind}", deadline_s, look_s=p.policy.progress_lost_s / 3
+    )
+    assert waiting is not None
+    return waiting
+
+
+def drop_order(p: Pass) -> None:
+    """No order is in the agent's hands any more."""
+    if p.work.get("order"):
+        p.also(lambda c: orders.withdraw(c, p.node.id, p.now))
+    p.jot(order=None)
+
+
+def _order_failed(p: Pass, order: OrderRow) -> Outcome:
+    drop_order(p)
+    return Failed(faults.from_agent(order.fault, p.now, order.kind))
+
+
+def _still_running(p: Pass, boot: Boot, order: OrderRow, deadline_s: float) -> Outcome:
+    heard = max(order.issued_at, order.progress_at or 0.0, boot.last_beat or 0.0)
+    waiting = p.wait(f"order {order.id}", _doing(order), deadline_s, look_s=p.policy.progress_lost_s / 3)
+    silent_s = p.now - heard
+    if waiting and silent_s < p.policy.progress_lost_s:
+        return waiting
+    tries = int(p.here.get("order_tries", 1))
+    what = f"the agent was silent for {silent_s:.0f} s" if waiting else f"not finished within {deadline_s:.0f} s"
+    fault = Fault(
+        "agent-lost" if waiting else "order-deadline",
+        f"{p.node.name}: {order.kind}: {what}",
+        detail=f"last progress: {order.progress or 'none'}; try {tries} of {p.policy.order_tries}",
+        fix="look at the console log: the ramdisk may have crashed, or lost its network",
+        since=p.now,
+        evidence={"order": order.kind, "boot_id": boot.id},
+    )
+    if tries >= p.policy.order_tries:
+        drop_order(p)
+        return Failed(fault)
+    p.note(order_tries=tries + 1)
+    p.also(lambda c: boots.end(c, p.node.id, p.now, boots.RAMDISK))
+    drop_order(p)
+    return Again(0.0, f"{what}: booting the ramdisk again", fault)
+
+
+def _doing(order: OrderRow) -> str:
+    progress = order.progress or {}
+    if progress.get("total"):
+        return f"the agent carries out {order.kind}: {100 * progress.get('done', 0) // progress['total']} %"
+    return f"the agent carries out {order.kind}"

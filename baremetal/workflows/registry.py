@@ -1,0 +1,200 @@
+"""The inventory of nodes as operators write it: enroll, change, delete. Writes only, touches no machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from baremetal import lifecycle
+from baremetal.errors import Refused, UsageError
+from baremetal.lifecycle import Verb
+from baremetal.model.event import Event, Kind
+from baremetal.model.node import Firmware, Node, State
+from baremetal.secrets import Secret
+from baremetal.store import events, metadata, nodes, ports, secrets, wire_seen
+from baremetal.store.store import Fenced
+from baremetal.workflows import ids
+from baremetal.workflows.metadata import Signer, refresh
+from baremetal.workflows.passes import World
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+# Fields of a node that operators write, by type.
+TEXTS = ("bmc_url", "resource_class", "arch", "serial")
+MAPPINGS = ("labels", "properties", "root_device")
+FLAGS = ("protected", "retired")
+ENROLL = frozenset({"name", "username", "password", "macs", "traits", "firmware", "manage", *TEXTS, *MAPPINGS})
+PATCH = frozenset(
+    {"name", "username", "password", "macs", "traits", "firmware", "maintenance", *TEXTS, *MAPPINGS, *FLAGS}
+)
+LIMIT = 64 * 1024  # characters of JSON in one mapping
+
+
+def enroll(conn: Connection, world: World, signer: Signer, body: dict[str, Any], by: str, now: float) -> Node:
+    """A new node with its ports and password; with `manage` (the default) its BMC is asked at once."""
+    _known(body, ENROLL, "enroll")
+    if not body.get("name"):
+        raise UsageError("a node needs a name", fix='{"name": "r1-u07", "bmc_url": "ipmi://admin@10.0.0.17", …}')
+    node = _with(Node(ids.node_id(), "", created_at=now, updated_at=now, state_since=now), body)
+    nodes.insert(conn, node)
+    for mac in _macs(body):
+        ports.add(conn, node.id, [mac])
+        wire_seen.forget_stranger(conn, mac)
+    _keep_password(conn, world, node, body, now)
+    events.add_all(conn, [Event(ids.ulid(now), now, node.id, Kind.VERB, "enroll", by)])
+    refresh(conn, world.metadata, signer, node, now)
+    if body.get("manage", True) and node.bmc_url:
+        work = {"ask": str(Verb.MANAGE), "to": str(State.VERIFYING)}
+        wish = dataclasses.replace(
+            node, wanted=str(Verb.MANAGE), wanted_by=by, wanted_since=now, work=work, wake_at=now
+        )
+        node = nodes.save(conn, node, wish, now)
+    return node
+
+
+def change(
+    conn: Connection, world: World, signer: Signer, ref: str, body: dict[str, Any], now: float, fence: int | None = None
+) -> Node:
+    """Change what operators may change; `fence`: only if the node is still as it was read."""
+    _known(body, PATCH, "change")
+    node = nodes.get(conn, ref)
+    if fence is not None and node.fence != fence:
+        raise Fenced(
+            f"{node.name} was changed since you read it (fence {node.fence}, yours {fence})", fix="read it again"
+        )
+    after = _with(node, body)
+    if "maintenance" in body:
+        reason = body["maintenance"]
+        after = dataclasses.replace(after, maintenance=None if reason in (None, False, "") else str(reason))
+    for flag in FLAGS:
+        if flag in body:
+            flags: dict[str, Any] = {flag: _bool(flag, body[flag])}
+            after = dataclasses.replace(after, **flags)
+    if after.name != node.name and nodes.find(conn, after.name):
+        raise Refused(f"there is a node named {after.name!r} already", fix="choose another name")
+    if "macs" in body:
+        ports.replace(conn, node.id, _macs(body))
+    _keep_password(conn, world, after, body, now)
+    saved = nodes.save(conn, node, after, now)
+    refresh(conn, world.metadata, signer, saved, now)
+    return saved
+
+
+def delete(conn: Connection, ref: str, by: str, now: float, *, force: bool = False) -> str:
+    """Forget the node; its id. Ironic's rule on states unless `force`."""
+    node = nodes.get(conn, ref)
+    state = lifecycle.provision_state(node)
+    if node.protected:
+        raise Refused(f"{node.name} is protected", fix=f"baremetal node set {node.name} --unprotect")
+    if state not in lifecycle.DELETABLE and not force:
+        raise Refused(
+            f"{node.name} is {state!r}: its record is not deleted there",
+            detail=f"deletable in: {', '.join(sorted(lifecycle.DELETABLE))}",
+            fix=f"release it first: baremetal node undeploy {node.name}",
+        )
+    if node.wanted and not force:
+        raise Refused(f"{node.name}: {node.wanted} is under way", fix="wait for it, or abort it")
+    secrets.forget(conn, node.id)
+    metadata.forget_layer(conn, "node", node.id)
+    nodes.delete(conn, node.id)
+    told = Event(ids.ulid(now), now, node.id, Kind.VERB, "delete", by, data={"name": node.name})
+    events.add_all(conn, [told])
+    return node.id
+
+
+def _with(node: Node, body: dict[str, Any]) -> Node:
+    """The node with the fields of `body`, checked."""
+    fields: dict[str, Any] = {}
+    if "name" in body:
+        fields["name"] = _name(body["name"])
+    for key in TEXTS:
+        if key in body:
+            fields[key] = _text(key, body[key])
+    for key in MAPPINGS:
+        if key in body:
+            fields[key] = _mapping(key, body[key])
+    if "traits" in body:
+        traits = body["traits"]
+        if not isinstance(traits, list) or not all(isinstance(t, str) for t in traits):
+            raise UsageError("traits is a list of texts")
+        fields["traits"] = tuple(sorted(set(traits)))
+    if "firmware" in body:
+        if body["firmware"] not in list(Firmware):
+            raise UsageError(f"firmware {body['firmware']!r}", fix="bios, uefi or unknown")
+        fields["firmware"] = Firmware(body["firmware"])
+    if "bmc_url" in fields:
+        fields["bmc_url"] = _bmc_url(fields["bmc_url"], body.get("username"))
+    return dataclasses.replace(node, **fields)
+
+
+def _bmc_url(text: str, username: Any) -> str:
+    """The URL without its password; a password in it is refused here: the caller moves it out."""
+    from baremetal.bmc.url import BmcUrl
+
+    if not text:
+        return ""
+    if username and "://" in text and "@" not in text:
+        scheme, _, rest = text.partition("://")
+        text = f"{scheme}://{username}@{rest}"
+    BmcUrl.parse(text)
+    return text
+
+
+def _keep_password(conn: Connection, world: World, node: Node, body: dict[str, Any], now: float) -> None:
+    if body.get("password") is not None:
+        secret = Secret(str(body["password"]))
+        secrets.put(conn, world.operator, node.id, secrets.BMC_PASSWORD, secret, now)
+
+
+def _macs(body: dict[str, Any]) -> list[str]:
+    given = body.get("macs") or []
+    if not isinstance(given, list):
+        raise UsageError("macs is a list of addresses")
+    found = []
+    for item in given:
+        mac = str(item).strip().lower().replace("-", ":")
+        if not _MAC.match(mac) or int(mac[:2], 16) & 1:
+            raise UsageError(f"{item!r} is not the MAC address of a NIC", fix="like 52:54:00:12:34:56")
+        found.append(mac)
+    return list(dict.fromkeys(found))
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not _NAME.match(value):
+        raise UsageError(f"{value!r} is not a name for a node", fix="letters, digits, '.', '-' and '_', at most 253")
+    return value
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str) or len(value) > 1024:
+        raise UsageError(f"{key} is a text of at most 1024 characters")
+    return value
+
+
+def _mapping(key: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{key} is a mapping, not {type(value).__name__}")
+    if len(str(value)) > LIMIT:
+        raise UsageError(f"{key} is larger than {LIMIT} characters")
+    if key == "labels" and not all(isinstance(v, str) for v in value.values()):
+        raise UsageError("labels are texts")
+    return value
+
+
+def _bool(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"{key} is true or false")
+    return value
+
+
+def _known(body: dict[str, Any], names: frozenset[str], what: str) -> None:
+    unknown = set(body) - names
+    if unknown:
+        import difflib
+
+        near = difflib.get_close_matches(sorted(unknown)[0], names, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names))}"
+        raise UsageError(f"{what} does not know {', '.join(sorted(unknown))}", fix=hint)

@@ -1,0 +1,397 @@
+"""Runs one pass over one node: read, decide, do one thing, store, say when to look again.
+
+The only place where a node's state changes. Everything a pass changed is
+stored in one transaction under the node's fence; when somebody else wrote
+meanwhile nothing is stored and the node is looked at afresh.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from sqlalchemy.engine import Connection
+
+from baremetal import lifecycle
+from baremetal.bmc.faults import BmcAuth, BmcError, BmcLied
+from baremetal.errors import BaremetalError
+from baremetal.lifecycle import Phase, Verb
+from baremetal.model.event import Event, Kind
+from baremetal.model.fault import Fault
+from baremetal.model.node import Node, Port, State
+from baremetal.model.node import Wait as NodeWait
+from baremetal.store import Fenced, boots, events, nodes, orders, ports
+from baremetal.store.boots import Boot
+from baremetal.store.orders import OrderRow
+from baremetal.workflows import cleaning as cleaning
+from baremetal.workflows import deployment, faults, ids, powerverbs, release, steps
+from baremetal.workflows import enrollment as enrollment
+from baremetal.workflows import inspection as inspection
+from baremetal.workflows import otherverbs as otherverbs  # registers its steps
+from baremetal.workflows.outcome import Again, Done, Failed, Outcome, Wait
+from baremetal.workflows.passes import Pass, World
+from baremetal.workflows.ramdisk import drop_order
+
+log = logging.getLogger(__name__)
+
+# Which steps a state runs.
+INTERFACE = {
+    State.VERIFYING: "verify",
+    State.INSPECTING: "inspect",
+    State.CLEANING: "clean",
+    State.DEPLOYING: "deploy",
+    State.DELETING: "release",
+    State.ADOPTING: "adopt",
+    State.RESCUING: "rescue",
+    State.UNRESCUING: "unrescue",
+    State.SERVICING: "service",
+}
+# Where a failed workflow lands, if not in "… failed" of its own state.
+LANDS = {State.VERIFYING: State.ENROLL, State.DELETING: State.ERROR}
+# A crashed pass (a bug) is tried that often before the workflow fails with the traceback as evidence.
+CRASHES = 5
+LIMIT_PAUSE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything a pass starts from, read in one snapshot."""
+
+    node: Node
+    ports: list[Port]
+    boots: dict[str, Boot]
+    order: OrderRow | None
+
+
+def look(conn: Connection, node_id: str) -> Seen | None:
+    """The node and what belongs to its running workflow; None when it was deleted."""
+    node = nodes.find(conn, node_id)
+    if node is None:
+        return None
+    order = orders.get(conn, node.work.get("order"))
+    return Seen(node, ports.of_node(conn, node_id), boots.live(conn, node_id), order)
+
+
+class Runner:
+    """Passes over nodes of one world. `run` is what the engine calls."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._crashes: dict[str, int] = {}
+
+    async def run(self, node_id: str) -> Node | None:
+        """One pass; the node as stored, None when it is gone."""
+        seen = self.world.store.read(lambda c: look(c, node_id))
+        if seen is None:
+            return None
+        p = Pass(self.world, seen.node, seen.ports, seen.boots, seen.order)
+        try:
+            outcome = await self._decide(p)
+        except Fenced:
+            return await self._later(node_id)
+        except BmcError as exc:
+            outcome = bmc_trouble(p, exc)
+        except BaremetalError as exc:
+            outcome = Failed(faults.from_error(exc, p.now))
+        except Exception as exc:
+            outcome = self._crashed(p, exc)
+        else:
+            self._crashes.pop(node_id, None)
+            bmc_well(p)
+        settle(p, outcome)
+        try:
+            return await self._store(p)
+        except Fenced:
+            return await self._later(node_id)
+
+    async def _later(self, node_id: str) -> Node | None:
+        """Somebody else changed it: it is due again at once, by what is stored now."""
+        return self.world.store.read(lambda c: nodes.find(c, node_id))
+
+    async def _store(self, p: Pass) -> Node:
+        def write(conn: Connection) -> Node:
+            saved = nodes.save(conn, p.before, p.node, p.now)
+            for more in p.writes:
+                more(conn)
+            events.add_all(conn, p.events)
+            return saved
+
+        return await self.world.store.write(write)
+
+    def _crashed(self, p: Pass, exc: Exception) -> Outcome:
+        count = self._crashes[p.node.id] = self._crashes.get(p.node.id, 0) + 1
+        log.error("pass over %s crashed (%d of %d)", p.node.name, count, CRASHES, exc_info=exc)
+        p.writes.clear()
+        p.node = p.before
+        if count >= CRASHES:
+            self._crashes.pop(p.node.id)
+            return Failed(faults.from_bug(exc, p.now))
+        return Again(2.0**count, "the pass crashed, trying again", faults.from_bug(exc, p.now))
+
+    async def _decide(self, p: Pass) -> Outcome | None:
+        """What to do for this node now. None: nothing."""
+        node = p.node
+        if "ask" in node.work:
+            return await self._begin(p)
+        if node.state in lifecycle.STABLE or node.wanted is None:
+            return await self._at_rest(p)
+        if node.work.get("abort"):
+            drop_order(p)
+            by = node.work["abort"].get("by", "somebody")
+            return Failed(
+                Fault(
+                    "aborted",
+                    f"{node.name}: {node.wanted} was aborted by {by}",
+                    detail=f"at step {node.step}",
+                    fix=f"baremetal node explain {node.name} says what is possible now",
+                    since=p.now,
+                )
+            )
+        if node.held:
+            return None
+        return await self._step(p)
+
+    async def _begin(self, p: Pass) -> Outcome | None:
+        """A verb was accepted: enter its state, with its steps in the notebook."""
+        node = p.node
+        verb, to = Verb(node.work["ask"]), State(node.work["to"])
+        if to in lifecycle.STABLE:
+            p.change(work={}, wanted=None, wanted_args={}, fault=None, step=None, held=None)
+            enter(p, to)
+            return None
+        full = self._limit(to)
+        if full:
+            return Again(LIMIT_PAUSE_S, full)
+        drop_order(p)
+        p.change(work={}, held=None, fault=None, step=None)
+        try:
+            if to is State.DEPLOYING:
+                deployment.check_image(p)
+            begin_steps(p, to, verb)
+        except BaremetalError as exc:
+            enter(p, to)
+            return Failed(faults.from_error(exc, p.now))
+        enter(p, to)
+        return Again(0.0, f"{verb} begins")
+
+    def _limit(self, to: State) -> str | None:
+        policy = self.world.policy
+        limits = {
+            State.DEPLOYING: policy.deploy_limit,
+            State.CLEANING: policy.clean_limit,
+            State.INSPECTING: policy.inspect_limit,
+        }
+        limit = limits.get(to)
+        if limit is None:
+            return None
+        busy = self.world.store.read(lambda c: nodes.in_flight(c, str(to)))
+        return f"{busy} nodes are {to}, the limit is {limit}" if busy >= limit else None
+
+    async def _at_rest(self, p: Pass) -> Outcome | None:
+        """No workflow: power wishes, and an idle ramdisk that is switched off in time."""
+        if p.node.power_wanted:
+            outcome = await powerverbs.carry_out(p)
+            if isinstance(outcome, Done):
+                p.change(power_wanted=None)
+                p.jot(here=None)
+                if p.node.fault and p.node.fault.code.startswith(("power-", "bmc-")):
+                    p.change(fault=None)
+                return None
+            return outcome
+        if p.ramdisk and p.node.state is not State.RESCUE and p.node.wanted is None:
+            return await _idle_ramdisk(p)
+        return None
+
+    async def _step(self, p: Pass) -> Outcome:
+        """One pass of the current step; done steps hand over to the next."""
+        todo, at = steps.load(p.work["steps"]), int(p.work["i"])
+        if at >= len(todo):
+            return Done("all steps are done")
+        current = todo[at]
+        known = steps.find(current.name)
+        if known is None:
+            return Failed(
+                Fault(
+                    "step-unknown",
+                    f"{p.node.name}: this server does not know step {current.name!r}",
+                    fix="it was begun by another version: ask the verb again",
+                    since=p.now,
+                )
+            )
+        if p.node.step != current.name:
+            p.change(step=current.name)
+            p.jot(step_since=p.now)
+            p.event(Kind.STEP, current.name, outcome="begin")
+        outcome = await known.handler(p)
+        if not isinstance(outcome, Done):
+            return outcome
+        spent = int((p.now - p.work.get("step_since", p.now)) * 1000)
+        p.event(Kind.STEP, current.name, duration_ms=spent, data={"because": outcome.because})
+        hold = p.work.get("hold_asked")
+        p.jot(i=at + 1, here=None, hold_asked=None)
+        p.change(fault=None)
+        if at + 1 >= len(todo):
+            return Done(outcome.because)
+        if hold:
+            p.change(held=f"asked by {hold}")
+        return Again(0.0, outcome.because)
+
+
+def begin_steps(p: Pass, to: State, verb: Verb) -> None:
+    """Write the workflow's steps into the notebook."""
+    args = p.node.wanted_args
+    without: list[str] = []
+    if to is State.CLEANING and verb is not Verb.CLEAN and not p.policy.automated_clean:
+        without.append("clean.erase_devices_metadata")
+    if to is State.CLEANING and verb is Verb.CLEAN and args.get("steps"):
+        without.append("clean.erase_devices_metadata")  # a manual clean does what it was asked
+    asked = args.get("steps") or []
+    if to is State.CLEANING and verb is Verb.UNDEPLOY:
+        asked = []
+    plan = steps.plan(INTERFACE[to], asked, without=without)
+    p.jot(steps=[s.to_json() for s in plan], i=0)
+
+
+def enter(p: Pass, to: State) -> None:
+    """Change the state (or begin it anew), and say so."""
+    was = p.node.state
+    p.change(state=to, state_since=p.now)
+    spent = int((p.now - p.before.state_since) * 1000) if p.before.state_since else None
+    p.event(Kind.STATE, str(to), duration_ms=spent, data={"from": str(was)})
+
+
+def settle(p: Pass, outcome: Outcome | None) -> None:
+    """Turn the outcome into the node's row: state, wait, fault, next look."""
+    match outcome:
+        case None:
+            p.change(wait=None, wake_at=_idle_wake(p))
+        case Done():
+            _finish(p, outcome.because)
+        case Wait():
+            _wait(p, outcome)
+        case Again():
+            p.jot(topic=None, doing=outcome.because)
+            p.change(wait=None, wake_at=p.now + outcome.after_s)
+            _fault(p, outcome.fault)
+        case Failed():
+            _fail(p, outcome.fault)
+        case _:
+            assert_never(outcome)
+
+
+def _wait(p: Pass, outcome: Wait) -> None:
+    same = p.work.get("topic") == outcome.topic and p.node.wait is not None
+    since = p.node.wait.since if same and p.node.wait else p.now
+    if not same:
+        p.event(
+            Kind.WAIT,
+            outcome.topic.split(" ")[0],
+            data={"because": outcome.because, "for_s": round(outcome.until - p.now)},
+        )
+    p.jot(topic=outcome.topic, doing=outcome.because)
+    next_look = min(outcome.until, p.now + outcome.look_s) if outcome.look_s else outcome.until
+    p.change(wait=NodeWait(outcome.because, outcome.until, since), wake_at=next_look)
+    _fault(p, outcome.fault)
+
+
+def _fault(p: Pass, fault: Fault | None) -> None:
+    """What keeps going wrong. A fault of an earlier try stays in sight until its step is done."""
+    if fault is None:
+        return
+    merged = faults.merged(p.node.fault, fault)
+    if p.node.fault is None or p.node.fault.code != fault.code:
+        p.event(Kind.FAULT, fault.code, outcome="retry", fault_code=fault.code, data={"brief": fault.brief})
+    p.change(fault=merged)
+
+
+def _fail(p: Pass, fault: Fault) -> None:
+    """The workflow stops; the node stays where a verb can go on from."""
+    p.event(
+        Kind.FAULT,
+        fault.code,
+        outcome="failed",
+        fault_code=fault.code,
+        data={"brief": fault.brief, "step": p.node.step},
+    )
+    fault = faults.merged(p.node.fault, fault) or fault
+    if p.node.state in lifecycle.STABLE:  # a power wish, or a verb that could not begin
+        p.change(fault=fault, power_wanted=None, wanted=None, wait=None, wake_at=None, work={})
+        return
+    drop_order(p)
+    p.change(fault=fault, wanted=None, wait=None, held=None, power_wanted=None)
+    p.change(work={"failed_at": p.node.step, "image": p.work.get("image")})
+    if p.node.state in LANDS:
+        enter(p, LANDS[p.node.state])
+    p.change(wake_at=_idle_wake(p))
+
+
+def _finish(p: Pass, because: str) -> None:
+    """The workflow is through: on to the next state."""
+    wanted = p.node.wanted
+    to = lifecycle.after(p.node.state, wanted)
+    if p.node.state is State.DELETING:
+        p.change(work={}, step=None, wait=None, fault=None, image_id=None)
+        begin_steps(p, to, Verb.UNDEPLOY)
+        enter(p, to)
+        p.change(wake_at=p.now)
+        return
+    enter(p, to)
+    p.change(wanted=None, wanted_args={}, wanted_by=None, step=None, wait=None, fault=None, held=None, work={})
+    p.change(wake_at=_idle_wake(p))
+
+
+def _idle_wake(p: Pass) -> float | None:
+    """When a node at rest is looked at again: only for wishes, and for a ramdisk that idles."""
+    if p.node.power_wanted or "ask" in p.node.work:
+        return p.now
+    if p.node.held or p.ramdisk is None or p.node.wanted is not None or p.node.state is State.RESCUE:
+        return None
+    return p.now + p.policy.idle_ramdisk_s
+
+
+async def _idle_ramdisk(p: Pass) -> Outcome | None:
+    """Nobody needed the ramdisk for a while: power off. Failed nodes keep it, for whoever looks into them."""
+    assert p.ramdisk is not None
+    since = max(p.node.state_since, p.ramdisk.hello_at or p.ramdisk.created_at)
+    if p.now - since < p.policy.idle_ramdisk_s:
+        return Again(p.policy.idle_ramdisk_s - (p.now - since), "the ramdisk is kept for the next verb")
+    outcome = await release.off(p)
+    return None if isinstance(outcome, Done) else outcome
+
+
+def bmc_trouble(p: Pass, exc: BmcError) -> Outcome:
+    """The ladder for a BMC that does not do what it is told: pause and ask again, until patience ends."""
+    fault = faults.from_error(exc, p.now)
+    if isinstance(exc, BmcAuth) or not (exc.retry or isinstance(exc, BmcLied)):
+        return Failed(fault)
+    since = float(p.work.get("bmc_since", p.now))
+    patience = p.policy.verify_patience_s if p.node.state is State.VERIFYING else p.policy.bmc_patience_s
+    tries = int(p.here.get("bmc_tries", 0)) + 1
+    if p.now - since >= patience:
+        p.jot(bmc_since=None)
+        return Failed(faults.from_error(exc, p.now, tries=tries, for_s=round(p.now - since)))
+    p.jot(bmc_since=since)
+    p.note(bmc_tries=tries)
+    pause = min(
+        p.policy.bmc_pause_s * 2 ** (tries - 1), p.policy.bmc_most_pause_s, max(1.0, patience - (p.now - since))
+    )
+    return Again(pause, f"the BMC: {exc.brief}", fault)
+
+
+def bmc_well(p: Pass) -> None:
+    """A pass went through: an earlier BMC trouble is over."""
+    if p.work.get("bmc_since") is not None:
+        p.jot(bmc_since=None)
+        p.note(bmc_tries=None)
+    passing = p.node.fault and (p.node.fault.code.startswith("bmc-") or p.node.fault.code == "internal")
+    if passing and p.node.wanted is not None and p.node.state not in lifecycle.STABLE:
+        p.change(fault=None)
+
+
+def server_event(now: float, stage: str, outcome: str = "ok", **data: Any) -> Event:
+    """A fact about the server itself."""
+    return Event(ids.ulid(now), now, None, Kind.SERVER, stage, "control", outcome, data=data)
+
+
+__all__ = ["Phase", "Runner", "Seen", "look", "server_event"]

@@ -1,0 +1,193 @@
+"""What the boot plane may know, made from the store: one NodeView a node, pushed when it changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from baremetal import lifecycle
+from baremetal.lifecycle import Phase
+from baremetal.model.boot import BootRecord, Purpose
+from baremetal.model.node import Node, Port, State
+from baremetal.protocol.plane import NodeView, Snapshot
+from baremetal.store import boots, metadata, nodes, orders, ports
+from baremetal.store.boots import Boot
+from baremetal.store.metadata import StoredDocument
+from baremetal.store.orders import OrderRow
+from baremetal.store.seal import Sealer
+from baremetal.workflows.passes import World
+from baremetal.workflows.site import Site, image_key
+
+Push = Callable[[list[NodeView], list[str]], None]
+ON_DISK = (State.ACTIVE, State.ADOPTING, State.UNRESCUING)
+ON_DISK_STEPS = (
+    "deploy.boot_instance",
+    "deploy.first_boot",
+    "service.power_on",
+    "service.boot_device",
+    "deploy.tear_down_agent",
+)
+
+
+def boot_record(node: Node, node_ports: list[Port], ramdisk: Boot | None, site: Site) -> BootRecord:
+    """What this node boots from the network, and why."""
+    purpose, because = purpose_of(node, ramdisk)
+    names = site.ramdisk(node.arch) if purpose is Purpose.RAMDISK else None
+    return BootRecord(
+        node_id=node.id,
+        name=node.name,
+        macs=tuple(port.mac for port in node_ports if port.pxe_enabled),
+        uuid=node.system_uuid,
+        purpose=purpose,
+        because=because,
+        boot_id=ramdisk.id if ramdisk and purpose is Purpose.RAMDISK else None,
+        address=next((port.address for port in node_ports if port.address), None),
+        kernel=names.kernel if names else None,
+        initrd=names.initrd if names else None,
+        cmdline=names.cmdline if names else "",
+        secure_boot=bool(node.properties.get("secure_boot")),
+    )
+
+
+def purpose_of(node: Node, ramdisk: Boot | None) -> tuple[Purpose, str]:
+    """Ramdisk while a ramdisk boot lives, disk while something is deployed, else nothing."""
+    if ramdisk is not None:
+        return Purpose.RAMDISK, f"{node.wanted or node.state} needs the ramdisk"
+    if node.state in ON_DISK or (node.state is State.DEPLOYING and node.step in ON_DISK_STEPS):
+        return Purpose.DISK, f"{node.name} is {node.state}: it boots its own disk"
+    if node.state is State.SERVICING and node.step in ON_DISK_STEPS:
+        return Purpose.DISK, f"{node.name} goes back to its own disk"
+    if lifecycle.phase(node) is Phase.FAILED:
+        why = node.fault.code if node.fault else "failed"
+        return (
+            Purpose.NONE,
+            f"{node.name} is {lifecycle.provision_state(node)} ({why}): nothing to boot until a verb asks",
+        )
+    return Purpose.NONE, f"{node.name} is {node.state}: no verb asked for a network boot"
+
+
+def node_view(
+    node: Node,
+    node_ports: list[Port],
+    live: dict[str, Boot],
+    order: OrderRow | None,
+    document: StoredDocument | None,
+    world: World,
+) -> NodeView:
+    """All the boot plane may know of one node."""
+    ramdisk, instance = live.get(boots.RAMDISK), live.get(boots.INSTANCE)
+    key = (
+        world.operator.open(ramdisk.nonce_key, ramdisk.id, "nonce-key").reveal()
+        if ramdisk and ramdisk.nonce_key
+        else None
+    )
+    meta = None
+    if document:
+        meta = {"generation": document.generation, "document": document.text, "signature": document.signature}
+    return NodeView(
+        node=node.id,
+        name=node.name,
+        boot=dataclasses.asdict(boot_record(node, node_ports, ramdisk, world.site)),
+        nonce_key=key if ramdisk and ramdisk.hello_at is None else None,
+        ramdisk_token_sha256=ramdisk.token_sha256 if ramdisk else None,
+        instance_token_sha256=instance.token_sha256 if instance else None,
+        order=order_doc(order, ramdisk, world.metadata),
+        metadata=meta,
+    )
+
+
+def order_doc(order: OrderRow | None, ramdisk: Boot | None, sealer: Sealer) -> dict[str, Any] | None:
+    """The order in the agent's hands, with its config drive opened."""
+    if order is None or order.outcome is not None or ramdisk is None or order.boot_id != ramdisk.id:
+        return None
+    args = dict(order.args)
+    if args.get("config_drive"):
+        args["config_drive"] = sealer.open(args["config_drive"], order.node_id, "config-drive").reveal()
+    return {"id": order.id, "kind": order.kind, "args": args}
+
+
+def view_of(conn: Connection, world: World, node_id: str) -> NodeView | None:
+    """The view of one node as stored now; None when it is gone."""
+    node = nodes.find(conn, node_id)
+    if node is None:
+        return None
+    live = boots.live(conn, node_id)
+    order = orders.get(conn, node.work.get("order"))
+    document = metadata.get_document(conn, world.metadata, node_id)
+    return node_view(node, ports.of_node(conn, node_id), live, order, document, world)
+
+
+def all_views(conn: Connection, world: World) -> list[NodeView]:
+    """The views of all nodes, with five queries."""
+    by_node, live, open_orders = ports.of_nodes(conn), boots.all_live(conn), orders.unfinished(conn)
+    documents = metadata.all_documents(conn, world.metadata)
+    return [
+        node_view(
+            n, by_node.get(n.id, []), live.get(n.id, {}), _current(n, open_orders.get(n.id)), documents.get(n.id), world
+        )
+        for n in nodes.page(conn, limit=None)
+    ]
+
+
+def _current(node: Node, order: OrderRow | None) -> OrderRow | None:
+    return order if order and order.id == node.work.get("order") else None
+
+
+class Publisher:
+    """Keeps the last pushed view of each node, and pushes what differs."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._seen: dict[str, int] = {}
+        self._push: list[Push] = []
+        self.version = 0
+
+    def on_push(self, push: Push) -> None:
+        """Call this with changed views and the ids of nodes that are gone."""
+        self._push.append(push)
+
+    def whole(self) -> Snapshot:
+        """Everything, as the boot plane gets it when it connects."""
+        views = self._world.store.read(lambda c: all_views(c, self._world))
+        self._seen = {view.node: _mark(view) for view in views}
+        site = self._world.site
+        return Snapshot(
+            networks=[_plain(dataclasses.asdict(network)) for network in site.networks],
+            nodes=[view.to_json() for view in views],
+            artifacts={name: dict(facts) for name, facts in site.artifacts.items()},
+            images={image_key(i.id): str(i.dir) for i in self._world.images.list() if i.kind == "disk"},
+        )
+
+    def refresh(self, node_ids: Iterable[str]) -> None:
+        """Push the views of these nodes that changed since the last push."""
+        if not self._push:
+            return
+        views: list[NodeView] = []
+        gone: list[str] = []
+        for node_id in node_ids:
+            view = self._world.store.read(functools.partial(view_of, world=self._world, node_id=node_id))
+            if view is None:
+                if self._seen.pop(node_id, None) is not None:
+                    gone.append(node_id)
+                continue
+            mark = _mark(view)
+            if self._seen.get(node_id) != mark:
+                self._seen[node_id] = mark
+                views.append(view)
+        if views or gone:
+            self.version += 1
+            for push in self._push:
+                push(views, gone)
+
+
+def _mark(view: NodeView) -> int:
+    return hash(json.dumps(view.to_json(), sort_keys=True, default=str))
+
+
+def _plain(doc: Any) -> Any:
+    return json.loads(json.dumps(doc))
