@@ -1,0 +1,99 @@
+"""The last stage of a build: the finished tree becomes files to keep.
+
+Runs like stage.py inside the private namespace, with all layers stacked
+read-only at build/mnt.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from baremetal.errors import BaremetalError
+from baremetal.images import convert, cpio, disk, inventory, mounts
+from baremetal.images.errors import BuildFailed
+
+
+@dataclass
+class Spec:
+    """What to make of the tree. Sizes in bytes."""
+
+    name: str
+    kind: str
+    build: str
+    lowers: list[str]
+    out: str
+    formats: list[str]
+    identity: dict[str, Any]
+    size_bytes: int = 0
+    extra_bytes: int = 0
+    cluster_bytes: int = 2 << 20
+    compression: str = "zstd"
+    ramdisk_level: int = 19
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+def main(argv: list[str]) -> int:
+    spec = Spec(**json.loads(Path(argv[0]).read_text()))
+    mnt = Path(spec.build, "mnt")
+    mounts.overlay(mnt, [Path(p) for p in spec.lowers], None, None)
+    try:
+        make(spec, mnt)
+    except BaremetalError as exc:
+        Path(spec.out, "error.json").write_text(
+            json.dumps({"brief": exc.brief, "detail": exc.detail, "fix": exc.fix, "type": type(exc).__name__})
+        )
+        return 3
+    return 0
+
+
+def make(spec: Spec, tree: Path) -> None:
+    """Every requested format, and the list of what is inside."""
+    out = Path(spec.out)
+    epoch = int(spec.identity["epoch"])
+    inventory.write(tree, out, name=spec.name, epoch=epoch)
+    if spec.kind == "ramdisk":
+        make_ramdisk(spec, tree, out, epoch)
+    elif spec.kind == "tree":
+        pass
+    else:
+        make_disk(spec, tree, out)
+    for name in spec.formats:
+        if name in ("tar", "tgz"):
+            convert.tar(tree, out / f"{spec.name}.{name}", epoch)
+        elif name == "squashfs":
+            convert.squashfs(tree, out / f"{spec.name}.squashfs", epoch)
+
+
+def make_disk(spec: Spec, tree: Path, out: Path) -> None:
+    ids = disk.Identity(**spec.identity)
+    wanted = [name for name in spec.formats if name in ("qcow2", "raw", "raw.zst")]
+    if not wanted:
+        return
+    raw = out / f"{spec.name}.raw"
+    size = disk.disk_bytes(tree, spec.size_bytes, spec.extra_bytes, spec.name)
+    disk.assemble(tree, raw, ids, size=size, scratch=Path(spec.build))
+    if "qcow2" in wanted:
+        convert.qcow2(raw, out / f"{spec.name}.qcow2", cluster_bytes=spec.cluster_bytes, compression=spec.compression)
+    if "raw.zst" in wanted:
+        convert.raw_zst(raw, out / f"{spec.name}.raw.zst")
+    if "raw" not in wanted:
+        raw.unlink()
+
+
+def make_ramdisk(spec: Spec, tree: Path, out: Path, epoch: int) -> None:
+    """Kernel and a zstd cpio of everything but /boot."""
+    kernels = sorted((tree / "boot").glob("vmlinuz-*"))
+    if not kernels:
+        raise BuildFailed(
+            f"{spec.name}: no kernel in /boot", fix="add linux-image-cloud-amd64 to an element's packages"
+        )
+    (out / "kernel").write_bytes(kernels[-1].read_bytes())
+    cpio.write_zstd(tree, out / "initrd", epoch=epoch, skip=("boot",), level=spec.ramdisk_level)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,165 @@
+"""The environment of a phase: every variable diskimage-builder exports, and nothing of this shell's.
+
+Variables whose value is a path of this build (scratch directories, the
+elements path) never enter a layer's key; see BUILD_ONLY.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from baremetal.images.definition import Definition
+from baremetal.images.elements import Element, dib_lib_dir
+from baremetal.images.mirror import Mirror
+from baremetal.paths import PACKAGE
+
+# Paths of one build or machine, and noise: not part of any key.
+BUILD_ONLY = frozenset(
+    [
+        "PATH",
+        "HOME",
+        "TMP_BUILD_DIR",
+        "TMP_IMAGE_DIR",
+        "TMP_HOOKS_PATH",
+        "TMP_MOUNT_PATH",
+        "TARGET_ROOT",
+        "DIB_IMAGE_CACHE",
+        "DIB_LOCKFILES",
+        "ELEMENTS_PATH",
+        "_LIB",
+        "DIB_PYTHON_EXEC",
+        "BAREMETAL_PACKAGE_DIR",
+        "BAREMETAL_PYTHONPATH",
+        "IMAGE_ELEMENT_YAML",
+        "BASH_FUNC_get_image_element_array%%",
+        "TMPDIR",
+        "SOURCE_DATE_EPOCH",
+        "PYTHONHASHSEED",
+        "LC_ALL",
+        "LANG",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "DIB_DISTRIBUTION_MIRROR",
+        "DIB_DEBIAN_SECURITY_MIRROR",
+        "DIB_ENV",
+        "DIB_ARGS",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "DIB_DEBUG_TRACE",
+    ]
+)
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_NAMESPACE = uuid.UUID("6c0c5d30-41f7-5c1f-9f3c-3a8b7c1d2e4f")
+
+
+def uuid_for(name: str, what: str) -> str:
+    """A stable UUID of one thing of one image: filesystem, partition, disk."""
+    return str(uuid.uuid5(_NAMESPACE, f"{name}/{what}"))
+
+
+def phase_environment(
+    definition: Definition,
+    elements: Sequence[Element],
+    *,
+    build: Path,
+    cache: Path,
+    elements_path: Path,
+    mirror: Mirror,
+    epoch: int,
+    host: Mapping[str, str] = os.environ,
+) -> dict[str, str]:
+    """What every script of this build sees (research: the list elements rely on)."""
+    names = [element.name for element in elements]
+    array = "".join(f"[{element.name}]={elements_path / element.name} " for element in elements)
+    env = {name: host[name] for name in _PROXIES if name in host}
+    env |= {
+        "PATH": f"{build}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "LC_ALL": "C",
+        "LANG": "C",
+        "PYTHONHASHSEED": "0",
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "ARCH": definition.arch,
+        "IMAGE_NAME": definition.name,
+        "IMAGE_ELEMENT": " ".join(names),
+        "IMAGE_ELEMENT_YAML": yaml.safe_dump({e.name: str(elements_path / e.name) for e in elements}),
+        "BASH_FUNC_get_image_element_array%%": f'() {{ echo "{array}"\n}}',
+        "ELEMENTS_PATH": str(elements_path),
+        "_LIB": str(dib_lib_dir()),
+        "TMP_BUILD_DIR": str(build),
+        "TMP_IMAGE_DIR": str(build / "image"),
+        "TMP_HOOKS_PATH": str(build / "hooks"),
+        "TMP_MOUNT_PATH": str(build / "mnt"),
+        "TARGET_ROOT": str(build / "mnt"),
+        "DIB_IMAGE_CACHE": str(cache / "dib"),
+        "DIB_LOCKFILES": str(cache / "dib/locks"),
+        "DIB_OFFLINE": "",
+        "DIB_PYTHON_EXEC": sys.executable,
+        "DIB_PYTHON_VERSION": "3",
+        "DIB_PYTHON": "python3",
+        "DIB_DEFAULT_INSTALLTYPE": "source",
+        "DIB_DEBUG_TRACE": "0",
+        "DIB_CHECKSUM": "0",
+        "DIB_NO_TMPFS": "1",
+        "FS_TYPE": definition.disk.filesystem,
+        "DIB_ROOT_LABEL": definition.disk.root_label,
+        "DIB_ROOT_FSTYPE": definition.disk.filesystem,
+        "DIB_BOOT_LABEL": "",
+        "DIB_MOUNTPOINTS": "/",
+        "IMAGE_BLOCK_DEVICE": "/dev/loop0",
+        "IMAGE_BLOCK_DEVICES": "[image0]=/dev/loop0 [root]=/dev/loop0p3",
+        "IMAGE_TYPE": "qcow2",
+        "DIB_DISTRIBUTION_MIRROR": mirror.archive,
+        "DIB_DEBIAN_SECURITY_MIRROR": mirror.security,
+        "DIB_DEBIAN_SECURITY_SUBPATH": "",
+        "BAREMETAL_ROOT_UUID": uuid_for(definition.name, "root"),
+        "BAREMETAL_PACKAGE_DIR": str(PACKAGE.parent),
+        "BAREMETAL_PYTHONPATH": str(PACKAGE.parent),
+        "DIB_ARGS": " ".join((definition.name, *definition.elements)),
+    }
+    env |= definition.env
+    env.setdefault("DIB_RELEASE", "bookworm")
+    env["DIB_ENV"] = "\n".join(f'declare -x {k}="{v}"' for k, v in sorted(definition.env.items()) if k[:4] == "DIB_")
+    return env
+
+
+def keyed(env: Mapping[str, str]) -> dict[str, str]:
+    """The part of an environment that may enter a key."""
+    return {name: value for name, value in env.items() if name not in BUILD_ONLY}
+
+
+SUDO = """#!/bin/sh
+# diskimage-builder's hooks call sudo even as root; inside the build namespace we are root.
+while [ $# -gt 0 ]; do
+  case "$1" in
+    -E|-n|-H|-S|-k) shift ;;
+    -u|-g) shift 2 ;;
+    --) shift; break ;;
+    -*) echo "sudo stand-in: option $1 not known" >&2; exit 2 ;;
+    *) break ;;
+  esac
+done
+exec env "$@"
+"""
+
+
+def lay_out(build: Path) -> None:
+    """The scratch directories of a build and the stand-in for sudo."""
+    for name in ("bin", "image", "mnt", "hooks"):
+        (build / name).mkdir(parents=True, exist_ok=True)
+    sudo = build / "bin/sudo"
+    sudo.write_text(SUDO)
+    sudo.chmod(0o755)
+
+
+def short_digest(text: str) -> str:
+    """16 hex digits that stand for a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

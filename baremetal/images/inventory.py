@@ -1,0 +1,85 @@
+"""What is inside a tree: packages with versions, files with digests; and its SBOM."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from baremetal.images.layers import walk
+
+
+@dataclass(frozen=True)
+class Package:
+    """One installed Debian package."""
+
+    name: str
+    version: str
+    arch: str
+    source: str = ""
+    maintainer: str = ""
+
+
+def packages(tree: Path) -> list[Package]:
+    """Installed packages from the tree's dpkg status, sorted."""
+    try:
+        text = (tree / "var/lib/dpkg/status").read_text(errors="replace")
+    except OSError:
+        return []
+    found = []
+    for fields in stanzas(text):
+        if fields.get("status", "").endswith(" installed"):
+            source = fields.get("source", fields["package"]).split(" ")[0]
+            found.append(
+                Package(
+                    fields["package"],
+                    fields.get("version", ""),
+                    fields.get("architecture", ""),
+                    source,
+                    fields.get("maintainer", ""),
+                )
+            )
+    return sorted(found, key=lambda package: (package.name, package.arch))
+
+
+def stanzas(text: str) -> Iterator[dict[str, str]]:
+    """The paragraphs of a Debian control file, first lines of their fields only."""
+    for block in text.split("\n\n"):
+        fields: dict[str, str] = {}
+        for line in block.splitlines():
+            if line[:1] not in (" ", "\t") and ":" in line:
+                key, _, value = line.partition(":")
+                fields[key.lower()] = value.strip()
+        if "package" in fields:
+            yield fields
+
+
+def files(tree: Path) -> Iterator[str]:
+    """One line a file: mode, owner, size, digest or link target, path."""
+    root = str(tree)
+    for path, st in walk(tree):
+        mode = st.st_mode
+        if stat.S_ISREG(mode):
+            with open(path, "rb") as file:
+                what = hashlib.file_digest(file, "sha256").hexdigest()
+        elif stat.S_ISLNK(mode):
+            what = "-> " + os.readlink(path)
+        else:
+            what = f"{os.major(st.st_rdev)},{os.minor(st.st_rdev)}" if st.st_rdev else "-"
+        size = st.st_size if stat.S_ISREG(mode) else 0
+        yield f"{mode:06o} {st.st_uid}:{st.st_gid} {size} {path[len(root) :]}\t{what}"
+
+
+def write(tree: Path, out: Path, *, name: str, epoch: int) -> None:
+    """packages.json, files.txt and sbom.cdx.json beside the image."""
+    found = packages(tree)
+    (out / "packages.json").write_text(json.dumps([asdict(package) for package in found], indent=1) + "\n")
+    with open(out / "files.txt", "w", errors="surrogateescape") as file:
+        file.writelines(line + "\n" for line in files(tree))
+    from baremetal.images import sbom
+
+    (out / "sbom.cdx.json").write_text(sbom.cyclonedx(name, found, epoch))

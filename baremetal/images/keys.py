@@ -1,0 +1,158 @@
+"""What a layer's content depends on, as one hash with its reasons.
+
+A phase sees: its scripts, the helper files they mention, environment.d, the
+variables they mention, and the tree below. Names are searched for in the
+scripts' text, so an unrelated edit leaves a layer alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+VERSION = 3  # raise it when the runner's own effect on layers changes
+PHASE_DIR = re.compile(r".*\.d$")
+RUNNABLE = re.compile(r"[0-9A-Za-z_-]+")
+DOCUMENTS = ("README.rst", "README.md", "README")
+
+
+@dataclass
+class Inputs:
+    """Named digests that make up one key; comparing two tells what changed."""
+
+    parts: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, text: str | bytes) -> None:
+        data = text.encode() if isinstance(text, str) else text
+        self.parts[name] = hashlib.sha256(data).hexdigest()[:32]
+
+    def key(self) -> str:
+        body = "\n".join(f"{name} {digest}" for name, digest in sorted(self.parts.items()))
+        return hashlib.sha256(f"{VERSION}\n{body}".encode()).hexdigest()[:24]
+
+    def changed_from(self, old: Mapping[str, str]) -> list[str]:
+        """What differs from an older set of inputs, in words."""
+        words = []
+        for name in sorted(self.parts.keys() | old.keys()):
+            if name not in old:
+                words.append(f"new: {name}")
+            elif name not in self.parts:
+                words.append(f"gone: {name}")
+            elif self.parts[name] != old[name]:
+                words.append(f"changed: {name}")
+        return words
+
+
+def scripts_of(hooks: Path, phase: str) -> list[str]:
+    """What dib-run-parts would run, in its order (number first, then bytes; LC_ALL=C sort -n)."""
+    directory = hooks / f"{phase}.d"
+    names = []
+    if directory.is_dir():
+        for entry in os.scandir(directory):
+            if RUNNABLE.fullmatch(entry.name) and entry.is_file() and os.access(entry.path, os.X_OK):
+                names.append(entry.name)
+    return sorted(names, key=_run_order)
+
+
+def _run_order(name: str) -> tuple[float, bytes]:
+    digits = re.match(r"[0-9]+", name)
+    negative = re.match(r"-[0-9]+", name)
+    value = int(digits[0]) if digits else int(negative[0]) if negative else 0
+    return value, name.encode()
+
+
+def phase_inputs(hooks: Path, phase: str, scripts: Sequence[str], env: Mapping[str, str], *, owns_rest: bool) -> Inputs:
+    """Everything in the hooks directory and environment the scripts of one phase can see.
+
+    `owns_rest`: also what lies beside the scripts in <phase>.d.
+    """
+    inputs = Inputs()
+    text = bytearray()
+    directory = hooks / f"{phase}.d"
+    for name in scripts:
+        text += _add_file(inputs, directory / name, f"{phase}.d/{name}")
+    for path in _beside(directory, scripts, owns_rest):
+        text += _add_file(inputs, path, f"{phase}.d/{path.relative_to(directory)}")
+    for name in ("environment.d", "bin"):
+        for path in _files(hooks / name):
+            text += _add_file(inputs, path, str(path.relative_to(hooks)))
+    _add_mentioned(inputs, hooks, bytes(text))
+    words = set(re.findall(rb"[A-Za-z_][A-Za-z0-9_]*", bytes(text)))
+    for name, value in env.items():
+        if name.encode() in words:
+            inputs.add(f"${name}", value)
+    return inputs
+
+
+def _beside(directory: Path, scripts: Sequence[str], owns_rest: bool) -> Iterable[Path]:
+    ran = set(scripts)
+    if not directory.is_dir():
+        return
+    for path in _files(directory):
+        relative = path.relative_to(directory)
+        if str(relative) in ran:
+            continue
+        if owns_rest or (len(relative.parts) == 1 and relative.name.startswith("package-installs-")):
+            yield path
+
+
+def _add_mentioned(inputs: Inputs, hooks: Path, text: bytes) -> None:
+    """Shared directories and top-level files whose name a script mentions."""
+    for entry in sorted(os.scandir(hooks), key=lambda e: e.name):
+        if entry.name == "bin" or entry.name in DOCUMENTS or PHASE_DIR.fullmatch(entry.name):
+            continue
+        if not re.search(rb"(?<![A-Za-z0-9_-])" + re.escape(entry.name.encode()) + rb"(?![A-Za-z0-9_-])", text):
+            continue
+        path = Path(entry.path)
+        for file in _files(path) if entry.is_dir() else [path]:
+            _add_file(inputs, file, str(file.relative_to(hooks)))
+
+
+def element_inputs(elements: Iterable[tuple[str, Path]]) -> Inputs:
+    """Every file of every element: extra-data.d scripts may read any of them."""
+    inputs = Inputs()
+    for name, root in elements:
+        for path in _files(root):
+            relative = path.relative_to(root)
+            if relative.name in DOCUMENTS or relative.parts[0] in ("tests", "test-elements", "__pycache__"):
+                continue
+            # Later phases hash their own scripts; editing one must not disturb this phase.
+            if len(relative.parts) == 2 and PHASE_DIR.fullmatch(relative.parts[0]):
+                continue
+            _add_file(inputs, path, f"{name}/{relative}")
+    return inputs
+
+
+def package_inputs(package: Path, rooms: Sequence[str]) -> Inputs:
+    """The parts of our own package an element installs on nodes ($BAREMETAL_PACKAGE_DIR)."""
+    inputs = Inputs()
+    for room in rooms:
+        path = package / room
+        for file in [path] if path.is_file() else _files(path):
+            if file.suffix == ".py":
+                _add_file(inputs, file, f"baremetal/{file.relative_to(package)}")
+    return inputs
+
+
+def _files(root: Path) -> list[Path]:
+    found = []
+    for here, dirs, names in os.walk(root):
+        dirs[:] = sorted(d for d in dirs if d != "__pycache__")
+        for name in sorted(names):
+            if not name.endswith(".pyc"):
+                found.append(Path(here, name))
+    return found
+
+
+def _add_file(inputs: Inputs, path: Path, name: str) -> bytes:
+    if path.is_symlink() and not path.exists():
+        inputs.add(name, f"link {os.readlink(path)}")
+        return b""
+    data = path.read_bytes()
+    link = f"link {os.readlink(path)}\n" if path.is_symlink() else ""
+    inputs.add(name, f"{link}{path.stat().st_mode & 0o111:o}\n".encode() + data)
+    return data

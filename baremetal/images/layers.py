@@ -1,0 +1,186 @@
+"""Layers on disk: one directory per key, written aside and renamed when whole.
+
+cache/layers/<key>/{tree/, hooks/, meta.json}. A layer whose files no longer
+match the seal taken when it was kept is dropped, and built again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Layer:
+    """What one phase left."""
+
+    key: str
+    phase: str
+    content: str  # digest over names, modes, owners, data: equal content, equal layers above
+    seal: str  # digest over names, sizes, mtimes: cheap to check
+    inputs: dict[str, str]
+    image: str = ""
+    binds: list[list[str]] = field(default_factory=list)
+    scripts: list[list[object]] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    size: int = 0
+    made: float = 0.0
+    used: float = 0.0
+
+
+class LayerStore:
+    """The layers under one cache directory."""
+
+    def __init__(self, cache: Path) -> None:
+        self.root = cache / "layers"
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def tree(self, key: str) -> Path:
+        return self.root / key / "tree"
+
+    def hooks(self, key: str) -> Path:
+        return self.root / key / "hooks"
+
+    def find(self, key: str) -> Layer | None:
+        """A whole, undamaged layer, or None."""
+        try:
+            return Layer(**json.loads((self.root / key / "meta.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def sound(self, layer: Layer) -> bool:
+        """True when its files are as they were when it was kept; a damaged layer is removed."""
+        if seal(self.tree(layer.key)) == layer.seal:
+            return True
+        self.drop(layer.key)
+        return False
+
+    def touch(self, layer: Layer) -> None:
+        with contextlib.suppress(OSError):
+            os.utime(self.root / layer.key / "meta.json")
+
+    @contextlib.contextmanager
+    def draft(self) -> Iterator[Path]:
+        """A directory to write a layer in; gone afterwards unless keep() renamed it."""
+        path = self.root / f".draft-{os.getpid()}-{time.monotonic_ns():x}"
+        for name in ("tree", "hooks", "work", "hookwork"):
+            (path / name).mkdir(parents=True)
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield path
+        finally:
+            os.close(lock)
+            remove(path)
+
+    def keep(self, draft: Path, layer: Layer) -> Layer:
+        """Make the draft the layer of this key."""
+        for name in ("work", "hookwork"):
+            remove(draft / name)
+        layer.seal = seal(draft / "tree")
+        layer.content, layer.size = content(draft)
+        layer.made = time.time()
+        (draft / "meta.json").write_text(json.dumps(asdict(layer)))
+        target = self.root / layer.key
+        remove(target)
+        os.rename(draft, target)
+        return layer
+
+    def drop(self, key: str) -> None:
+        remove(self.root / key)
+
+    def list(self) -> list[Layer]:
+        """Every layer, least recently used first."""
+        found = []
+        for path in self.root.iterdir():
+            layer = None if path.name.startswith(".") else self.find(path.name)
+            if layer:
+                layer.used = (path / "meta.json").stat().st_mtime
+                found.append(layer)
+        return sorted(found, key=lambda layer: layer.used)
+
+    def sweep(self) -> None:
+        """Remove what killed builds left."""
+        for path in self.root.glob(".draft-*"):
+            try:
+                lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(path)
+            except BlockingIOError:
+                pass
+            finally:
+                os.close(lock)
+
+
+def remove(path: Path) -> None:
+    """rm -rf that also enters directories without permission bits (overlay work directories have none)."""
+
+    def open_up(function: object, name: str, _exc: object) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(name), 0o700)
+            os.chmod(name, 0o700)
+            shutil.rmtree(name) if os.path.isdir(name) and not os.path.islink(name) else os.unlink(name)
+
+    if path.exists():
+        shutil.rmtree(path, onerror=open_up)
+
+
+def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every entry below root with its lstat, sorted, depth first."""
+    with os.scandir(root) as entries:
+        children = sorted(entries, key=lambda entry: entry.name)
+    for entry in children:
+        yield entry.path, entry.stat(follow_symlinks=False)
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk(Path(entry.path))
+
+
+def seal(root: Path) -> str:
+    """Digest over names, modes, sizes and mtimes: notices truncated, edited and missing files."""
+    digest = hashlib.blake2b(digest_size=16)
+    skip = len(str(root))
+    for path, st in walk(root):
+        size = 0 if stat.S_ISDIR(st.st_mode) else st.st_size
+        digest.update(f"{path[skip:]}\0{st.st_mode}\0{size}\0{st.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def content(draft: Path) -> tuple[str, int]:
+    """(digest over what later phases can see, bytes): names, modes, owners, link targets and data; no times."""
+    digest = hashlib.blake2b(digest_size=16)
+    size = 0
+    for top in ("tree", "hooks"):
+        root = draft / top
+        skip = len(str(root))
+        for path, st in walk(root):
+            head = f"{top}{path[skip:]}\0{st.st_mode}\0{st.st_uid}:{st.st_gid}\0{st.st_rdev}\0"
+            digest.update(head.encode(errors="surrogateescape"))
+            if stat.S_ISLNK(st.st_mode):
+                digest.update(os.fsencode(os.readlink(path)))
+            elif stat.S_ISREG(st.st_mode):
+                size += st.st_size
+                with open(path, "rb") as file:
+                    digest.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
+            elif stat.S_ISDIR(st.st_mode) and "trusted.overlay.opaque" in _xattrs(path):
+                digest.update(b"opaque")
+    return digest.hexdigest(), size
+
+
+def _xattrs(path: str) -> list[str]:
+    try:
+        return os.listxattr(path, follow_symlinks=False)
+    except OSError:
+        return []

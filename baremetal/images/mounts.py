@@ -1,0 +1,95 @@
+"""Mount calls of the private build namespace, without the mount program.
+
+Imported by stage.py inside the namespace: standard library only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
+MS_BIND, MS_REC = 4096, 16384
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def mount(source: str, target: str | Path, fstype: str = "", flags: int = 0, data: str = "") -> None:
+    """mount(2); OSError names the target."""
+    args = (source.encode(), os.fsencode(target), fstype.encode() or None, ctypes.c_ulong(flags), data.encode() or None)
+    if _libc.mount(*args) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"mount {fstype or source}: {os.strerror(number)}", str(target))
+
+
+def umount(target: str | Path) -> None:
+    """Detach a mount at once (MNT_DETACH); the namespace would take it along anyway."""
+    _libc.umount2(os.fsencode(target), 2)
+
+
+def bind(source: str | Path, target: str | Path, *, readonly: bool = False) -> None:
+    """Make `source` visible at `target`."""
+    mount(str(source), target, flags=MS_BIND)
+    if readonly:
+        mount("none", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def overlay(target: Path, lowers: list[Path], upper: Path | None, work: Path | None) -> None:
+    """Stack layers (topmost first) at `target`; read-only without `upper`.
+
+    Options live in one page, so names are given relative to the layers' common parent.
+    """
+    if upper is None and len(lowers) == 1:
+        bind(lowers[0], target, readonly=True)
+        return
+    base = os.path.commonpath([str(p) for p in (*lowers, *([upper, work] if upper and work else []))])
+    options = ["lowerdir=" + ":".join(os.path.relpath(p, base) for p in lowers)]
+    if upper and work:
+        options += [f"upperdir={os.path.relpath(upper, base)}", f"workdir={os.path.relpath(work, base)}"]
+    if os.geteuid() != 0 or not _initial_user_namespace():
+        options.append("userxattr")
+    here = os.getcwd()
+    os.chdir(base)
+    try:
+        mount("overlay", target, "overlay", 0, ",".join(options))
+    finally:
+        os.chdir(here)
+
+
+def _initial_user_namespace() -> bool:
+    """True when uid 0 here is the machine's own root."""
+    return Path("/proc/self/uid_map").read_text().split()[:3] == ["0", "0", "4294967295"]
+
+
+def system(root: Path) -> None:
+    """proc, sys (read-only) and a small dev in the tree, for scripts that run in it."""
+    for name in ("proc", "sys", "dev"):
+        (root / name).mkdir(exist_ok=True)
+    mount("proc", root / "proc", "proc")
+    try:
+        mount("sysfs", root / "sys", "sysfs", MS_RDONLY)
+    except OSError:
+        mount("/sys", root / "sys", flags=MS_BIND | MS_REC)
+    dev = root / "dev"
+    mount("tmpfs", dev, "tmpfs", MS_NOSUID, "mode=755")
+    for name in ("null", "zero", "full", "random", "urandom", "tty"):
+        (dev / name).touch()
+        bind(f"/dev/{name}", dev / name)
+    for name in ("pts", "shm"):
+        (dev / name).mkdir()
+    mount("devpts", dev / "pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=620")
+    mount("tmpfs", dev / "shm", "tmpfs", 0, "mode=1777")
+    for link, to in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0")):
+        (dev / link).symlink_to(to)
+    for link, to in (("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")):
+        (dev / link).symlink_to(to)
+
+
+def table() -> list[tuple[str, str, str]]:
+    """(root within its filesystem, mount point, source) of every mount of this namespace."""
+    rows = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        fields = left.split()
+        rows.append((fields[3], fields[4], right.split()[1]))
+    return rows

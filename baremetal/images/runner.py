@@ -1,0 +1,202 @@
+"""Starts a stage in its namespaces, follows its output, turns failure into one clear error."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO
+
+from baremetal.images import stage
+from baremetal.images.errors import BuildFailed, ToolMissing
+
+# dib-run-parts says these on stderr.
+_RUNNING = re.compile(r"^dib-run-parts Running .*/([^/\s]+)/([^/\s]+)$")
+_DONE = re.compile(r"^dib-run-parts (\S+) completed$")
+TAIL_LINES = 15
+
+
+@dataclass
+class ScriptTime:
+    """One script's wall seconds; `done` False when it was the one that failed."""
+
+    name: str
+    seconds: float = 0.0
+    done: bool = False
+
+
+@dataclass
+class Outcome:
+    """What a stage left besides its layer."""
+
+    scripts: list[ScriptTime] = field(default_factory=list)
+    binds: list[list[str]] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+
+
+Progress = Callable[[str, str], None]
+"""Called with (phase, script) whenever a script starts."""
+
+
+def run_stage(
+    spec: stage.Spec,
+    *,
+    log: Path,
+    timeout_s: float,
+    progress: Progress,
+    owner: Callable[[str], str],
+    rootless: bool = False,
+) -> Outcome:
+    """Run one phase; raises BuildFailed naming element, phase, script and last lines."""
+    spec_file = log.with_suffix(".spec.json")
+    spec.report = str(log.with_suffix(".report.json"))
+    spec_file.write_text(json.dumps(asdict(spec)))
+    Path(spec.report).unlink(missing_ok=True)
+    command = [*namespace(rootless), sys.executable, "-m", "baremetal.images.stage", str(spec_file)]
+    outcome, tail, code = _follow(command, log, timeout_s, lambda script: progress(spec.phase, script))
+    if code == 0:
+        report = json.loads(Path(spec.report).read_text())
+        outcome.binds, outcome.left = report["binds"], report["left"]
+        for path in (spec_file, Path(spec.report)):
+            path.unlink(missing_ok=True)
+        return outcome
+    raise _failure(spec, outcome, tail, code, log, timeout_s, owner)
+
+
+def namespace(rootless: bool) -> list[str]:
+    """The command prefix: private mounts, private PIDs, all of it dies with us."""
+    head = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
+    return [*head, "--map-root-user", "--map-auto", "--"] if rootless else [*head, "--"]
+
+
+def _follow(
+    command: list[str], log: Path, timeout_s: float, started: Callable[[str], None]
+) -> tuple[Outcome, list[str], int]:
+    outcome = Outcome()
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    begin = time.monotonic()
+    before = _children_cpu_s()
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=env,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+    except FileNotFoundError as exc:
+        raise ToolMissing(f"{command[0]} not found", fix="apt install util-linux") from exc
+    assert process.stdout is not None
+    try:
+        with open(log, "wb") as out:
+            _read_lines(process.stdout, out, outcome, tail, begin + timeout_s, started)
+        code = process.wait()
+    except _Hung:
+        _kill(process)
+        code = -signal.SIGALRM
+    except BaseException:
+        _kill(process)
+        raise
+    outcome.seconds = time.monotonic() - begin
+    outcome.cpu_s = _children_cpu_s() - before
+    return outcome, list(tail), code
+
+
+def _read_lines(
+    pipe: IO[bytes],
+    out: IO[bytes],
+    outcome: Outcome,
+    tail: deque[str],
+    deadline: float,
+    started: Callable[[str], None],
+) -> None:
+    buffer = b""
+    script_began = time.monotonic()
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0 or not selector.select(left):
+                raise _Hung
+            data = os.read(pipe.fileno(), 1 << 16)
+            if not data:
+                return
+            out.write(data)
+            out.flush()
+            *lines, buffer = (buffer + data).split(b"\n")
+            for raw in lines:
+                line = raw.decode(errors="replace").rstrip("\r")
+                tail.append(line)
+                name = _script_started(line)
+                if name:
+                    script_began = time.monotonic()
+                    outcome.scripts.append(ScriptTime(name))
+                    started(name)
+                elif _DONE.match(line) and outcome.scripts:
+                    outcome.scripts[-1].seconds = time.monotonic() - script_began
+                    outcome.scripts[-1].done = True
+
+
+class _Hung(Exception):
+    """The phase's time is over."""
+
+
+def _script_started(line: str) -> str | None:
+    match = _RUNNING.match(line)
+    if match:
+        return match[2]
+    if line.startswith(stage.MARK + "script="):
+        return line.partition("=")[2]
+    return None
+
+
+def _failure(
+    spec: stage.Spec,
+    outcome: Outcome,
+    tail: list[str],
+    code: int,
+    log: Path,
+    timeout_s: float,
+    owner: Callable[[str], str],
+) -> BuildFailed:
+    script = next((s.name for s in reversed(outcome.scripts) if not s.done), "")
+    where = f"{spec.phase}.d/{script}" if script else spec.phase
+    element = owner(f"{spec.phase}.d/{script}") if script else ""
+    what = f"gave no end within {timeout_s:.0f} s" if code == -signal.SIGALRM else f"failed (exit {code})"
+    lines = [line for line in tail if not line.startswith(("dib-run-parts", "+"))] or tail
+    return BuildFailed(
+        f"{element + ': ' if element else ''}{where} {what}",
+        detail="\n".join(f"  | {line}" for line in lines) + f"\nlog: {log}",
+        fix="look inside with: baremetal image build … --shell-on-failure",
+    )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _children_cpu_s() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
