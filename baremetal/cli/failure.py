@@ -1,0 +1,79 @@
+"""How a command fails: `error: what` / what was seen / `fix: what to do` on stderr, and a documented exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from baremetal.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, BaremetalError, UsageError
+
+
+def guard(command: Callable[[], object]) -> int:
+    """Run a command; whatever goes wrong becomes words and an exit code."""
+    try:
+        command()
+    except SystemExit as exc:
+        return _code(exc)
+    except BaremetalError as exc:
+        show(exc)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # `baremetal node list | head`: nobody reads any more, which is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except Exception as exc:
+        if os.environ.get("BAREMETAL_DEBUG"):
+            raise
+        show(_unexpected(exc))
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def show(error: BaremetalError) -> None:
+    """The error for a person, on stderr."""
+    lines = [f"error: {error.brief}"]
+    lines += [f"  {line}" for line in error.detail.splitlines()]
+    if error.fix:
+        lines.append(f"  fix: {error.fix}")
+    print("\n".join(lines), file=sys.stderr)
+
+
+def unknown_command(word: str, known: list[str]) -> NoReturn:
+    """No such noun or verb; with the nearest."""
+    from baremetal.config import nearest
+
+    raise UsageError(f"there is no command {word!r}{nearest(word, known)}", fix="baremetal --help")
+
+
+def _code(exc: SystemExit) -> int:
+    if exc.code is None:
+        return EXIT_OK
+    return exc.code if isinstance(exc.code, int) else EXIT_FAILED
+
+
+def _unexpected(exc: Exception) -> BaremetalError:
+    brief = f"this should not happen: {type(exc).__name__}: {exc}"
+    where = _write_log(exc)
+    detail = f"the traceback is in {where}" if where else ""
+    return BaremetalError(brief, detail=detail, fix="report it with that file; BAREMETAL_DEBUG=1 shows it here")
+
+
+def _write_log(exc: Exception) -> Path | None:
+    import traceback
+
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    path = Path(state) / "baremetal" / "cli-error.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "a") as file:
+            file.write(f"\n$ {' '.join(sys.argv[:3])} …\n")  # the rest may hold a secret
+            traceback.print_exception(exc, file=file)
+    except OSError:
+        return None
+    return path
