@@ -201,7 +201,7 @@ async def _serve_api(
     task = asyncio.create_task(server.serve(sockets=sockets))
     stack.push_async_callback(_stop, server, task)
     task.add_done_callback(lambda _: life.stop.set())
-    while not server.started and not task.done():
+    while not (server.started or task.done()):  # noqa: ASYNC110 (uvicorn has no event for it)
         await asyncio.sleep(0.01)
     if task.done():
         await task

@@ -76,8 +76,9 @@ def _space(directory: Path) -> Iterator[BaremetalError]:
 
 
 def _network(network: Network) -> Iterator[BaremetalError]:
-    if not Path("/sys/class/net", network.interface).exists():
-        there = ", ".join(sorted(name for _, name in socket.if_nameindex() if name != "lo"))
+    names = [name for _, name in socket.if_nameindex()]  # /sys/class/net may belong to another namespace
+    if network.interface not in names:
+        there = ", ".join(sorted(name for name in names if name != "lo"))
         yield MachineError(
             f"network {network.name}: there is no interface {network.interface}",
             detail=f"interfaces here: {there or 'none'}",

@@ -1,0 +1,49 @@
+"""`baremetal init`: configuration, keys, certificates, database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command()
+def init(
+    config: Annotated[str, typer.Option("--config", "-c", help="Configuration file to use or to make.")] = "",
+    interface: Annotated[str, typer.Option(help="Provisioning interface, for a new configuration file.")] = "",
+    undercloud_conf: Annotated[
+        Path | None, typer.Option(help="TripleO's undercloud.conf as source of answers.")
+    ] = None,
+    address: Annotated[list[str] | None, typer.Option(help="Further names or addresses for the certificate.")] = None,
+    systemd: Annotated[bool, typer.Option(help="Install the systemd unit.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Make what `serve` needs. Safe to run again: what is there stays."""
+    from baremetal.cli import render
+    from baremetal.cli.settings import config_path
+    from baremetal.config import Settings
+    from baremetal.serve import initconf
+    from baremetal.serve.init import initialise
+
+    path = config_path(config)
+    written = initconf.write(path, interface=interface, undercloud_conf=undercloud_conf)
+    settings = Settings.load(path)
+    report = initialise(settings, addresses=address or ())
+    if written:
+        report.made.insert(0, str(path))
+    if systemd:
+        report.made += initconf.install_units(path)
+    doc = {"config": str(path), "made": report.made, "kept": report.kept}
+    if as_json:
+        render.json_out(doc)
+        return
+    for name in report.made:
+        typer.echo(f"made  {name}")
+    typer.echo(f"{len(report.kept)} files were there already" if report.kept else "")
+    if not settings.networks:
+        typer.echo(f"next: name your provisioning interface in {path} ([[network]]), then: baremetal doctor")
+    else:
+        typer.echo("next: baremetal doctor, then: systemctl start baremetal (or: baremetal serve)")

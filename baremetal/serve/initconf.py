@@ -1,0 +1,172 @@
+"""Files that `init` writes for a person: the configuration, and the systemd unit."""
+
+from __future__ import annotations
+
+import configparser
+import ipaddress
+import os
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from baremetal.errors import MachineError, UsageError
+
+UNITS = Path(__file__).parent / "units"
+UNIT_DIR = Path("/etc/systemd/system")
+SYSUSERS_DIR = Path("/etc/sysusers.d")
+
+HEAD = """# Settings of baremetal; each is explained by `baremetal settings` and docs/reference/settings.md.
+# Order of precedence: this file < environment BAREMETAL_* < flags. Passwords never stand here.
+
+# state_dir = "/var/lib/baremetal"
+# api_listen = "127.0.0.1:6385"     # control API on TCP, beside the unix socket
+# user = "baremetal"                # give up root for this user (made by init --systemd)
+# boot_user = "baremetal-boot"
+"""
+
+EXAMPLE = """
+# A provisioning network: uncomment, and name the interface your servers' PXE ports are cabled to.
+# [[network]]
+# interface = "eno2"
+# cidr = "10.0.0.0/24"
+# server = "10.0.0.1"               # this machine's address on it
+# range = "10.0.0.100-10.0.0.199"
+# router = "10.0.0.254"
+# dns = ["10.0.0.254"]
+"""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What is known of the first network."""
+
+    interface: str
+    server: str
+    cidr: str
+    first: str = ""
+    last: str = ""
+    router: str = ""
+    dns: tuple[str, ...] = ()
+
+    def toml(self) -> str:
+        lines = ["", "[[network]]"]
+        lines += [f"{k} = {quote(v)}" for k, v in self._pairs() if v]
+        if self.dns:
+            lines.append(f"dns = [{', '.join(map(quote, self.dns))}]")
+        return "\n".join(lines) + "\n"
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        pool = f"{self.first}-{self.last}" if self.first and self.last else ""
+        names = ("interface", "cidr", "server", "range", "router")
+        return list(zip(names, (self.interface, self.cidr, self.server, pool, self.router), strict=True))
+
+
+def write(path: Path, *, interface: str = "", undercloud_conf: Path | None = None) -> bool:
+    """Write the configuration file unless it is there. True when it was written."""
+    if path.exists():
+        if interface or undercloud_conf:
+            raise UsageError(
+                f"{path} is there already", fix=f"edit its [[network]] tables, or move it away: mv {path} {path}.old"
+            )
+        return False
+    text = HEAD
+    if undercloud_conf is not None:
+        text += from_undercloud(undercloud_conf).toml()
+    elif interface:
+        text += from_interface(interface).toml()
+    else:
+        text += EXAMPLE
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as exc:
+        raise MachineError(
+            f"cannot write {path}: {exc.strerror}", fix="run as root, or name another file with --config"
+        ) from exc
+    return True
+
+
+def quote(text: str) -> str:
+    """A TOML basic string."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def from_interface(name: str) -> Answers:
+    """The interface's own IPv4 address tells the rest."""
+    if name not in [known for _, known in socket.if_nameindex()]:
+        raise UsageError(f"there is no interface {name}", fix="see: ip link")
+    address = interface_address(name)
+    if address is None:
+        raise UsageError(
+            f"interface {name} has no IPv4 address", fix=f"give it one first: ip addr add 10.0.0.1/24 dev {name}"
+        )
+    return Answers(name, str(address.ip), str(address.network))
+
+
+def interface_address(name: str) -> ipaddress.IPv4Interface | None:
+    """The first IPv4 address of an interface (SIOCGIFADDR, SIOCGIFNETMASK)."""
+    import fcntl
+    import struct
+
+    request = struct.pack("256s", name.encode()[:15])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            address = fcntl.ioctl(sock, 0x8915, request)[20:24]
+            mask = fcntl.ioctl(sock, 0x891B, request)[20:24]
+        except OSError:
+            return None
+    return ipaddress.IPv4Interface(f"{socket.inet_ntoa(address)}/{socket.inet_ntoa(mask)}")
+
+
+def from_undercloud(path: Path) -> Answers:
+    """TripleO's undercloud.conf: local_interface, local_ip and the ctlplane subnet."""
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    try:
+        with path.open() as file:
+            parser.read_file(file)
+        default = parser["DEFAULT"]
+        subnet = (
+            parser[default.get("local_subnet", "ctlplane-subnet")]
+            if parser.has_section(default.get("local_subnet", "ctlplane-subnet"))
+            else default
+        )
+        address = ipaddress.IPv4Interface(default.get("local_ip", "192.168.24.1/24"))
+        names = [n.strip() for n in default.get("undercloud_nameservers", "").split(",") if n.strip()]
+        return Answers(
+            interface=default.get("local_interface", "eth1"),
+            server=str(address.ip),
+            cidr=subnet.get("cidr", str(address.network)),
+            first=subnet.get("dhcp_start", "").split(",")[0].strip(),
+            last=subnet.get("dhcp_end", "").split(",")[0].strip(),
+            router=subnet.get("gateway", ""),
+            dns=tuple(n for n in names if ":" not in n),
+        )
+    except (OSError, configparser.Error, UnicodeDecodeError, ValueError) as exc:
+        raise UsageError(
+            f"{path} cannot be read as undercloud.conf",
+            detail=str(exc),
+            fix="name the file that `openstack undercloud install` used",
+        ) from exc
+
+
+def install_units(config: Path) -> list[str]:
+    """The unit and its users; returns what was written. systemd is told by the operator's next command."""
+    if os.geteuid() != 0:
+        raise MachineError("only root can install a systemd unit", fix="sudo baremetal init --systemd")
+    command = shutil.which("baremetal") or f"{sys.executable} -m baremetal"
+    text = (UNITS / "baremetal.service").read_text()
+    text = text.replace("@BAREMETAL@", command).replace("@CONFIG@", str(config))
+    written = []
+    for target, content in (
+        (UNIT_DIR / "baremetal.service", text),
+        (SYSUSERS_DIR / "baremetal.conf", (UNITS / "baremetal.sysusers").read_text()),
+    ):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(content)
+        except OSError as exc:
+            raise MachineError(f"cannot write {target}: {exc.strerror}") from exc
+        written.append(str(target))
+    return written
