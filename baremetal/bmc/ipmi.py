@@ -8,14 +8,19 @@ pyghmi's own `get_power` needs two. The link is pyghmi's session
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from baremetal.bmc import completion, fru, guid, sdr, sel
-from baremetal.bmc import ipmiusers as accounts
+from baremetal.bmc import completion
 from baremetal.bmc.base import BootDevice, BootPlan, Cap, ConsoleStream, Identity, LogRecord, PowerOp, Reading, User
 from baremetal.bmc.faults import BmcProtocol, BmcRefused, BmcUnsupported
 from baremetal.bmc.link import APP, CHASSIS, TRANSPORT, IpmiLink
 from baremetal.bmc.quirks import Quirks
 from baremetal.model.node import Power
+
+if TYPE_CHECKING:
+    from baremetal.bmc import sdr
+
+# Readers of FRU, SDR, SEL and accounts are imported where they are used: a power status needs none of them.
 
 # Chassis Control, data byte 1 (IPMI 2.0 §28.3).
 CONTROL = {
@@ -79,6 +84,8 @@ class IpmiDriver:
 
     async def identify(self) -> Identity:
         """Device id, system GUID, FRU of the board and product, BMC's MAC address."""
+        from baremetal.bmc import fru, guid
+
         device = await self._know()
         manufacturer = int.from_bytes(device[6:9], "little") & 0xFFFFF
         product_id = int.from_bytes(device[9:11], "little")
@@ -159,15 +166,21 @@ class IpmiDriver:
 
     async def sensors(self) -> Sequence[Reading]:
         """All sensors of the SDR repository; the repository is read once per firmware."""
+        from baremetal.bmc import sdr
+
         if self._sdr_cache is None:
             self._sdr_cache = await sdr.load(self)
         return await sdr.readings(self, self._sdr_cache)
 
     async def events(self, since: str | None = None) -> Sequence[LogRecord]:
         """The SEL, incrementally when `since` is the last id seen."""
+        from baremetal.bmc import sel
+
         return await sel.read(self, since)
 
     async def clear_events(self) -> None:
+        from baremetal.bmc import sel
+
         await sel.clear(self)
 
     async def locate(self, on: bool, seconds: int | None = 15) -> None:
@@ -180,10 +193,14 @@ class IpmiDriver:
             await self.ask("light its identify light", CHASSIS, 0x04, bytes([max(1, min(seconds, 255))]))
 
     async def users(self) -> Sequence[User]:
-        return await accounts.read(self)
+        from baremetal.bmc import ipmiusers
+
+        return await ipmiusers.read(self)
 
     async def set_password(self, user: str, password: bytes) -> None:
-        await accounts.set_password(self, user, password)
+        from baremetal.bmc import ipmiusers
+
+        await ipmiusers.set_password(self, user, password)
 
     async def reset_bmc(self) -> None:
         """Cold Reset; the BMC need not answer it."""
@@ -196,6 +213,8 @@ class IpmiDriver:
         await self.link.close()
 
     async def _system_uuid(self) -> str | None:
+        from baremetal.bmc import guid
+
         answer = await self.link.command(APP, 0x37)
         if answer.code or len(answer.data) < 16:
             return None

@@ -7,10 +7,9 @@ Drivers ask `Quirks`; nobody asks for a vendor's name.
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from baremetal.bmc.base import BootDevice
@@ -76,11 +75,13 @@ class Quirks:
 @cache
 def rules() -> tuple[dict[str, Any], ...]:
     """The rules shipped with the program, in order."""
-    return parse(files("baremetal.bmc").joinpath("quirks.toml").read_text(encoding="utf-8"))
+    return parse(Path(__file__).with_name("quirks.toml").read_text(encoding="utf-8"))
 
 
 def parse(text: str) -> tuple[dict[str, Any], ...]:
     """Rules of a quirks file; UsageError names an unknown match or behaviour."""
+    import tomllib
+
     known = {item.name for item in fields(Quirks)} - {"because"}
     found = []
     for index, rule in enumerate(tomllib.loads(text).get("rule", [])):
