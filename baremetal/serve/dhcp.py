@@ -27,7 +27,7 @@ from baremetal.model.boot import BootRecord
 from baremetal.model.network import Network
 from baremetal.serve.journal import LeaseJournal
 from baremetal.serve.sockets import hardware_address, raw_sender, udp_socket
-from baremetal.wire.dhcp4.frame import udp_frame
+from baremetal.wire.dhcp4.frame import BROADCAST_IP, BROADCAST_MAC, Framer
 from baremetal.wire.dhcp4.leases import Lease
 from baremetal.wire.dhcp4.packet import ACK, MAGIC
 from baremetal.wire.dhcp4.server import Answers, Route, Sent, Server
@@ -35,7 +35,7 @@ from baremetal.wire.dhcp4.server import Answers, Route, Sent, Server
 BATCH = 64  # datagrams answered before the loop gets its turn; also the most that wait for one fdatasync
 LARGEST = 1600  # a longer read costs four times as much per packet (asyncio's own reads 256 KiB)
 CHECK_S = 5.0  # how often the interface is looked at
-EVERYBODY = "255.255.255.255"
+_BROADCAST, _RAW, _RELAY = Route.BROADCAST, Route.RAW, Route.RELAY  # looking up an enum's member is slow
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -65,7 +65,7 @@ class DhcpServer:
         self._boot: socket.socket | None = None
         self._raw: socket.socket | None = None
         self._index = 0
-        self._mac = bytes(6)
+        self._framer = Framer(bytes(6), bytes(4), port, client_port)
         self._check: asyncio.TimerHandle | None = None
         self._down = ""
         self._steady = 0.0
@@ -133,7 +133,7 @@ class DhcpServer:
 
     def _open(self) -> None:
         name = self.network.interface
-        self._mac = hardware_address(name)
+        self._framer = Framer(hardware_address(name), self.rules.scopes[0].server, self._port, self._client_port)
         self._raw = raw_sender(name)
         self._sock = udp_socket(name, "", self._port, share=True)
         self._boot = udp_socket(name, "", self._boot_port, share=True)
@@ -227,16 +227,14 @@ class DhcpServer:
     def _send(self, sent: Sent) -> None:
         payload, route, address, mac = sent
         try:
-            if route is Route.BROADCAST:
-                assert self._sock is not None
-                self._sock.sendto(payload, (EVERYBODY, self._client_port))
-            elif route is Route.RAW:
+            if route is _BROADCAST or route is _RAW:
                 assert self._raw is not None
-                server = self.rules.scopes[0].server
-                self._raw.send(udp_frame(mac, self._mac, server, address, self._port, self._client_port, payload))
+                if route is _BROADCAST:
+                    mac, address = BROADCAST_MAC, BROADCAST_IP
+                self._raw.send(self._framer.frame(mac, address, payload))
             else:
                 assert self._sock is not None
-                port = self._port if route is Route.RELAY else self._client_port
+                port = self._port if route is _RELAY else self._client_port
                 self._sock.sendto(payload, (socket.inet_ntoa(address), port))
         except BlockingIOError:
             pass  # the queue is full: the client asks again

@@ -22,6 +22,8 @@ Sent = tuple[bytes, Route, bytes, bytes]
 
 ETHERNET = b"\x01\x06"
 NO_TIMES = (b"", b"")
+# Looking up an enum's member is slow, and this is done for every packet.
+_BROADCAST, _RAW, _UNICAST, _RELAY = Route
 NOWHERE = b"\0\0\0\0\0\0"
 _TYPE = [b"" if t == 0 else bytes((53, 1, t)) for t in range(14)]
 _ZEROS = bytes(64)
@@ -77,13 +79,13 @@ def reply(
     if len(payload) < SHORTEST_REPLY:
         payload = payload.ljust(SHORTEST_REPLY, b"\0")
     if relayed:
-        return payload, Route.RELAY, giaddr, NOWHERE
+        return payload, _RELAY, giaddr, NOWHERE
     if kind == ACK and ciaddr != NO_ADDRESS and not proxy:
         on_link = scope.contains(int.from_bytes(ciaddr, "big")) and data[1:3] == ETHERNET
-        return payload, Route.RAW if on_link else Route.UNICAST, ciaddr, data[28:34]
+        return payload, _RAW if on_link else _UNICAST, ciaddr, data[28:34]
     if data[10] & 0x80 or data[1:3] != ETHERNET or yiaddr == NO_ADDRESS:
-        return payload, Route.BROADCAST, NO_ADDRESS, NOWHERE
-    return payload, Route.RAW, yiaddr, data[28:34]
+        return payload, _BROADCAST, NO_ADDRESS, NOWHERE
+    return payload, _RAW, yiaddr, data[28:34]
 
 
 def nak(data: bytes, options: dict[int, bytes], scope: Scope, because: str) -> Sent:
@@ -102,15 +104,15 @@ def nak(data: bytes, options: dict[int, bytes], scope: Scope, because: str) -> S
     )
     payload = b"".join((*head, *said)).ljust(SHORTEST_REPLY, b"\0")
     if relayed:
-        return payload, Route.RELAY, data[24:28], NOWHERE
-    return payload, Route.BROADCAST, NO_ADDRESS, NOWHERE
+        return payload, _RELAY, data[24:28], NOWHERE
+    return payload, _BROADCAST, NO_ADDRESS, NOWHERE
 
 
 def plain(kind: int, data: bytes, scope: Scope, extra: dict[int, bytes]) -> Sent:
     """An answer that is no lease: to the relay that asked (RFC 4388)."""
     body = _TYPE[kind] + b"\x36\x04" + scope.server + b"".join(option(c, v) for c, v in extra.items())
     head = (b"\x02", data[1:3], b"\0", data[4:8], b"\0\0", data[10:16], bytes(8), data[24:44], bytes(192), MAGIC)
-    return b"".join((*head, body, b"\xff")).ljust(SHORTEST_REPLY, b"\0"), Route.RELAY, data[24:28], NOWHERE
+    return b"".join((*head, body, b"\xff")).ljust(SHORTEST_REPLY, b"\0"), _RELAY, data[24:28], NOWHERE
 
 
 def override(options: dict[int, bytes]) -> bytes | None:
