@@ -100,13 +100,17 @@ def set_layer(
     mode: str,
     now: float,
 ) -> tuple[dict[str, Any], list[tuple[str, int]]]:
-    """Write a layer; (its values, [(node name, new generation)] of nodes it changed)."""
+    """Write a layer; (its values, [(node name, new generation)] of nodes it changed).
+
+    merge: as JSON merge patch, null takes a key out of this layer. replace: a
+    null that is stored hides the key of the layers below.
+    """
     check_layer(layer, name)
     if mode not in ("merge", "replace"):
         raise UsageError(f"mode {mode!r}", fix="merge or replace")
     key = nodes.get(conn, name).id if layer == "node" else name
     old = metadata.get_layer(conn, sealer, layer, key)[0]
-    new = merge([old, values]) if mode == "merge" else merge([values])
+    new = merge([old, values]) if mode == "merge" else values
     metadata.put_layer(conn, sealer, layer, key, new, now)
     changed = []
     for node in _touched(conn, layer, key):

@@ -110,6 +110,9 @@ class Runner:
         return self.world.store.read(lambda c: nodes.find(c, node_id))
 
     async def _store(self, p: Pass) -> Node:
+        if p.node == p.before and not p.writes and not p.events:
+            return p.node  # nothing to say: no write, no new fence
+
         def write(conn: Connection) -> Node:
             saved = nodes.save(conn, p.before, p.node, p.now)
             for more in p.writes:

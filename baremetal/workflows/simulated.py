@@ -21,8 +21,9 @@ from typing import Any
 from baremetal.bmc.base import BmcDriver, BootDevice, BootPlan
 from baremetal.bmc.fake import FakeDriver, FakeMachine, machine
 from baremetal.bmc.url import BmcUrl
-from baremetal.errors import BaremetalError
+from baremetal.errors import BaremetalError, NotFound
 from baremetal.model.boot import Purpose
+from baremetal.model.image import Manifest
 from baremetal.protocol import agent, configdrive, nonce
 from baremetal.protocol.plane import Message, NodeView
 from baremetal.secrets import Secret
@@ -49,6 +50,36 @@ class Timing:
     def scaled(self, seconds: float) -> float:
         """With jitter."""
         return seconds * (1 + random.random() * self.jitter)
+
+
+@dataclass(frozen=True)
+class SimulatedImage:
+    """An image that exists in name only."""
+
+    id: str = "sha256:" + "a" * 64
+    name: str = "web"
+    kind: str = "disk"
+    dir: str = "/nonexistent"
+    manifest: Manifest | None = None
+    properties: dict[str, str] = field(default_factory=lambda: {"agent": "baremetal"})
+
+
+class SimulatedImages:
+    """An image store with these images."""
+
+    def __init__(self, *images: SimulatedImage) -> None:
+        self.images = images or (SimulatedImage(),)
+
+    def get(self, name_or_id: str) -> SimulatedImage:
+        """By name or id."""
+        for image in self.images:
+            if name_or_id in (image.name, image.id):
+                return image
+        raise NotFound(f"no image {name_or_id!r}", fix="baremetal image list")
+
+    def list(self) -> tuple[SimulatedImage, ...]:
+        """All of them."""
+        return self.images
 
 
 class FakeDrivers:

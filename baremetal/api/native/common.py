@@ -1,0 +1,86 @@
+"""What the native routes share: the conductor, who asks, JSON out, names of images and nodes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from sqlalchemy.engine import Connection
+
+from baremetal.errors import UsageError
+from baremetal.model.node import Node
+from baremetal.store import metadata, nodes, orders, ports
+from baremetal.workflows import views
+from baremetal.workflows.conductor import Conductor
+
+IMAGE_NAMES_S = 2.0
+
+
+def conductor(request: Request) -> Conductor:
+    """The conductor this application serves."""
+    found: Conductor = request.app.state.conductor
+    return found
+
+
+def who(request: Request) -> str:
+    """Who asks, for events and refusals. Over the unix socket the CLI says it; authentication overrides it."""
+    known = request.scope.get("baremetal.user")
+    return str(known or request.headers.get("x-baremetal-user") or "operator")[:80]
+
+
+def reply(doc: Any, status: int = 200) -> JSONResponse:
+    """JSON as it is."""
+    return JSONResponse(doc, status_code=status)
+
+
+async def body_of(request: Request) -> dict[str, Any]:
+    """The JSON object sent; an empty body is an empty object."""
+    raw = await request.body()
+    if not raw.strip():
+        return {}
+    try:
+        doc = await request.json()
+    except (ValueError, RecursionError) as exc:
+        raise UsageError(f"the body is not JSON: {exc}") from None
+    if not isinstance(doc, dict):
+        raise UsageError(f"the body must be a JSON object, not {type(doc).__name__}")
+    return doc
+
+
+def number(request: Request, name: str, default: int, most: int) -> int:
+    """A whole number from the query."""
+    text = request.query_params.get(name)
+    if text is None or text == "":
+        return default
+    if not text.isdecimal():
+        raise UsageError(f"{name}={text!r} is not a number")
+    return max(0, min(int(text), most))
+
+
+def image_names(con: Conductor) -> dict[str, str]:
+    """Image names by id; the image store is looked through at most every other second."""
+    cache: tuple[float, dict[str, str]] | None = getattr(con, "_image_names", None)
+    if cache and time.monotonic() - cache[0] < IMAGE_NAMES_S:
+        return cache[1]
+    names = {image.id: image.name for image in con.images.list()}
+    con._image_names = (time.monotonic(), names)  # type: ignore[attr-defined]
+    return names
+
+
+def full(conn: Connection, con: Conductor, node: Node) -> dict[str, Any]:
+    """One node with everything beside it."""
+    document = metadata.get_document(conn, con.world.metadata, node.id)
+    return views.node_json(
+        node,
+        ports=ports.of_node(conn, node.id),
+        order=orders.get(conn, node.work.get("order")),
+        image_name=image_names(con).get(node.image_id or ""),
+        generation=document.generation if document else None,
+    )
+
+
+def show(con: Conductor, ref: str) -> dict[str, Any]:
+    """One node by id or name, as it is now."""
+    return con.store.read(lambda c: full(c, con, nodes.get(c, ref)))

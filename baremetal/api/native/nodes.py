@@ -1,0 +1,192 @@
+"""Nodes: enroll, import, list, show, change, delete; verbs and power."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy.engine import Connection
+
+from baremetal import lifecycle
+from baremetal.api.native.common import body_of, conductor, full, image_names, number, reply, show, who
+from baremetal.errors import BaremetalError, UsageError
+from baremetal.lifecycle import Verb
+from baremetal.model.node import Node
+from baremetal.store import nodes, orders, ports
+from baremetal.workflows import metadata, powerverbs, registry, verbs, views, where
+from baremetal.workflows.conductor import Conductor
+
+router = APIRouter(tags=["nodes"])
+MAX_PAGE = 10_000
+MAX_WAIT_S = 60
+
+
+@router.post("/nodes", status_code=201, summary="Enroll a node")
+async def enroll(request: Request) -> Response:
+    """Stores it, and asks its BMC who it is unless `manage` is false."""
+    con = conductor(request)
+    body, by, now = await body_of(request), who(request), con.clock.now()
+    node = await con.write(lambda c: registry.enroll(c, con.world, con.signer, body, by, now))
+    con.touched(node.id)
+    return reply(show(con, node.id), 201)
+
+
+@router.post("/nodes/import", summary="Enroll many nodes; one bad entry stops no other")
+async def import_nodes(request: Request) -> Response:
+    """A verdict per entry."""
+    con = conductor(request)
+    body, by = await body_of(request), who(request)
+    entries = body.get("nodes")
+    if not isinstance(entries, list):
+        raise UsageError('import expects {"nodes": [...]}')
+    results = []
+    for index, entry in enumerate(entries):
+        doc = entry if isinstance(entry, dict) else {}
+        line: dict[str, Any] = {"index": index, "name": doc.get("name"), "ok": True, "node": None, "error": None}
+        try:
+            now = con.clock.now()
+            node = await con.write(lambda c, d=doc, t=now: registry.enroll(c, con.world, con.signer, d, by, t))  # type: ignore[misc]
+            con.touched(node.id)
+            line["node"] = show(con, node.id)
+        except BaremetalError as exc:
+            line |= {"ok": False, "error": {"code": exc.code, "brief": exc.brief, "detail": exc.detail, "fix": exc.fix}}
+        results.append(line)
+    return reply({"results": results})
+
+
+@router.get("/nodes", summary="List nodes by name")
+async def list_nodes(request: Request) -> Response:
+    """`where` filters, `after` and `limit` page."""
+    con = conductor(request)
+    limit = number(request, "limit", 1000, MAX_PAGE) or 1000
+    after = request.query_params.get("after", "")
+    condition = request.query_params.get("where")
+    state = request.query_params.get("state")
+    test = where.parse(condition) if condition else None
+    names = image_names(con)
+
+    def query(conn: Connection) -> tuple[list[dict[str, Any]], str | None]:
+        rows, last, more = _page(conn, after, limit, test, state)
+        open_orders = orders.unfinished(conn)
+        docs = [views.node_json(n, order=open_orders.get(n.id), image_name=names.get(n.image_id or "")) for n in rows]
+        return docs, last if more else None
+
+    docs, following = await con.store.fetch(query)
+    return reply({"nodes": docs, "next": following})
+
+
+def _page(
+    conn: Connection, after: str, limit: int, test: where.Test | None, state: str | None
+) -> tuple[list[Node], str, bool]:
+    """(nodes, name to go on after, is there more)."""
+    found: list[Node] = []
+    at = after
+    size = limit + 1 if test is None and state is None else 500
+    while True:
+        chunk = nodes.page(conn, after=at, limit=size)
+        for node in chunk:
+            if (test is None or test(node)) and state in (None, str(node.state), lifecycle.provision_state(node)):
+                if len(found) == limit:
+                    return found, found[-1].name, True
+                found.append(node)
+            at = node.name
+        if len(chunk) < size:
+            return found, at, False
+
+
+@router.get("/nodes/{ref}", summary="Show a node; with wait and fence, as soon as it changed")
+async def get_node(ref: str, request: Request) -> Response:
+    """By id or name."""
+    con = conductor(request)
+    doc = show(con, ref)
+    wait_s, fence = number(request, "wait", 0, MAX_WAIT_S), request.query_params.get("fence")
+    until = time.monotonic() + wait_s
+    while fence is not None and str(doc["fence"]) == fence and (left := until - time.monotonic()) > 0:
+        await con.wait_for_change(left)
+        doc = show(con, ref)
+    return reply(doc)
+
+
+@router.patch("/nodes/{ref}", summary="Change what operators may change")
+async def patch_node(ref: str, request: Request) -> Response:
+    """With If-Match: only if the fence is still that."""
+    con = conductor(request)
+    body = await body_of(request)
+    match = request.headers.get("if-match", "").strip('"')
+    fence = int(match) if match.isdecimal() else None
+    now = con.clock.now()
+    node = await con.write(lambda c: registry.change(c, con.world, con.signer, ref, body, now, fence))
+    con.touched(node.id)
+    return reply(show(con, node.id))
+
+
+@router.delete("/nodes/{ref}", status_code=204, summary="Forget a node")
+async def delete_node(ref: str, request: Request) -> Response:
+    """Refused while something is deployed on it, unless force=1."""
+    con = conductor(request)
+    force = request.query_params.get("force") in ("1", "true")
+    by, now = who(request), con.clock.now()
+    node_id = await con.write(lambda c: registry.delete(c, ref, by, now, force=force))
+    con.touched(node_id)
+    return Response(status_code=204)
+
+
+@router.put("/nodes/{ref}/verbs/{verb}", status_code=202, summary="Ask something of a node")
+async def ask(ref: str, verb: str, request: Request) -> Response:
+    """Accepted or refused at once; carried out by the passes."""
+    con = conductor(request)
+    args = await body_of(request)
+    node = await ask_one(con, ref, verb, args, who(request))
+    return reply(con.store.read(lambda c: full(c, con, node)), 202)
+
+
+async def ask_one(con: Conductor, ref: str, verb: str, args: dict[str, Any], by: str) -> Node:
+    """One verb for one node; power verbs go by their own names."""
+    now = con.clock.now()
+    if verb.startswith("power-") or verb in powerverbs.TARGETS:
+        target = verb.removeprefix("power-")
+        node = await con.write(lambda c: verbs.power(c, ref, target, by, now))
+    else:
+        known = lifecycle.parse_verb(verb)
+        node = await con.write(lambda c: _ask(c, con, ref, known, args, by, now))
+    con.touched(node.id)
+    return node
+
+
+def _ask(conn: Connection, con: Conductor, ref: str, verb: Verb, args: dict[str, Any], by: str, now: float) -> Node:
+    """Metadata given with a deploy is stored with it, or neither is."""
+    values = args.get("metadata")
+    if values is not None:
+        if not isinstance(values, dict):
+            raise UsageError("metadata is a mapping")
+        args = {k: v for k, v in args.items() if k != "metadata"}
+        name = nodes.get(conn, ref).name
+        metadata.set_layer(conn, con.world.metadata, con.signer, "node", name, values, "merge", now)
+    return verbs.ask(conn, ref, verb, args, by, now, con.images)
+
+
+@router.put("/nodes/{ref}/power", status_code=202, summary="Ask for on, off, soft-off or reboot")
+async def set_power(ref: str, request: Request) -> Response:
+    """Carried out by the passes."""
+    con = conductor(request)
+    target, by, now = str((await body_of(request)).get("target", "")), who(request), con.clock.now()
+    node = await con.write(lambda c: verbs.power(c, ref, target, by, now))
+    con.touched(node.id)
+    return reply(show(con, node.id), 202)
+
+
+@router.get("/nodes/{ref}/power", summary="Power as last seen")
+async def get_power(ref: str, request: Request) -> Response:
+    """Seen at the last pass or power sync."""
+    con = conductor(request)
+    node = con.store.read(lambda c: nodes.get(c, ref))
+    return reply({"power": str(node.power), "wanted": node.power_wanted, "seen_at": node.power_seen_at})
+
+
+@router.get("/nodes/{ref}/ports", summary="NICs of a node")
+async def get_ports(ref: str, request: Request) -> Response:
+    """By MAC."""
+    con = conductor(request)
+    found = con.store.read(lambda c: ports.of_node(c, nodes.get(c, ref).id))
+    return reply({"ports": [views.port_json(port) for port in found]})
