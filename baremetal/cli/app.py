@@ -54,6 +54,7 @@ class LazyGroup(TyperGroup):
             if exc.name and exc.name.startswith("baremetal.cli."):
                 return None
             raise
+        module.app._add_completion = False  # the root's options install it for all
         return typer.main.get_command(module.app)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -1,0 +1,45 @@
+"""`baremetal events`: everything that happened, and what happens now."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from baremetal.cli import nodelook, render
+from baremetal.cli.client import Client
+from baremetal.cli.words import complete_nodes
+
+app = typer.Typer()
+
+
+@app.command()
+def events(
+    node: Annotated[str, typer.Option("--node", "-n", help="Only this node.", autocompletion=complete_nodes)] = "",
+    kind: Annotated[
+        str, typer.Option("--kind", "-k", help="verb, state, step, fault, bmc, dhcp, hello, security …")
+    ] = "",
+    limit: Annotated[int, typer.Option(help="At most so many.")] = 100,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON; with --follow one document a line.")] = False,
+) -> None:
+    """Events, oldest first."""
+    client = Client.default()
+    doc = client.get("/api/events", node=node, kind=kind, limit=limit)
+    if not follow:
+        if as_json:
+            render.json_out(doc)
+        else:
+            nodelook.event_lines(doc["events"])
+        return
+    for event in doc["events"]:
+        _show(event, as_json)
+    for name, event in client.stream("/api/events/stream", node=node, after=doc.get("last")):
+        if name != "nodes" and (not kind or event.get("kind") == kind):
+            _show(event, as_json)
+
+
+def _show(event: dict[str, object], as_json: bool) -> None:
+    import json
+
+    print(json.dumps(event, ensure_ascii=False) if as_json else nodelook.event_line(event), flush=True)

@@ -1,0 +1,123 @@
+"""`node enroll` and `node import`: machines become known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from baremetal.cli import render, waiting
+from baremetal.cli.client import Client
+from baremetal.cli.words import DryRun, Json, Timeout, Wait, flat_pairs, password
+from baremetal.errors import EXIT_FAILED
+
+PASSWORD_ENV = "BAREMETAL_BMC_PASSWORD"  # noqa: S105 (the name of a variable)
+
+
+def enroll(
+    name: Annotated[str, typer.Argument(help="How the node shall be called.")],
+    bmc: Annotated[str, typer.Option("--bmc", help="ipmi://user@10.0.0.17, redfish://…, or fake://")] = "",
+    user: Annotated[str, typer.Option("--user", "-u", help="BMC user, where the URL has none.")] = "",
+    password_file: Annotated[Path | None, typer.Option(help="File with the BMC password.")] = None,
+    mac: Annotated[
+        list[str] | None, typer.Option("--mac", "-m", help="MAC address of a NIC that boots; may repeat.")
+    ] = None,
+    resource_class: Annotated[str, typer.Option("--class", help="Resource class.")] = "",
+    trait: Annotated[list[str] | None, typer.Option("--trait", help="May repeat.")] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", "-l", help="key=value; may repeat.")] = None,
+    root_device: Annotated[list[str] | None, typer.Option("--root-device", help="Hint like serial=S3X.")] = None,
+    firmware: Annotated[str, typer.Option(help="bios or uefi; found out at inspection otherwise.")] = "",
+    manage: Annotated[bool, typer.Option("--manage/--no-manage", help="Ask the BMC who it is at once.")] = True,
+    wait: Wait = False,
+    timeout: Timeout = 120.0,
+    as_json: Json = False,
+) -> None:
+    """Enroll one machine by its BMC address.
+
+    The password comes from --password-file, from $BAREMETAL_BMC_PASSWORD, or is asked for on a terminal.
+    """
+    body: dict[str, Any] = {"name": name, "bmc_url": bmc, "manage": manage}
+    secret = password(password_file, PASSWORD_ENV, ask=f"password of {bmc}: " if bmc and "fake" not in bmc else "")
+    more = {
+        "username": user,
+        "password": secret,
+        "macs": [m.lower() for m in mac or ()],
+        "resource_class": resource_class,
+        "traits": trait,
+        "labels": {k: str(v) for k, v in flat_pairs(label, "--label").items()},
+        "root_device": flat_pairs(root_device, "--root-device"),
+        "firmware": firmware,
+    }
+    client = Client.default()
+    doc = client.post("/api/nodes", body | {k: v for k, v in more.items() if v})
+    if wait:
+        doc = waiting.follow(client, doc["id"], timeout)
+    render.json_out(doc) if as_json else render.note(f"{doc['name']}: enrolled, {doc['state']}")
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="instackenv.json, nodes.yaml, CSV or our TOML.")],
+    manage: Annotated[bool, typer.Option("--manage/--no-manage", help="Ask each BMC who it is at once.")] = True,
+    dry_run: DryRun = False,
+    wait: Wait = False,
+    timeout: Timeout = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Enroll all machines of a file; each is enrolled whole or not at all. Safe to repeat."""
+    from baremetal.bmc import nodesfile
+
+    bodies = [body_of(entry, manage=manage) for entry in nodesfile.load(file)]
+    if dry_run:
+        shown = [body | {"password": "******"} if body.get("password") else body for body in bodies]
+        render.json_out({"nodes": shown})
+        return
+    client = Client.default()
+    results = client.post("/api/nodes/import", {"nodes": bodies})["results"]
+    for result in results:
+        error = result.get("error") or {}
+        how = "enrolled" if result["ok"] else f"refused: {error.get('brief', '')}"
+        render.note(f"{result.get('name') or 'entry ' + str(result['index'])}: {how}")
+        if error.get("fix"):
+            render.note(f"  fix: {error['fix']}")
+    well = [r for r in results if r["ok"]]
+    if wait and well:
+        nodes = waiting.follow_all(client, [r["node"]["id"] for r in well], timeout)
+        results = [r | {"node": next((n for n in nodes if n["name"] == r["name"]), r["node"])} for r in results]
+        failed = sum(waiting.failure_of(n) is not None for n in nodes)
+    else:
+        failed = 0
+    if as_json:
+        render.json_out({"results": results})
+    if failed or len(well) < len(results):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def body_of(entry: Any, *, manage: bool) -> dict[str, Any]:
+    """An Enrollment as the body of POST /api/nodes."""
+    properties = dict(entry.properties)
+    if entry.capabilities:
+        properties["capabilities"] = entry.capabilities
+    body = {
+        "name": entry.name or f"node-{entry.index + 1}",
+        "bmc_url": entry.bmc_url,
+        "username": entry.username,
+        "password": entry.password.reveal() if entry.password else None,
+        "macs": list(entry.macs),
+        "arch": entry.arch,
+        "resource_class": entry.resource_class,
+        "labels": entry.labels,
+        "properties": properties,
+        "root_device": entry.root_device,
+        "manage": manage,
+    }
+    boot_mode = entry.capabilities.get("boot_mode")
+    if boot_mode in ("bios", "uefi"):
+        body["firmware"] = boot_mode
+    return {k: v for k, v in body.items() if v not in (None, "", {}, [])}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `node`."""
+    app.command()(enroll)
+    app.command("import")(import_)

@@ -1,0 +1,213 @@
+"""Looking at nodes: show, explain, timeline, events, history, inventory, console, validate."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from baremetal.cli import render, waiting
+from baremetal.cli.client import Client, node_path
+from baremetal.cli.words import Json, NodeName
+from baremetal.errors import EXIT_FAILED
+
+BAR = 30  # characters
+
+
+def now_of(node: dict[str, Any]) -> str:
+    """What a node does now, in a few words."""
+    if node.get("fault"):
+        return f"failed: {node['fault']['brief']}"
+    if node.get("maintenance"):
+        return f"maintenance: {node['maintenance']}"
+    if node.get("wanted") or node.get("phase") not in ("stable", None):
+        return waiting.doing(node)
+    config = node.get("config") or {}
+    return f"configured, generation {config['generation']}" if config.get("outcome") in ("applied", "unchanged") else ""
+
+
+def show(node: dict[str, Any]) -> None:
+    """One node for a person: what matters first."""
+    ports = node.get("ports") or []
+    fault, wait = node.get("fault"), node.get("wait")
+    doc = {
+        "name": node["name"],
+        "state": f"{node['state']} for {render.ago(node['state_since'])}",
+        "doing": now_of(node),
+        "fault": fault["brief"] if fault else "",
+        "fix": fault.get("fix", "") if fault else "",
+        "waits_for": wait["because"] if wait else "",
+        "power": node["power"],
+        "image": node.get("image"),
+        "bmc": node["bmc_url"],
+        "firmware": node["firmware"],
+        "arch": node["arch"],
+        "class": node["resource_class"],
+        "traits": node["traits"],
+        "labels": node["labels"],
+        "ports": [f"{p['mac']} {p.get('address') or ''}".strip() for p in ports],
+        "uuid": node["system_uuid"],
+        "serial": node["serial"],
+        "properties": node["properties"],
+        "root_device": node["root_device"],
+        "flags": [flag for flag in ("protected", "retired", "maintenance") if node.get(flag)],
+        "can": node["allowed"],
+        "id": node["id"],
+    }
+    render.fields({k: v for k, v in doc.items() if v not in (None, "", [], {})})
+
+
+def explain(node: NodeName, as_json: Json = False) -> None:
+    """Where the node is, since when, why, what happens next, and what you can do."""
+    doc = Client.default().get(node_path(node, "explain"))
+    if as_json:
+        render.json_out(doc)
+        return
+    render.fields({"where": doc["where"], "since": _since(doc.get("since")), "why": doc["why"], "next": doc["next"]})
+    fault = doc.get("fault")
+    if fault:
+        print(f"\nfault {fault['code']}: {fault['brief']}")
+        for line in (fault.get("detail") or "").splitlines():
+            print(f"  {line}")
+        if fault.get("fix"):
+            print(f"  fix: {fault['fix']}")
+    for index, cause in enumerate(doc.get("likely") or [], 1):
+        print(f"\nlikely cause {index}: {cause['cause']}")
+        if cause.get("evidence"):
+            print(f"  seen: {render.text_of(cause['evidence'])}")
+        if cause.get("fix"):
+            print(f"  fix: {cause['fix']}")
+    if doc.get("can"):
+        print("\nyou can:")
+        for command in doc["can"]:
+            print(f"  {command}")
+
+
+def _since(since: Any) -> str:
+    if isinstance(since, int | float):
+        return f"{render.clock(since)} ({render.ago(since)} ago)"
+    return str(since or "")
+
+
+def timeline(
+    node: NodeName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Draw again whenever something happens.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Every stage with its seconds, as a bar chart."""
+    client = Client.default()
+    while True:
+        doc = client.get(node_path(node, "timeline"))
+        if as_json:
+            render.json_out(doc)
+        else:
+            _draw(doc)
+        if not follow:
+            return
+        fence = client.get(node_path(node))["fence"]
+        client.get(node_path(node), wait=30, fence=fence)
+        if not as_json:
+            print("\x1b[H\x1b[J" if render.colour() else "")
+
+
+def _draw(doc: dict[str, Any]) -> None:
+    stages = doc["stages"]
+    if not stages:
+        render.note("nothing happened to it yet")
+        return
+    begin = min(s["start"] for s in stages)
+    end = max(s.get("end") or time.time() for s in stages)
+    scale = BAR / max(end - begin, 0.001)
+    width = max(len(str(s["stage"])) for s in stages)
+    for stage in stages:
+        stop = stage.get("end") or time.time()
+        lead = int((stage["start"] - begin) * scale)
+        bar = "·" * lead + "█" * max(1, round((stop - stage["start"]) * scale))
+        seconds = stage.get("seconds")
+        took = f"{seconds:8.1f} s" if seconds is not None else "     ... "
+        mark = "" if stage.get("outcome") in ("ok", "done", None) else f"  {stage['outcome']}"
+        detail = f"  {stage['detail']}" if stage.get("detail") else ""
+        print(f"{stage['stage']!s:<{width}} {took}  {bar:<{BAR}}{mark}{detail}".rstrip())
+    if doc.get("total_s") is not None:
+        print(f"{'total':<{width}} {doc['total_s']:8.1f} s")
+
+
+def events(
+    node: NodeName,
+    limit: Annotated[int, typer.Option(help="At most so many, the newest.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Everything that was seen of the node."""
+    doc = Client.default().get(node_path(node, "events"), limit=limit)
+    if as_json:
+        render.json_out(doc)
+        return
+    event_lines(doc["events"])
+
+
+def history(
+    node: NodeName, limit: Annotated[int, typer.Option(help="At most so many.")] = 50, as_json: Json = False
+) -> None:
+    """Verbs, states and faults only."""
+    doc = Client.default().get(node_path(node, "history"), limit=limit)
+    if as_json:
+        render.json_out(doc)
+        return
+    event_lines(doc["events"])
+
+
+def event_lines(found: list[dict[str, Any]]) -> None:
+    """Events, a line each."""
+    for event in found:
+        print(event_line(event))
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """time node kind stage outcome seconds facts"""
+    took = f" {event['duration_ms'] / 1000:.1f} s" if event.get("duration_ms") is not None else ""
+    outcome = "" if event.get("outcome") in ("ok", None) else f" {event['outcome']}"
+    code = f" {event['fault_code']}" if event.get("fault_code") else ""
+    who = event.get("node") or event.get("node_id") or "-"
+    facts = render.text_of(event.get("data") or {})
+    return (
+        f"{render.clock(event['time'])}  {who}  {event['kind']} {event['stage']}{outcome}{code}{took}  {facts}".rstrip()
+    )
+
+
+def inventory(node: NodeName, as_json: Json = False) -> None:
+    """The hardware as the last inspection saw it."""
+    doc = Client.default().get(node_path(node, "inventory"))
+    if as_json or not isinstance(doc.get("inventory"), dict):
+        render.json_out(doc)
+        return
+    for name, value in doc["inventory"].items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            print(f"\n{name}:")
+            keys = [k for k in value[0] if not isinstance(value[0][k], dict | list)]
+            render.table(value, keys[:8])
+        else:
+            print(f"{name}: {render.text_of(value)}")
+
+
+def console(node: NodeName, boot: Annotated[str, typer.Option(help="Of this boot id [the last].")] = "") -> None:
+    """The recorded serial console."""
+    print(Client.default().get(node_path(node, "console"), boot=boot) or "", end="")
+
+
+def validate(
+    node: NodeName,
+    group: Annotated[str, typer.Option(help="pre-enroll, pre-deploy, post-deploy or pre-upgrade.")] = "pre-deploy",
+    as_json: Json = False,
+) -> None:
+    """Would the next step work? Each check with its reason and fix."""
+    doc = Client.default().get(node_path(node, "validate"), group=group)
+    render.json_out(doc) if as_json else render.table(doc["checks"], ["verdict", "name", "reason", "fix"])
+    if not doc["ok"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `node`."""
+    for command in (explain, timeline, events, history, inventory, console, validate):
+        app.command(command.__name__)(command)
