@@ -53,8 +53,8 @@ def expand(
 
 def _split(words: list[str]) -> Iterator[str]:
     for text in words:
-        # A URL may hold commas in its options; a list of plain addresses is split at them.
-        yield from ([text] if "://" in text else filter(None, re.split(r"[,\s]+", text)))
+        # A URL may hold commas in its options: a list is split there only where another URL begins.
+        yield from filter(None, re.split(r"[,\s]+(?=[a-z+]+://)" if "://" in text else r"[,\s]+", text))
 
 
 def _word(word: str, scheme: str, user: str, options: dict[str, str]) -> Iterator[Target]:

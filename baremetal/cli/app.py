@@ -14,7 +14,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from baremetal.cli import failure
+from baremetal.cli import failure, quick
+
+quick.install()
 
 # noun -> (module, help). A module may be absent in a stripped installation: its noun is not shown then.
 NOUNS: dict[str, tuple[str, str]] = {
