@@ -124,7 +124,7 @@ class Link:
                 await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
                 attempt += 1
                 continue
-            attempt = 0
+            attempt, pause = 0, 0.0
             self._writer = writer
             try:
                 await self._serve(reader)
@@ -132,10 +132,11 @@ class Link:
                 pass
             except (ValueError, KeyError, TypeError, AttributeError) as exc:
                 log.error("control sent a frame that cannot be read: %s: %s", type(exc).__name__, exc)
-                await asyncio.sleep(RETRY_S[-1])
+                pause = RETRY_S[-1]
             finally:
                 self._lost()
                 writer.close()
+            await asyncio.sleep(pause)
 
     async def close(self) -> None:
         """Write what is due."""

@@ -1,0 +1,173 @@
+"""The agent's routes: tokens, held requests, reports kept while control is away, honest errors."""
+
+import asyncio
+import json
+
+import pytest
+from conftest_bootplane import NONCE_KEY, sha, until, view
+
+from baremetal.bootplane import agentapi
+from baremetal.protocol import nonce
+from baremetal.protocol.metadata import SIGNATURE_HEADER
+
+TOKEN = "ab" * 32
+AUTH = {"Authorization": f"Bearer {TOKEN}"}
+ORDER = {"id": "o1", "kind": "inspect", "args": {}}
+
+
+async def get(rig, path, headers=AUTH):
+    async with rig.session.get(rig.https + path, headers=headers) as answer:
+        body = await answer.read()
+        return answer, json.loads(body) if body else None
+
+
+async def post(rig, path, body, headers=AUTH):
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    async with rig.session.post(rig.https + path, data=data, headers=headers) as answer:
+        return answer.status, await answer.json()
+
+
+async def ready(rig, **more):
+    rig.control.push(view(ramdisk_token_sha256=sha(TOKEN), **more))
+    await until(lambda: rig.state.by_token(TOKEN))
+
+
+async def test_script_carries_a_growing_nonce_that_control_can_check(rig):
+    words = []
+    for _ in range(2):
+        async with rig.session.get(rig.http + "/boot/52-54-00-00-00-01.ipxe") as answer:
+            text = await answer.text()
+        assert text.startswith("#!ipxe")
+        word = text.partition("baremetal.nonce=")[2].split()[0]
+        assert nonce.verify(word, NONCE_KEY, "n1", "b1")
+        words.append(nonce.serial_ms(word))
+    assert words[1] > words[0]
+    await until(lambda: sum(m.kind == "script-sent" for m in rig.control.seen) == 2)
+
+
+async def test_hello_goes_to_control_and_its_refusal_comes_back(rig):
+    hello = {"nonce": "n", "macs": ["52:54:00:00:00:01"]}
+    assert await post(rig, "/hello", hello, {}) == (200, rig.control.answer)
+    assert rig.control.calls[0][1]["source"] == "127.0.0.1"
+    status, body = await post(rig, "/hello", {**hello, "nonce": "bad"}, {})
+    assert status == 403
+    assert body["error"]["fix"] == "boot again"
+
+
+BAD = [  # body, status
+    (b"", 400),
+    (b"[]", 400),
+    (b"{}", 400),
+    (b"\xff\xfe", 400),
+    (b"[" * 50_000, 400),
+    (b"{" + b" " * 70_000 + b"}", 413),
+]
+
+
+@pytest.mark.parametrize(("body", "status"), BAD)
+async def test_a_bad_hello_is_a_clear_4xx(rig, body, status):
+    got, answer = await post(rig, "/hello", body, {})
+    assert got == status
+    assert answer["error"]["brief"]
+
+
+async def test_order_is_held_until_it_is_pushed(rig):
+    await ready(rig)
+    held = asyncio.create_task(get(rig, "/order?wait=30"))
+    await asyncio.sleep(0.05)
+    assert not held.done()
+    rig.control.push(view(ramdisk_token_sha256=sha(TOKEN), order=ORDER))
+    answer, body = await held
+    assert (answer.status, body) == (200, ORDER)
+    answer, _ = await get(rig, "/order?after=o1")
+    assert answer.status == 204
+
+
+async def test_token_that_dies_during_a_held_request_is_told_at_once(rig):
+    await ready(rig)
+    held = asyncio.create_task(get(rig, "/order?wait=30"))
+    await asyncio.sleep(0.05)
+    rig.control.push(view(ramdisk_token_sha256=sha("other")))
+    answer, body = await held
+    assert (answer.status, body["error"]["code"]) == (401, "dead-token")
+
+
+async def test_wrong_tokens(rig):
+    await ready(rig)
+    for header in ({}, {"Authorization": "Bearer x"}, {"Authorization": "Basic " + TOKEN}, {"Authorization": "Bearer"}):
+        answer, body = await get(rig, "/order", header)
+        assert answer.status == 401
+        assert body["error"]["brief"]
+    await until(lambda: any(m.kind == "refused" for m in rig.control.seen))
+
+
+async def test_ramdisk_token_may_not_report_configuration(rig):
+    await ready(rig)
+    status, _ = await post(rig, "/config-report", {"metadata_generation": 1, "outcome": "applied"})
+    assert status == 403
+
+
+async def test_reports_arrive_in_order(rig):
+    await ready(rig)
+    for n in range(20):
+        status, _ = await post(rig, "/report", {"order_id": "o1", "outcome": "progress", "data": {"done": n}})
+        assert status == 200
+    reports = lambda: [m.body["report"]["data"]["done"] for m in rig.control.seen if m.kind == "report"]  # noqa: E731
+    await until(lambda: len(reports()) == 20)
+    assert reports() == list(range(20))
+
+
+async def test_everything_but_hello_works_while_control_is_away(rig):
+    await ready(rig, order=ORDER, nonce_key=NONCE_KEY)
+    await rig.control.stop()
+    await until(lambda: not rig.link.synced)
+    answer, body = await get(rig, "/order")
+    assert (answer.status, body) == (200, ORDER)
+    assert await post(rig, "/report", {"order_id": "o1", "outcome": "done"}) == (200, {})
+    status, body = await post(rig, "/hello", {"nonce": "n", "macs": []}, {})
+    assert (status, body["error"]["code"]) == (503, "control-away")
+    answer, body = await get(rig, "/order", {"Authorization": "Bearer new"})
+    assert answer.status == 503
+    assert answer.headers["Retry-After"]
+    async with rig.session.get(rig.http + "/boot/52-54-00-00-00-01.ipxe") as script:
+        assert "baremetal.nonce=" in await script.text()
+    await rig.control.start()
+    await until(lambda: any(m.kind == "report" for m in rig.control.seen))
+
+
+async def test_metadata_is_held_and_signed(rig):
+    def with_generation(n):
+        meta = {"generation": n, "document": f'{{"g":{n}}}', "signature": "c2ln"}
+        return view(instance_token_sha256=sha(TOKEN), metadata=meta)
+
+    rig.control.push(with_generation(1))
+    await until(lambda: rig.state.by_token(TOKEN))
+    answer, body = await get(rig, "/metadata")
+    assert (body, answer.headers["ETag"], answer.headers[SIGNATURE_HEADER]) == ({"g": 1}, '"1"', "c2ln")
+    held = asyncio.create_task(get(rig, "/metadata?wait=30", {**AUTH, "If-None-Match": '"1"'}))
+    await asyncio.sleep(0.05)
+    rig.control.push(with_generation(2))
+    answer, body = await held
+    assert body == {"g": 2}
+    answer, body = await get(rig, "/metadata?wait=0", {**AUTH, "If-None-Match": '"2"'})
+    assert (answer.status, body) == (304, None)
+
+
+async def test_one_node_cannot_take_all_requests(rig):
+    await ready(rig)
+    held = [asyncio.create_task(get(rig, "/order?wait=5")) for _ in range(agentapi.PER_NODE)]
+    await until(lambda: len(rig.apps.wakeups) == agentapi.PER_NODE)
+    answer, body = await get(rig, "/order?wait=5")
+    assert (answer.status, body["error"]["code"]) == (429, "too-many")
+    for task in held:
+        task.cancel()
+    await until(lambda: len(rig.apps.wakeups) == 0)
+    answer, _ = await get(rig, "/order")
+    assert answer.status == 204
+
+
+@pytest.mark.parametrize("wait", ["x", "-1", "nan", "inf", "1e400"])
+async def test_silly_waits(rig, wait):
+    await ready(rig)
+    answer, _ = await get(rig, f"/order?wait={wait}")
+    assert answer.status == 400
