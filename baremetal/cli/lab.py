@@ -1,0 +1,156 @@
+"""`baremetal lab …`: a virtual rack on this machine, in namespaces of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from baremetal.errors import NotFound, UsageError
+
+app = typer.Typer(no_args_is_help=True, help="A virtual rack on this machine.")
+
+DEFAULT_STATE = Path("/var/lib/baremetal-lab")
+
+State = Annotated[Path, typer.Option("--state-dir", help="Where the lab keeps disks, logs and its socket.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+Node = Annotated[str, typer.Argument(help="Name of a machine.")]
+
+
+@app.command()
+def up(
+    nodes: Annotated[int, typer.Option("--nodes", "-n", min=1, max=64, help="How many machines.")] = 2,
+    firmware: Annotated[str, typer.Option(help="Taken in turn: bios, uefi or bios,uefi.")] = "bios,uefi",
+    nic: Annotated[str, typer.Option(help="NIC model: virtio, e1000, e1000e.")] = "virtio",
+    disk: Annotated[str, typer.Option(help="Disk bus: virtio, ahci, nvme, scsi.")] = "virtio",
+    disks: Annotated[int, typer.Option(min=1, max=6, help="Disks of each machine.")] = 1,
+    nics: Annotated[int, typer.Option(min=1, max=4, help="NICs of each machine.")] = 1,
+    memory_mib: Annotated[int, typer.Option(min=256, help="Memory of each machine, MiB.")] = 1024,
+    disk_gib: Annotated[
+        float, typer.Option(min=0.1, help="Size of each disk, GiB; it takes no space until written.")
+    ] = 4.0,
+    state_dir: State = DEFAULT_STATE,
+    as_json: AsJson = False,
+) -> None:
+    """Start a rack in the background: machines off, BMCs answering."""
+    from baremetal.lab import launch, spec
+
+    options = {"nic": nic, "disk": disk, "disks": disks, "nics": nics, "memory_mib": memory_mib, "disk_gib": disk_gib}
+    try:
+        made = spec.machines(nodes, tuple(firmware.split(",")), **options)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+    _show(launch.up(spec.RackSpec(made), state_dir), as_json)
+
+
+@app.command()
+def status(state_dir: State = DEFAULT_STATE, as_json: AsJson = False) -> None:
+    """The machines of the running rack."""
+    _show(_ask(state_dir, {"do": "status"}), as_json)
+
+
+@app.command()
+def console(
+    node: Node,
+    log: Annotated[bool, typer.Option("--log", help="Print what was logged so far, and end.")] = False,
+    state_dir: State = DEFAULT_STATE,
+) -> None:
+    """A machine's serial console; Ctrl-] ends it."""
+    import sys
+
+    found = _node(state_dir, node)
+    if not log:
+        from baremetal.lab import terminal
+
+        return terminal.attach(Path(found["console"]))
+    path = Path(found["log"])
+    if path.exists():
+        sys.stdout.buffer.write(path.read_bytes())
+    return None
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def ssh(
+    context: typer.Context,
+    node: Node,
+    user: Annotated[str, typer.Option("--user", "-l")] = "root",
+    identity: Annotated[Path | None, typer.Option("--identity", "-i", help="Private key.")] = None,
+    state_dir: State = DEFAULT_STATE,
+) -> None:
+    """Log in to a machine, inside the lab's network. What follows NODE is the remote command."""
+    from baremetal.lab import namespace
+
+    address = _node(state_dir, node)["address"]
+    if not address:
+        raise NotFound(
+            f"{node} has no address yet",
+            detail="nothing on the bridge was heard from its MAC",
+            fix=f"baremetal lab console {node}",
+        )
+    key = identity or state_dir / "ssh" / "id_ed25519"
+    options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+    argv = ["ssh", *options, *(("-i", str(key)) if key.exists() else ()), f"{user}@{address}", *context.args]
+    command = namespace.enter(state_dir, argv)
+    os.execvp(command[0], command)  # noqa: S606
+
+
+@app.command()
+def fault(
+    node: Annotated[str, typer.Argument(help="Name of a machine; `list` shows the faults.")],
+    name: Annotated[str, typer.Argument(help="The fault; `heal` takes all back.")] = "",
+    state_dir: State = DEFAULT_STATE,
+) -> None:
+    """Break something: pull a cable, silence a BMC, shrink a disk."""
+    from baremetal.cli import render
+    from baremetal.lab.faults import FAULTS
+
+    if node == "list":
+        return render.table([{"fault": k, "what happens": v} for k, v in FAULTS.items()], ["fault", "what happens"])
+    if not name:
+        raise UsageError("which fault?", fix="known: " + ", ".join(FAULTS))
+    _ask(state_dir, {"do": "fault", "node": node, "fault": name})
+    return None
+
+
+@app.command()
+def down(state_dir: State = DEFAULT_STATE) -> None:
+    """Stop the rack. Disks stay; nothing else does."""
+    from baremetal.lab import launch
+
+    launch.down(state_dir)
+
+
+@app.command(name="exec", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def exec_(context: typer.Context, state_dir: State = DEFAULT_STATE) -> None:
+    """Run a command inside the lab's network: `baremetal lab exec -- ipmitool …`."""
+    from baremetal.lab import namespace
+
+    if not context.args:
+        raise UsageError("which command?", fix="baremetal lab exec -- ip address")
+    command = namespace.enter(state_dir, context.args)
+    os.execvp(command[0], command)  # noqa: S606
+
+
+def _ask(state_dir: Path, request: dict[str, Any]) -> dict[str, Any]:
+    from baremetal.lab import control
+
+    return control.ask(state_dir, request)
+
+
+def _node(state_dir: Path, name: str) -> dict[str, Any]:
+    nodes: list[dict[str, Any]] = _ask(state_dir, {"do": "status"})["nodes"]
+    for node in nodes:
+        if node["name"] == name:
+            return node
+    raise NotFound(f"no machine {name} in this rack", fix="known: " + ", ".join(n["name"] for n in nodes))
+
+
+def _show(document: dict[str, Any], as_json: bool) -> None:
+    from baremetal.cli import render
+
+    if as_json:
+        return render.json_out(document)
+    columns = ["name", "firmware", "power", "bmc", "macs", "address", "boots", "trouble"]
+    return render.table(document["nodes"], columns, empty="no machines")

@@ -1,0 +1,111 @@
+"""The lab's control socket: JSON lines over a unix socket in the state directory.
+
+Network namespaces do not hide a unix socket's file, so any shell finds the lab
+by its state directory; the kernel tells the asker the pid behind it, in the
+asker's own numbers, which is all nsenter needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from baremetal.errors import BaremetalError, NotFound, TimedOut
+from baremetal.lab.console import near
+
+SOCKET = "lab.sock"
+
+Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class Control:
+    """Serves `{"do": verb, …}`, one JSON document a line, with one answer line each.
+
+    An answer has "ok"; a refusal carries brief, detail, fix and code.
+    """
+
+    def __init__(self, state_dir: Path, handlers: dict[str, Handler]) -> None:
+        self.path = state_dir / SOCKET
+        self.handlers = handlers
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Control:
+        self.path.unlink(missing_ok=True)
+        with near(self.path) as short:
+            self._server = await asyncio.start_unix_server(self._client, short)
+        self.path.chmod(0o600)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+        self.path.unlink(missing_ok=True)
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while line := await reader.readline():
+                answer = await self._answer(line)
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
+        writer.close()
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            handler = self.handlers[request["do"]]
+        except (ValueError, KeyError, TypeError):
+            known = ", ".join(sorted(self.handlers))
+            return {"ok": False, "code": "usage", "brief": "not understood", "detail": "", "fix": f"known: {known}"}
+        try:
+            return {"ok": True, **await handler(request)}
+        except BaremetalError as exc:
+            return {"ok": False, "code": exc.code, "brief": exc.brief, "detail": exc.detail, "fix": exc.fix}
+
+
+def connect(state_dir: Path, timeout_s: float = 10.0) -> socket.socket:
+    """A connection to the lab of this state directory, or NotFound."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(timeout_s)
+    try:
+        with near(state_dir / SOCKET) as short:
+            sock.connect(short)
+    except OSError as exc:
+        sock.close()
+        raise NotFound(
+            f"no lab runs in {state_dir}", detail=exc.strerror or str(exc), fix="start one: baremetal lab up"
+        ) from exc
+    return sock
+
+
+def ask(state_dir: Path, request: dict[str, Any], timeout_s: float = 30.0) -> dict[str, Any]:
+    """One question to the lab; its refusal is raised here."""
+    with connect(state_dir, timeout_s) as sock, sock.makefile("rwb") as stream:
+        stream.write(json.dumps(request).encode() + b"\n")
+        stream.flush()
+        try:
+            line = stream.readline()
+        except TimeoutError as exc:
+            raise TimedOut(f"the lab did not answer in {timeout_s:.0f} s", fix="baremetal lab down") from exc
+    if not line:
+        raise NotFound(f"the lab in {state_dir} ended", fix="start it again: baremetal lab up")
+    answer: dict[str, Any] = json.loads(line)
+    if not answer.get("ok"):
+        error = BaremetalError(
+            answer.get("brief", "refused"), detail=answer.get("detail", ""), fix=answer.get("fix", "")
+        )
+        raise error
+    return answer
+
+
+def pid(state_dir: Path) -> int:
+    """The process that serves the lab, in our own pid namespace: what nsenter takes."""
+    with connect(state_dir) as sock:
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    number: int = struct.unpack("3i", credentials)[0]
+    return number

@@ -1,0 +1,73 @@
+"""Start a lab in the background and wait until it answers; stop it and wait until it is gone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from baremetal.errors import BaremetalError, MachineError, NotFound, TimedOut
+from baremetal.lab import control, inside, namespace, tools
+from baremetal.lab.spec import RackSpec
+
+LOG = "lab.log"
+START_S = 60.0
+STOP_S = 30.0
+
+
+def up(spec: RackSpec, state_dir: Path) -> dict[str, Any]:
+    """A rack in namespaces of its own, in the background; its status."""
+    tools.require(uefi=any(node.firmware == "uefi" for node in spec.nodes))
+    return run_inside(namespace.python("baremetal.lab.inside", str(state_dir), inside.spec_to_json(spec)), state_dir)
+
+
+def run_inside(argv: Sequence[str], state_dir: Path) -> dict[str, Any]:
+    """`argv` detached in fresh namespaces; returns its status once its control socket answers."""
+    namespace.check()
+    with namespace.claimed(state_dir):
+        pass  # refuses here, where it can be said, when a lab already runs
+    log = state_dir / LOG
+    with log.open("wb") as output:
+        process = namespace.start(argv, detached=True, output=output)
+    return _wait(process, state_dir, log)
+
+
+def _wait(process: subprocess.Popen[bytes], state_dir: Path, log: Path) -> dict[str, Any]:
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        try:
+            return control.ask(state_dir, {"do": "status"})
+        except NotFound:
+            if process.poll() is not None:
+                raise _failure(log) from None
+            time.sleep(0.05)
+    process.kill()
+    raise TimedOut(f"the lab did not start in {START_S:.0f} s", detail=_tail(log), fix=f"read {log}")
+
+
+def down(state_dir: Path) -> None:
+    """Stop the lab and everything in it."""
+    control.ask(state_dir, {"do": "down"})
+    until = time.monotonic() + STOP_S
+    while time.monotonic() < until:
+        try:
+            with namespace.claimed(state_dir):
+                return
+        except BaremetalError:
+            time.sleep(0.05)
+    raise TimedOut(f"the lab did not end in {STOP_S:.0f} s", fix=f"kill -9 {control.pid(state_dir)}")
+
+
+def _failure(log: Path) -> BaremetalError:
+    for line in reversed(log.read_text(errors="replace").splitlines()):
+        if line.startswith("error: {"):
+            said = json.loads(line.removeprefix("error: "))
+            return MachineError(said["brief"], detail=said["detail"], fix=said["fix"])
+    return MachineError("the lab ended at once", detail=_tail(log), fix=f"read {log}")
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-5:])
