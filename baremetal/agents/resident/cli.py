@@ -34,7 +34,11 @@ def run(argv: List[str], prog: str) -> int:
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
-        _agent(options).run()
+        agent = _agent(options)
+        if agent is None:
+            _say("no config drive of ours and no earlier state: this machine is not ours to configure")
+            return 0
+        agent.run()
     except BaremetalError as exc:
         print(f"{prog}: {exc}", file=sys.stderr)
         return 1
@@ -77,6 +81,7 @@ def rollback(argv: List[str], prog: str) -> int:
 
 
 def _agent(options: argparse.Namespace) -> Any:
+    """The agent, None when nothing says who we are."""
     from baremetal.agents.resident.converge import Places
     from baremetal.agents.resident.identity import NoIdentity
     from baremetal.agents.resident.loop import Agent
@@ -97,7 +102,7 @@ def _agent(options: argparse.Namespace) -> Any:
             return Agent(places, say=_say, candidates=candidates)
         except NoIdentity:
             if time.monotonic() > deadline:
-                raise
+                return None
             time.sleep(0.5)  # early in boot the disk may not be there yet
 
 
