@@ -155,4 +155,5 @@ def _add_file(inputs: Inputs, path: Path, name: str) -> bytes:
     data = path.read_bytes()
     link = f"link {os.readlink(path)}\n" if path.is_symlink() else ""
     inputs.add(name, f"{link}{path.stat().st_mode & 0o111:o}\n".encode() + data)
-    return data
+    # A comment that mentions a file does not read it.
+    return b"".join(line for line in data.splitlines(keepends=True) if not line.lstrip().startswith(b"#"))
