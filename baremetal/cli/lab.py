@@ -46,6 +46,25 @@ def up(
 
 
 @app.command()
+def demo(
+    nodes: Annotated[int, typer.Option("--nodes", "-n", min=1, max=16, help="How many machines.")] = 2,
+    firmware: Annotated[str, typer.Option(help="Taken in turn: bios, uefi or bios,uefi.")] = "bios,uefi",
+    image: Annotated[str, typer.Option(help="Golden image definition (images/NAME.toml).")] = "demo",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the rack up at the end.")] = False,
+    state_dir: State = DEFAULT_STATE,
+    as_json: AsJson = False,
+) -> None:
+    """From blank disks to configured nodes: build, enroll, inspect, provide, deploy, configure, change."""
+    from baremetal.cli.demo import run
+    from baremetal.config import Settings
+
+    cache = Path(os.environ.get("BAREMETAL_CACHE_DIR") or Settings().cache_dir)
+    firmwares = tuple(firmware.split(","))
+    options = run.Options(state_dir, cache, nodes=nodes, image=image, as_json=as_json, keep=keep, firmwares=firmwares)
+    raise typer.Exit(run.run(options))
+
+
+@app.command()
 def status(state_dir: State = DEFAULT_STATE, as_json: AsJson = False) -> None:
     """The machines of the running rack."""
     _show(_ask(state_dir, {"do": "status"}), as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-GREETING_KEY = "demo_web.greeting"
+GREETING_KEY = "greeting"
 FIRST_GREETING = "Hello from bare metal"
 CHANGED_GREETING = "Changed while it runs"
 
