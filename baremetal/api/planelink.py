@@ -37,17 +37,21 @@ class Inbox(Protocol):
 class PlaneLink:
     """`handle` serves one connection (asyncio.start_unix_server); `push` and `push_all` feed all of them."""
 
-    def __init__(self, inbox: Inbox, snapshot: Callable[[], Snapshot], version: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        snapshot: Callable[[], Snapshot],
+        version: Callable[[], int],
+        status: dict[str, Any] | None = None,
+    ) -> None:
         self._inbox, self._snapshot, self._version = inbox, snapshot, version
         self._peers: set[_Peer] = set()
-
-    @property
-    def connected(self) -> int:
-        """How many boot planes are there."""
-        return len(self._peers)
+        self._status = {} if status is None else status
+        self._note()
 
     def push(self, views: list[NodeView], gone: list[str]) -> None:
         """Send changed nodes to every boot plane that has its snapshot."""
+        self._note()
         if self._peers:
             for start in range(0, max(len(views), 1), VIEWS):
                 nodes = [view.to_json() for view in views[start : start + VIEWS]]
@@ -57,11 +61,16 @@ class PlaneLink:
 
     def push_all(self) -> None:
         """Networks, artifacts or images changed: everybody gets a whole snapshot."""
+        self._note()
         if self._peers:
             parts = _parts(self._version(), self._snapshot())
             for peer in list(self._peers):
                 for data in parts:
                     peer.write(data)
+
+    def _note(self) -> None:
+        """For GET /api/status: how many boot planes are there, what they have."""
+        self._status["boot"] = {"connected": len(self._peers), "version": self._version()}
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One boot plane, until it goes."""
@@ -71,6 +80,7 @@ class PlaneLink:
             for data in _parts(self._version(), self._snapshot()):
                 peer.write(data)
             self._peers.add(peer)
+            self._note()
             while True:
                 frame = json.loads(await reader.readuntil(b"\n"))
                 if frame["t"] == "messages":
@@ -85,6 +95,7 @@ class PlaneLink:
             log.error("boot plane sent a frame that cannot be read: %s: %s", type(exc).__name__, exc)
         finally:
             self._peers.discard(peer)
+            self._note()
             peer.close()
             for task in calls:
                 task.cancel()

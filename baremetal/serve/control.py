@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NEVER_S = 10 * 365 * 86400.0
 IMAGES_LOOK_S = 2.0  # how soon an image added by the CLI is servable
 
 
@@ -47,7 +48,7 @@ async def serve(settings: Settings, life: child.Life) -> None:
         privileges.no_core()
         life.drop(settings.user)
         conductor = await _conductor(settings, stack)
-        link = PlaneLink(conductor.inbox, conductor.snapshot, lambda: conductor.version)
+        link = PlaneLink(conductor.inbox, conductor.snapshot, lambda: conductor.version, conductor.planes)
         conductor.on_push(link.push)
         conductor.on_site_change(link.push_all)
         await conductor.start()
@@ -104,6 +105,12 @@ async def _conductor(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
         metadata=_key(settings, "metadata.key"),
         signing_pem=_key(settings, "metadata-signing.pem"),
     )
+    policy = Policy(
+        deploy_limit=settings.deploy_limit,
+        clean_limit=settings.clean_limit,
+        power_sync_s=settings.power_sync_s or NEVER_S,
+        events_keep_days=settings.event_days,
+    )
     store = Store.open(settings.database_url)
     stack.callback(store.close)
     pool = await stack.enter_async_context(BmcPool(settings.bmc_workers))
@@ -114,7 +121,7 @@ async def _conductor(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
         site=make_site(settings),
         bmc=pool,
         images=images,
-        policy=Policy(),
+        policy=policy,
         state_dir=settings.state_dir,
     )
 
