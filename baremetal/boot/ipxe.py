@@ -68,7 +68,7 @@ def render_values(template_text: str, values: Mapping[str, str]) -> str:
         text = _compile(template_text).render(**values)
     except jinja2.UndefinedError as exc:
         raise ScriptError("boot script: the template prints something that has no value", detail=str(exc)) from None
-    except jinja2.TemplateError as exc:
+    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as exc:
         raise ScriptError("boot script: the template does not render", detail=f"{type(exc).__name__}: {exc}") from None
     return text if text.endswith("\n") else text + "\n"
 
@@ -110,7 +110,11 @@ def _compile(text: str) -> jinja2.Template:
 def _environment() -> ImmutableSandboxedEnvironment:
     # autoescape is for HTML; `finalize` checks every printed value instead.
     env = ImmutableSandboxedEnvironment(
-        undefined=jinja2.StrictUndefined, finalize=checked, keep_trailing_newline=True, trim_blocks=True
+        loader=jinja2.DictLoader({}),
+        undefined=jinja2.StrictUndefined,
+        finalize=checked,
+        keep_trailing_newline=True,
+        trim_blocks=True,
     )
     env.filters.clear()
     env.filters.update(word=word, say=say)
