@@ -31,6 +31,13 @@ def run(argv: List[str], prog: str) -> int:
     add("--script-timeout", type=float, default=900.0, metavar="S", help="of one script (default: %(default)s)")
     add("--timeout", type=float, default=1800.0, metavar="S", help="of all scripts of a run (default: %(default)s)")
     add("--config-drive", metavar="FILE", help="look for the config drive here only")
+    add(
+        "--drive-wait",
+        type=float,
+        default=DRIVE_WAIT_S,
+        metavar="S",
+        help="for the disk to appear (default: %(default)s)",
+    )
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
@@ -96,10 +103,10 @@ def _agent(options: argparse.Namespace) -> Any:
         options.timeout,
     )
     candidates = [options.config_drive] if options.config_drive else None
-    deadline = time.monotonic() + DRIVE_WAIT_S
+    deadline = time.monotonic() + options.drive_wait
     while True:
         try:
-            return Agent(places, say=_say, candidates=candidates)
+            return Agent(places, say=_say, candidates=candidates, root=options.output)
         except NoIdentity:
             if time.monotonic() > deadline:
                 return None

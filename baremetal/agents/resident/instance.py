@@ -60,8 +60,9 @@ def public_keys(meta: Dict[str, Any]) -> List[str]:
 
 def _write_host_name(name: str, root: str) -> bool:
     path = os.path.join(root, "etc/hostname")
-    if _text(path).strip() == name and socket.gethostname() == name:
+    if _text(path).strip() == name and (root != "/" or socket.gethostname() == name):
         return False
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     _replace(path, f"{name}\n", 0o644)
     if root == "/":
         socket.sethostname(name)
