@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -32,8 +32,17 @@ Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) of the raw disk."""
 
 
+UsedBy = Callable[[str], Sequence[str]]
+"""Names of the nodes that refer to an image id."""
+
+
 def _silent(done: int, total: int) -> None:
     """No progress wanted."""
+
+
+def _nobody(image_id: str) -> Sequence[str]:
+    """No node is known here."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,7 @@ class ImageStore:
     def __init__(self, root: Path, *, signing_key: Path | None = None) -> None:
         self.root = root
         self.signing_key = signing_key
+        self._seen: dict[Path, tuple[int, StoredImage]] = {}
 
     # -- adding --------------------------------------------------------------------------------------------------
 
@@ -225,7 +235,7 @@ class ImageStore:
 
     # -- changing ------------------------------------------------------------------------------------------------
 
-    def delete(self, ref: str, *, used_by: Callable[[str], list[str]] = lambda image_id: []) -> StoredImage:
+    def delete(self, ref: str, *, used_by: UsedBy = _nobody) -> StoredImage:
         """Remove an image no node refers to. `used_by` answers the names of nodes for an image id."""
         image = self.get(ref)
         users = used_by(image.id)
@@ -271,24 +281,30 @@ class ImageStore:
         os.replace(fresh, path)
 
     def _load(self, path: Path) -> StoredImage:
+        """The image in a directory; read again only when its meta.json changed (the API lists images often)."""
         try:
-            meta = json.loads((path / "meta.json").read_text())
-            text = None
-            if meta["kind"] == "disk":
-                text = manifest.from_bytes((path / "manifest.json").read_bytes())
-            return StoredImage(
-                id=meta["id"],
-                name=meta["name"],
-                kind=meta["kind"],
-                dir=path,
-                manifest=text,
-                properties=meta.get("properties", {}),
-                tags=tuple(meta.get("tags", ())),
-                created=meta.get("created", ""),
-                source=meta.get("source", ""),
-            )
+            stamp = (path / "meta.json").stat().st_mtime_ns
+            if self._seen.get(path, (0, None))[0] != stamp:
+                self._seen[path] = (stamp, self._read(path))
+            return self._seen[path][1]
         except (OSError, ValueError, KeyError, BadImage) as exc:
             raise ImageCorrupt(f"image {path.name[:12]}: unreadable", detail=str(exc), fix=f"remove {path}") from exc
+
+    @staticmethod
+    def _read(path: Path) -> StoredImage:
+        meta = json.loads((path / "meta.json").read_text())
+        text = manifest.from_bytes((path / "manifest.json").read_bytes()) if meta["kind"] == "disk" else None
+        return StoredImage(
+            id=meta["id"],
+            name=meta["name"],
+            kind=meta["kind"],
+            dir=path,
+            manifest=text,
+            properties=meta.get("properties", {}),
+            tags=tuple(meta.get("tags", ())),
+            created=meta.get("created", ""),
+            source=meta.get("source", ""),
+        )
 
     @contextlib.contextmanager
     def _draft(self) -> Iterator[Path]:

@@ -1,0 +1,81 @@
+"""`baremetal element`: list, show, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from baremetal.cli import render
+from baremetal.cli.words import Json
+from baremetal.errors import EXIT_FAILED
+
+app = typer.Typer(no_args_is_help=True, help="Image elements: list, show, check.")
+Paths = Annotated[
+    list[Path] | None, typer.Option("--elements-path", "-E", help="Where elements are looked for first; repeat it.")
+]
+
+
+@app.command("list")
+def list_elements(elements_path: Paths = None, as_json: Json = False) -> None:
+    """Every element on the path, and where it comes from."""
+    from baremetal.images import elements, lint
+
+    rows = [
+        {"element": name, "provides": elements.read_names(path / "element-provides"), "about": lint.about(path)}
+        | {"path": str(path)}
+        for name, path in sorted(elements.available(_path(elements_path)).items())
+    ]
+    if as_json:
+        render.json_out({"elements": rows})
+    else:
+        render.table(rows, ["element", "about", "provides"])
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="ELEMENT")], elements_path: Paths = None, as_json: Json = False
+) -> None:
+    """One element: what it needs, provides, installs and runs."""
+    from baremetal.images import elements, lint
+
+    found = elements.available(_path(elements_path))
+    if name not in found:
+        elements.resolve([name], _path(elements_path))  # raises, with the nearest name
+    doc = lint.describe(name, found[name], found)
+    if as_json:
+        render.json_out(doc)
+    else:
+        render.fields(doc)
+
+
+@app.command()
+def check(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[ELEMENT]...", help="Default: all of ours.")] = None,
+    elements_path: Paths = None,
+    as_json: Json = False,
+) -> None:
+    """Naming, permissions, dependencies, package lists and shellcheck of elements."""
+    from baremetal.images import elements, lint
+    from baremetal.paths import share_dir
+
+    path = _path(elements_path)
+    found = elements.available(path)
+    mine = [*(elements_path or []), share_dir("elements")]
+    chosen = names or sorted(n for n, p in found.items() if any(p.is_relative_to(m.resolve()) for m in mine))
+    problems = [problem for name in chosen for problem in lint.check(name, found)]
+    if as_json:
+        render.json_out({"checked": chosen, "problems": [vars(problem) for problem in problems]})
+    else:
+        for problem in problems:
+            print(problem)
+        render.note(f"{len(chosen)} elements, {len(problems)} problems")
+    if problems:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _path(extra: list[Path] | None) -> list[Path]:
+    from baremetal.images import elements
+
+    return elements.search_path(path.resolve() for path in extra or [])
