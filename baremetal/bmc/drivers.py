@@ -31,8 +31,18 @@ def driver(url: BmcUrl, password: str, kg: str | None = None) -> BmcDriver:
             from baremetal.bmc.ipmi import IpmiDriver
 
             return IpmiDriver(ipmi_link(url, password, kg), url.netloc)
+        case "redfish+https" | "redfish+http":
+            from baremetal.bmc.redfish import RedfishDriver
+
+            return RedfishDriver(url, password)
+        case "auto":
+            from baremetal.bmc.auto import AutoDriver
+
+            return AutoDriver(url, password, kg)
         case _:
-            raise BmcUnsupported(f"{url.netloc}: no driver for {url.scheme} yet", fix="use ipmi://")
+            raise BmcUnsupported(
+                f"{url.netloc}: no driver for {url.scheme}", fix="known: ipmi, redfish, auto, manual, fake"
+            )
 
 
 def ipmi_link(url: BmcUrl, password: str, kg: str | None = None) -> IpmiLink:

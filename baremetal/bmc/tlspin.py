@@ -1,0 +1,64 @@
+"""TLS to BMCs: verified by a CA, or pinned to the certificate seen first.
+
+BMC certificates are mostly self-signed, so the default is what ssh does: note
+the fingerprint at the first contact, refuse another one later. The check is part
+of the handshake, before a single byte of ours (a password!) is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from dataclasses import dataclass
+
+
+class PinMismatch(ssl.SSLError):
+    """The certificate is another than the pinned one."""
+
+
+@dataclass
+class Pin:
+    """SHA-256 of the peer's certificate (DER), hex; None until the first handshake."""
+
+    sha256: str | None = None
+
+    def check(self, certificate: bytes) -> None:
+        """Learns the first fingerprint; PinMismatch on another one."""
+        seen = hashlib.sha256(certificate).hexdigest()
+        if self.sha256 is None:
+            self.sha256 = seen
+        elif self.sha256 != seen:
+            raise PinMismatch(f"certificate {seen}, pinned {self.sha256}")
+
+
+def context(verify: str, pin: Pin) -> ssl.SSLContext:
+    """`verify`: pin (learn), sha256:<hex> or the hex alone, ca (the system's), none, or the path of a CA file."""
+    if verify == "ca":
+        return ssl.create_default_context()
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    if verify not in ("pin", "none") and not is_fingerprint(verify):
+        made.load_verify_locations(verify)
+        return made
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
+    if verify != "none":
+        if is_fingerprint(verify):
+            pin.sha256 = verify.removeprefix("sha256:").replace(":", "").lower()
+        made.sslobject_class = _checked(pin)
+    return made
+
+
+def is_fingerprint(text: str) -> bool:
+    """64 hex digits, with or without `sha256:` and colons."""
+    digits = text.removeprefix("sha256:").replace(":", "").lower()
+    return len(digits) == 64 and not set(digits) - set("0123456789abcdef")
+
+
+def _checked(pin: Pin) -> type[ssl.SSLObject]:
+    class Checked(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            pin.check(self.getpeercert(binary_form=True) or b"")
+
+    return Checked
