@@ -13,6 +13,7 @@ import subprocess
 from typing import Optional
 
 from baremetal.agents.apply.errors import BadTemplate
+from baremetal.agents.refresh.runner import start
 
 TIMEOUT_S = 300.0
 MAX_OUTPUT = 64 * 1024 * 1024
@@ -22,7 +23,7 @@ def run(path: str, metadata: bytes, *, timeout_s: Optional[float] = None) -> byt
     """The file it prints; BadTemplate has its status and the end of its stderr."""
     limit_s = TIMEOUT_S if timeout_s is None else timeout_s
     try:
-        process = subprocess.Popen(
+        process = start(
             [os.path.abspath(path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -7,12 +7,13 @@ it started are killed; what a script that ended left running is left alone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
 import threading
 import time
-from typing import IO, Mapping, NamedTuple, Optional, Set
+from typing import IO, Any, List, Mapping, NamedTuple, Optional, Set
 
 TAIL_BYTES = 8192
 
@@ -31,7 +32,7 @@ def run(path: str, env: Mapping[str, str], *, timeout_s: Optional[float] = None,
     begun = time.monotonic()
     sink = subprocess.PIPE if keep else None
     try:
-        process = subprocess.Popen(
+        process = start(
             [path],
             env=dict(env),
             stdin=subprocess.DEVNULL,
@@ -56,6 +57,18 @@ def run(path: str, env: Mapping[str, str], *, timeout_s: Optional[float] = None,
     tail = collector.text() if collector is not None else ""
     code = process.returncode if process.returncode >= 0 else 128 - process.returncode
     return Outcome(code, time.monotonic() - begun, tail, timed_out)
+
+
+def start(arguments: List[str], **options: Any) -> "subprocess.Popen[bytes]":
+    """Popen; a file that somebody is just writing (ETXTBSY) is tried again for half a second."""
+    for pause in (0.02, 0.08, 0.4):
+        try:
+            return subprocess.Popen(arguments, **options)
+        except OSError as exc:
+            if exc.errno != errno.ETXTBSY:
+                raise
+            time.sleep(pause)
+    return subprocess.Popen(arguments, **options)
 
 
 def kill_all(session: int) -> None:
