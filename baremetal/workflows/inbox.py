@@ -131,8 +131,12 @@ class Inbox:
         return False
 
     def _on_beat(self, conn: Connection, m: Message) -> bool:
-        if m.body.get("boot_id"):
-            boots.beat(conn, str(m.body["boot_id"]), m.time)
+        boot_id = m.body.get("boot_id")
+        if m.body.get("agent") == INSTANCE and m.node:
+            instance = boots.live(conn, m.node).get(boots.INSTANCE)
+            boot_id = instance.id if instance else None
+        if boot_id:
+            boots.beat(conn, str(boot_id), m.time)
         return False
 
     def _on_report(self, conn: Connection, m: Message) -> bool:
