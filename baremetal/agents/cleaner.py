@@ -148,10 +148,9 @@ def prove(target: Target, areas: List[Area]) -> None:
 def _from_table(target: Target) -> List[Area]:
     """Partitions of a GPT that the kernel may not have read (a damaged primary, another sector size)."""
     from baremetal.agents import gpt  # late: cleaning an empty disk needs none of it
-    from baremetal.agents.finish import Held
+    from baremetal.agents.finish import HEAD, Held
 
-    disk: Any = Held(target, b"")
-    disk.head = bytearray(target.read(0, len(disk.head)))
+    disk: Any = Held(target, target.read(0, HEAD))
     found: List[Area] = []
     for backup in (False, True):
         try:

@@ -20,12 +20,12 @@ MIN_DRIVE = 4 * MIB  # bytes; room for a later rewrite of the drive
 
 
 class Held(io.RawIOBase):
-    """The disk as it will be: its first MiB in memory, the rest on the target."""
+    """The disk as it will be: its first bytes (at most HEAD) in memory, the rest on the target."""
 
     def __init__(self, target: Target, head: bytes) -> None:
         super().__init__()
         self.target = target
-        self.head = bytearray(head.ljust(HEAD, b"\0"))
+        self.head = bytearray(head)
         self._at = 0
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -33,7 +33,7 @@ class Held(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        if self._at + size <= HEAD:
+        if self._at + size <= len(self.head):
             data = bytes(self.head[self._at : self._at + size])
         else:
             data = self.target.read(self._at, size)
@@ -41,7 +41,7 @@ class Held(io.RawIOBase):
         return data
 
     def write(self, data: Any) -> int:
-        if self._at + len(data) <= HEAD:
+        if self._at + len(data) <= len(self.head):
             self.head[self._at : self._at + len(data)] = data
         else:
             self.target.write_bytes(self._at, bytes(data))
@@ -61,7 +61,7 @@ def finish(target: Target, head: bytes, iso: Optional[bytes]) -> Dict[str, Any]:
     if iso is not None:
         target.write_bytes(drive["first_byte"], iso)
     target.sync()
-    target.write_bytes(0, bytes(held.head[:HEAD]))
+    target.write_bytes(0, bytes(held.head))
     target.sync()
     return {"table": drive.pop("table"), "config_drive": drive or None, "kernel_reread": target.reread_partitions()}
 

@@ -106,6 +106,8 @@ def _fits(disk: Disk, key: str, wanted: Any) -> bool:
         return disk.rotational == _truth(wanted)
     have = disk.path if key == "name" else str(getattr(disk, key) or "")
     text = str(wanted)
+    if key == "by_path":
+        return any(_text_fits(name, text) for name in (have, f"/dev/disk/by-path/{have}"))
     if key == "name":
         return any(_text_fits(name, text) for name in (disk.path, disk.name))
     return _text_fits(have, text)

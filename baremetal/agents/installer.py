@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Optional
 from baremetal.agents import hints
 from baremetal.agents.blockdev import MIB, Target
 from baremetal.agents.disks import Disk
-from baremetal.agents.fetch import Frames
+from baremetal.agents.fetch import GIVE_UP_S, Frames
 from baremetal.agents.finish import HEAD, drive_size, finish
 from baremetal.agents.http import Client, ServerSaid, Url, retrying
 from baremetal.agents.manifest import Manifest, verified
@@ -39,6 +39,7 @@ class Site:
     find_disks: Callable[[], List[Disk]]
     progress: Progress
     say: Callable[[str], None] = field(default=lambda text: None)
+    give_up_s: float = GIVE_UP_S  # without progress from the server
 
 
 def write_image(args: Dict[str, Any], site: Site) -> Dict[str, Any]:
@@ -51,7 +52,7 @@ def write_image(args: Dict[str, Any], site: Site) -> Dict[str, Any]:
     site.say(f"writing {manifest.name or manifest.id} ({manifest.raw_size / 1e9:.2f} GB) to {hints.describe(disk)}")
     with Target(disk.path) as target:
         _check_target(target, disk, manifest)
-        frames = Frames(image_url, manifest, site.connect)
+        frames = Frames(image_url, manifest, site.connect, give_up_s=site.give_up_s)
         try:
             report = _write(target, manifest, frames, iso, site.progress)
         except BaseException:

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, NamedTuple
 from baremetal.agents.trouble import ImageManifest, ImageSignature
 from baremetal.protocol import ed25519
 
+MIN_CHUNK = 64 * 1024  # bytes; the first one holds a whole partition table, which is written last
 MAX_CHUNK = 64 * 1024 * 1024  # bytes; the installer holds a few of them
 MAX_CHUNKS = 4_000_000  # 16 TiB of 4 MiB
 
@@ -98,8 +99,10 @@ def _count(value: Any) -> int:
 
 
 def _check(m: Manifest) -> None:
-    if not 4096 <= m.chunk_size <= MAX_CHUNK or m.chunk_size % 4096:
-        raise ImageManifest(f"chunks of {m.chunk_size} bytes", detail=f"from 4096 to {MAX_CHUNK}, in steps of 4096")
+    if not MIN_CHUNK <= m.chunk_size <= MAX_CHUNK or m.chunk_size % 4096:
+        raise ImageManifest(
+            f"chunks of {m.chunk_size} bytes", detail=f"from {MIN_CHUNK} to {MAX_CHUNK}, in steps of 4096"
+        )
     wanted = -(-m.raw_size // m.chunk_size)
     if m.raw_size == 0 or len(m.chunks) != wanted or wanted > MAX_CHUNKS:
         raise ImageManifest(f"{len(m.chunks)} chunks for {m.raw_size} bytes", detail=f"expected {wanted}")

@@ -32,7 +32,7 @@ class _Lane(Generic[T]):
     def put(self, item: T) -> None:
         while True:
             try:
-                self._queue.put(item, timeout=0.5)
+                self._queue.put(item, timeout=0.1)
                 return
             except queue.Full:
                 if self._stop.is_set():
@@ -41,7 +41,7 @@ class _Lane(Generic[T]):
     def get(self) -> T:
         while True:
             try:
-                return self._queue.get(timeout=0.5)
+                return self._queue.get(timeout=0.1)
             except queue.Empty:
                 if self._stop.is_set():
                     raise _Stopped from None

@@ -70,7 +70,7 @@ class _Node:
         self.extent = 0  # file data, or the ISO directory
         self.joliet_extent = 0
         self.size = 0 if data is None else len(data)
-        self.joliet_size = 0
+        self.joliet_size = self.size
         self.number = 0  # in the path table
 
     @property
