@@ -14,7 +14,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from baremetal.bmc import rakp, says
+from baremetal.bmc import presession, rakp, says
 from baremetal.bmc.faults import BmcError, BmcTimeout, BmcUnsupported
 from baremetal.bmc.link import Answer, Login, silent
 from baremetal.bmc.udp import Conversation, Silence
@@ -28,7 +28,6 @@ DISCOVERY_S = 6.0
 BUSY_TRIES, BUSY_PAUSE_S = 6, 0.1
 # An idle session this old may have been forgotten: one unanswered datagram is enough to log in anew.
 STALE_S = 25.0
-_GET_AUTH_CAPABILITIES = message.build_request(message.Request(6, 0x38, b"\x8e\x04"))
 
 
 class RmcpLink:
@@ -217,18 +216,11 @@ class RmcpLink:
     async def _discover(self, within_s: float) -> None:
         """Get Channel Authentication Capabilities, outside a session: is there a BMC, and does it speak IPMI 2.0?"""
 
-        def accept(datagram: bytes) -> bytes | None:
-            packet = rmcp.parse(datagram)
-            if not isinstance(packet, rmcp.Packet15):
-                return None
-            answer = _answer(packet.message, 6, 0x38, 0)
-            return answer.data if answer and answer.code == 0 else b"" if answer else None
-
-        try:
-            data = await self.talk.ask(lambda: rmcp.packet15(_GET_AUTH_CAPABILITIES), accept, max(0.1, within_s))
-        except Silence:
-            raise self._went_silent("discovery") from None
-        if len(data) >= 4 and not (data[1] & 0x80 and data[3] & 0x02):
+        got = await presession.ask(self.talk, 0x38, bytes((0x8E, presession.ADMINISTRATOR)), max(0.1, within_s))
+        if got is None:
+            raise self._went_silent("discovery")
+        able = presession.capabilities(got.data) if got.code == 0 else None
+        if able is not None and not able.ipmi20:
             raise BmcUnsupported(
                 f"{self.host}: BMC does not speak IPMI 2.0",
                 detail="it offers IPMI 1.5 only, which sends passwords it cannot protect",

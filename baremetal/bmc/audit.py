@@ -1,0 +1,179 @@
+"""What is dangerous about a BMC: findings by severity, each with what to do.
+
+Looks at what the BMC offers without a login, then, with credentials, at its
+accounts. Factory passwords are tried only when the operator allows it, two at
+most, so that no account gets locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from baremetal.bmc import presession
+from baremetal.bmc.base import BmcDriver, Identity
+from baremetal.bmc.drivers import driver
+from baremetal.bmc.faults import BmcAuth, BmcError, BmcUnsupported
+from baremetal.bmc.udp import Conversation
+from baremetal.bmc.url import BmcUrl
+
+SEVERITIES = ("critical", "high", "medium", "info")
+MOST_TRIES = 2
+QUESTION_S = 3.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know. `check` is a stable name."""
+
+    severity: str
+    check: str
+    what: str
+    fix: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        return {key: value for key, value in vars(self).items() if value}
+
+
+async def audit(url: BmcUrl, bmc: BmcDriver, *, factory: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    """All findings about one BMC, worst first."""
+    found: list[Finding] = []
+    if url.scheme in ("ipmi", "auto"):
+        found += await offered(url)
+    if url.scheme.startswith("redfish"):
+        found += _transport(url)
+    who = await bmc.identify()
+    found += session(who)
+    found += await accounts(bmc)
+    found += await _factory(url, factory)
+    found.sort(key=lambda one: SEVERITIES.index(one.severity))
+    return {
+        "firmware": who.firmware,
+        "vendor": who.vendor,
+        "worst": found[0].severity if found else "none",
+        "findings": [one.to_json() for one in found],
+    }
+
+
+async def offered(url: BmcUrl) -> list[Finding]:
+    """What RMCP tells everybody."""
+    talk = Conversation(url.host, url.port)
+    await talk.open()
+    try:
+        got = await presession.ask(talk, 0x38, bytes((0x8E, 4)), QUESTION_S)
+        able = presession.capabilities(got.data) if got and got.code == 0 else None
+        suites = await presession.cipher_suites(talk, QUESTION_S)
+    finally:
+        talk.close()
+    return judge(able, suites)
+
+
+def judge(able: presession.Capabilities | None, suites: tuple[int, ...] | None) -> list[Finding]:
+    """Findings of the unauthenticated answers. Pure: the table of the tests."""
+    found = [
+        Finding(
+            "info",
+            "rakp-hash",
+            "IPMI 2.0 gives a hash of the password to anybody who knows a user name",
+            "keep the BMC network apart; use random passwords of 16 to 20 characters",
+        )
+    ]
+    if able is not None:
+        if able.anonymous:
+            found.append(
+                Finding("critical", "anonymous", "logs in without name and password", "disable anonymous login")
+            )
+        if able.null_users:
+            found.append(
+                Finding("critical", "null-user", "an account without a name is enabled", "disable user slot 1")
+            )
+        weak = sorted(set(able.auth15) & {"none", "md2", "password"})
+        if weak:
+            found.append(
+                Finding("high", "ipmi15", f"offers IPMI 1.5 with {', '.join(weak)}", "disable IPMI 1.5 and these types")
+            )
+        if not able.kg:
+            found.append(Finding("info", "kg-unset", "no K_g key is set", "set one where your tools can handle it"))
+    if suites is not None:
+        if 0 in suites:
+            found.append(
+                Finding("critical", "cipher-0", "offers cipher suite 0: any password works", "disable suite 0")
+            )
+        plain = sorted(set(suites) & {1, 2, 6, 7, 11, 15, 16})
+        if plain:
+            found.append(
+                Finding("medium", "no-encryption", f"offers suites without encryption: {plain}", "disable them")
+            )
+        if not set(suites) & {17}:
+            found.append(Finding("medium", "old-cipher", "offers no SHA-256 suite (17)", "update its firmware"))
+    return found
+
+
+def session(who: Identity) -> list[Finding]:
+    """What our own session shows."""
+    if who.cipher is not None and who.cipher < 17:
+        return [
+            Finding(
+                "info",
+                "session-cipher",
+                f"this session used cipher suite {who.cipher}",
+                "record it; alert when it falls",
+            )
+        ]
+    return []
+
+
+async def accounts(bmc: BmcDriver) -> list[Finding]:
+    """Accounts that should not be there."""
+    try:
+        users = [user for user in await bmc.users() if user.enabled]
+    except BmcUnsupported:
+        return []
+    except BmcError as exc:
+        return [Finding("info", "users-unread", f"accounts could not be listed: {exc.code}")]
+    found = []
+    if any(not user.name for user in users):
+        found.append(Finding("critical", "nameless-user", "an enabled account has no name", "disable it"))
+    admins = [user.name for user in users if user.privilege == "administrator" and user.name]
+    if len(admins) > 1:
+        found.append(Finding("medium", "more-admins", f"{len(admins)} administrators: {', '.join(admins)}", "keep one"))
+    return found
+
+
+def _transport(url: BmcUrl) -> list[Finding]:
+    if url.scheme == "redfish+http":
+        return [
+            Finding("medium", "plain-http", "Redfish without TLS: the password is on the wire", "use redfish+https")
+        ]
+    verify = url.options.get("verify", "pin")
+    if verify == "none":
+        return [
+            Finding("medium", "tls-unverified", "its certificate is not checked at all", "use ?verify=pin, or a CA")
+        ]
+    if verify == "pin":
+        return [
+            Finding(
+                "info",
+                "tls-first-use",
+                "its certificate is trusted at first sight",
+                "write ?verify=sha256:… into the address",
+            )
+        ]
+    return []
+
+
+async def _factory(url: BmcUrl, pairs: Sequence[tuple[str, str]]) -> list[Finding]:
+    """Tries factory credentials the operator listed, two at most; the first that works is reported by its user only."""
+    for user, password in list(pairs)[:MOST_TRIES]:
+        bmc = driver(replace(url, user=user), password)
+        try:
+            await bmc.power()
+        except BmcAuth:
+            continue
+        except BmcError:
+            return []
+        finally:
+            await bmc.close()
+        return [Finding("critical", "factory-password", f"user {user} still has the factory password", "change it now")]
+    return []
