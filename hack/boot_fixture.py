@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
+import gc
 import json
 import signal
 import sys
@@ -93,6 +94,10 @@ def http_app(tree: DirectoryTree) -> web.Application:
 
 async def run(args: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
+    gc.freeze()
+    gc.set_threshold(
+        50_000, 20, 20
+    )  # leases are long-lived: looking through them again and again costs more than it frees
     tree = DirectoryTree(args.dir)
     net = network(args.interface, args.proxy)
 
@@ -105,7 +110,7 @@ async def run(args: argparse.Namespace) -> None:
     )
     answers = functools.partial(decide, urls=urls)
     with tempfile.TemporaryDirectory(prefix="boot-fixture-") as state:
-        dhcp = DhcpServer(net, answers, tell, args.journal or Path(state) / "leases")
+        dhcp = DhcpServer(net, answers, tell, args.journal or Path(state) / "leases", probe=args.probe)
         servers: list[Any] = [dhcp]
         for address in (SERVER, SERVER6):
             servers.append(TftpServer(address, 69, tree, tell, interface=args.interface, per_client=4096))
@@ -133,6 +138,7 @@ def main() -> None:
     parser.add_argument("interface")
     parser.add_argument("--proxy", action="store_true", help="beside a foreign DHCP server: boot answers only")
     parser.add_argument("--journal", type=Path, help="lease journal (default: a temporary one)")
+    parser.add_argument("--probe", action="store_true", help="look for other DHCP servers first")
     parser.add_argument("--verbose", action="store_true", help="every event as a line of JSON")
     args = parser.parse_args()
     try:

@@ -7,6 +7,9 @@
 
 `answers(client, record, network)` is boot.decide with its URLs bound. `on_event`
 gets {"kind", "node", "body"} with kinds and bodies of protocol/plane.py.
+Before strangers are answered (modes other than known, no proxy), other servers are
+asked for; when one answers, only known machines get answers until it is gone.
+
 A batch of datagrams is answered at once: leases first go to the journal, with
 one fdatasync, then the replies leave. When the journal cannot be written, the
 machines that would have got a lease get no answer, and an event says so.
@@ -24,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from baremetal.model.boot import BootRecord
-from baremetal.model.network import Network
+from baremetal.model.network import Mode, Network
 from baremetal.serve.journal import LeaseJournal
+from baremetal.serve.rivalwatch import LISTEN_S, Rival, RivalWatch
 from baremetal.serve.sockets import hardware_address, raw_sender, udp_socket
 from baremetal.wire.dhcp4.frame import BROADCAST_IP, BROADCAST_MAC, Framer
 from baremetal.wire.dhcp4.leases import Lease
@@ -35,6 +39,7 @@ from baremetal.wire.dhcp4.server import Answers, Route, Sent, Server
 BATCH = 64  # datagrams answered before the loop gets its turn; also the most that wait for one fdatasync
 LARGEST = 1600  # a longer read costs four times as much per packet (asyncio's own reads 256 KiB)
 CHECK_S = 5.0  # how often the interface is looked at
+ASK_AGAIN_S = 300.0  # how often we look whether a rival is still there
 _BROADCAST, _RAW, _RELAY = Route.BROADCAST, Route.RAW, Route.RELAY  # looking up an enum's member is slow
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -53,6 +58,7 @@ class DhcpServer:
         port: int = 67,
         boot_port: int = 4011,
         client_port: int = 68,
+        probe: bool = True,
     ) -> None:
         networks = [network] if isinstance(network, Network) else list(network)
         self.network = networks[0]
@@ -67,6 +73,9 @@ class DhcpServer:
         self._index = 0
         self._framer = Framer(bytes(6), bytes(4), port, client_port)
         self._check: asyncio.TimerHandle | None = None
+        self._ask: asyncio.TimerHandle | None = None
+        self._rivals = RivalWatch(self.network.interface, self.network.server, self._rival)
+        self._probe = probe
         self._down = ""
         self._steady = 0.0
 
@@ -88,14 +97,17 @@ class DhcpServer:
         self._recall()
         self._open()
         self._check = self._loop.call_later(CHECK_S, self._look)
+        if self._probe:
+            self._ask_rivals()
         self._tell(
             "up", f"DHCP on {self.network.interface}, {self.network.mode} machines" + (", proxy" * self.network.proxy)
         )
 
     def close(self) -> None:
-        if self._check is not None:
-            self._check.cancel()
-            self._check = None
+        for timer in (self._check, self._ask):
+            if timer is not None:
+                timer.cancel()
+        self._check = self._ask = None
         self._shut()
         if self._journal is not None:
             self._journal.close()
@@ -139,10 +151,12 @@ class DhcpServer:
         self._boot = udp_socket(name, "", self._boot_port, share=True)
         self._index = socket.if_nametoindex(name)
         assert self._loop is not None
+        self._rivals.start(self._loop)
         self._loop.add_reader(self._sock, self._readable)
         self._loop.add_reader(self._boot, self._boot_readable)
 
     def _shut(self) -> None:
+        self._rivals.close()
         for sock in (self._sock, self._boot, self._raw):
             if sock is not None:
                 if self._loop is not None and not self._loop.is_closed():
@@ -176,6 +190,30 @@ class DhcpServer:
         if self._down:
             self._tell("up", f"works again after: {self._down}")
             self._down = ""
+
+    # ------------------------------------------------------------ other servers
+
+    def _ask_rivals(self) -> None:
+        """Strangers wait for the answer; machines we know do not."""
+        assert self._loop is not None
+        if self.network.mode is not Mode.KNOWN and not self.network.proxy:
+            self.rules.only_known = "other DHCP servers are asked for first"
+        self._rivals.heard.clear()
+        self._rivals.ask()
+        self._ask = self._loop.call_later(LISTEN_S, self._asked)
+
+    def _asked(self) -> None:
+        assert self._loop is not None
+        if not self._rivals.heard:
+            self.rules.only_known = ""
+        self._ask = self._loop.call_later(ASK_AGAIN_S, self._ask_rivals)
+
+    def _rival(self, rival: Rival) -> None:
+        what = f"{rival.server} ({rival.mac}) answers DHCP on {self.network.interface} too"
+        if self.network.mode is not Mode.KNOWN and not self.network.proxy:
+            self.rules.only_known = what
+            what += ": unknown machines get no answer from us. Stop it, or set proxy = true for this network"
+        self._tell("rival", what)
 
     # ------------------------------------------------------------ the hot path
 

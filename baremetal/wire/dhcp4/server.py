@@ -61,6 +61,7 @@ class Server:
         self.bound: list[Lease] = []
         self.events: list[dict[str, Any]] = []
         self.counts = dict.fromkeys(("received", "answered", "ignored", "bad", "naks"), 0)
+        self.only_known = ""  # why strangers get no answer for now
         self._answers = answers
         self._local = self.scopes[0]
         self._templates: dict[tuple[object, ...], Template] = {}
@@ -119,6 +120,9 @@ class Server:
             self._tell_seen(key, template, scope, known, options, now)
         if template.silent:
             return None
+        if self.only_known and known is None:
+            self._remark(key, template, "ignore", self.only_known, None, now)
+            return None
         if scope.network.proxy:
             return self._proxy(code, data, options, scope, template)
         if code == DISCOVER:
@@ -141,16 +145,18 @@ class Server:
     ) -> Sent | None:
         wish = options.get(50)
         asked = int.from_bytes(wish, "big") if wish is not None and len(wish) == 4 else 0
-        lease = self._lease_for(key, scope, known, asked, now)
+        lease = self._lease_for(key, scope, known, template, asked, now)
         if lease is None:
-            self._refused(key, "DHCP DISCOVER", f"no address is free on {scope.network.name}", key.hex(":"), now)
+            self._remark(key, template, "no-address", f"no address is free on {scope.network.name}", known, now)
             return None
         if scope.rapid_commit and 80 in options:
             return self._acknowledge(data, options, key, scope, known, template, lease.ip, now, rapid=True)
         times = scope.times if 51 not in options else self._times_for(scope, options)
         return reply(OFFER, data, options, scope, template, lease.ip.to_bytes(4, "big"), times)
 
-    def _lease_for(self, key: bytes, scope: Scope, known: Known | None, asked: int, now: float) -> Lease | None:
+    def _lease_for(
+        self, key: bytes, scope: Scope, known: Known | None, template: Template, asked: int, now: float
+    ) -> Lease | None:
         """The fixed address of a node, unless an older lease or another NIC of it has that; else one of the range."""
         leases = scope.leases
         if known is not None and known.fixed and scope.contains(known.fixed):
@@ -160,7 +166,7 @@ class Server:
             holder = leases.holder(known.fixed, now)
             whose = holder.key.hex(":") if holder else "another machine"
             why = f"{known.record.name} should have {quad(known.fixed.to_bytes(4, 'big'))}, but {whose} holds it"
-            self._refused(key, "fixed address", f"{why}: it gets another", key.hex(":"), now, known.record.node_id)
+            self._remark(key, template, "address-taken", f"{why}: it gets another", known, now)
         return leases.offer(key, now, wish=asked)
 
     def _request(
@@ -178,7 +184,7 @@ class Server:
             if len(named) != 4:
                 raise BadPacket(f"server id of {len(named)} bytes")
             scope.leases.withdraw(key)
-            self._refused(key, "DHCP offer", f"the client took the offer of server {quad(named)}", key.hex(":"), now)
+            self._remark(key, template, "other-server", f"it took the offer of server {quad(named)}", known, now)
             return None
         reboot = raw is not None
         if raw is None:
@@ -192,7 +198,7 @@ class Server:
         if not why:
             return None
         self.counts["naks"] += 1
-        self._refused(key, "DHCP REQUEST", why, key.hex(":"), now, known.record.node_id if known else None)
+        self._remark(key, template, "nak", why, known, now)
         return nak(data, options, scope, why)
 
     def _objection(
@@ -258,7 +264,7 @@ class Server:
         now: float,
     ) -> Sent | None:
         """RFC 951 and 1534: one request, one reply, no lease time."""
-        lease = self._lease_for(key, scope, known, 0, now)
+        lease = self._lease_for(key, scope, known, template, 0, now)
         if lease is None:
             return None
         self.bound.append(scope.leases.bind(key, lease.ip, now + BOOTP_LEASE_S))
@@ -410,16 +416,36 @@ class Server:
         node = known.record.node_id if known is not None else None
         self.events.append({"kind": "boot-seen", "node": node, "body": {"mac": mac, "uuid": uuid, **told}})
 
-    def _refused(self, key: bytes, what: str, why: str, source: str, now: float, node: str | None = None) -> None:
-        """A refusal with its reason, at most once in SEEN_AGAIN_S for one machine and reason."""
-        mark = key + why.encode()[:64]
+    def _remark(
+        self, key: bytes, template: Template, decision: str, because: str, known: Known | None, now: float
+    ) -> None:
+        """Something about one machine's lease that its operator should know."""
+        if self._again(key + because.encode()[:64], now):
+            return
+        node = known.record.node_id if known is not None else None
+        body = {
+            "mac": key.hex(":"),
+            "uuid": template.client.uuid,
+            **template.told,
+            "decision": decision,
+            "because": because,
+        }
+        self.events.append({"kind": "boot-seen", "node": node, "body": body})
+
+    def _refused(self, key: bytes, what: str, why: str, source: str, now: float) -> None:
+        """Input that no machine of ours sends."""
+        if not self._again(key + why.encode()[:64], now):
+            self.events.append({"kind": "refused", "node": None, "body": {"what": what, "why": why, "source": source}})
+
+    def _again(self, mark: bytes, now: float) -> bool:
+        """Was this told within SEEN_AGAIN_S?"""
         seen = self._seen.get(mark)
         if seen is not None and now - seen[1] <= SEEN_AGAIN_S:
-            return
+            return True
         if len(self._seen) > 4 * MOST_TEMPLATES:
             self._seen.clear()
         self._seen[mark] = (None, now)
-        self.events.append({"kind": "refused", "node": node, "body": {"what": what, "why": why, "source": source}})
+        return False
 
 
 _BOOT_TYPES = (bytes((DISCOVER,)), bytes((REQUEST,)), bytes((INFORM,)))

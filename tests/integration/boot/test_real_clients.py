@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -54,8 +56,11 @@ class Plane:
         self._args += ["--journal", str(journal)]
         self._wire = wire
 
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._args)
+    def more(self, *args: str) -> None:
+        self._args += args
+
+    def start(self, log: TextIO | None = None) -> None:
+        self.process = subprocess.Popen(self._args, stderr=log)
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
             out = subprocess.run(
@@ -201,3 +206,50 @@ def _digest(path: Path) -> str:
 
 def _run(*args: str) -> None:
     subprocess.run(args, check=True)
+
+
+def test_strangers_get_no_answer_beside_another_server(wire: Wire, plane: Plane, files: Path, tmp_path: Path) -> None:
+    plane.stop()
+    _run("ip", "-n", wire.client, "address", "add", "10.77.0.9/16", "dev", "eth0")
+    rival = subprocess.Popen(
+        ["ip", "netns", "exec", wire.client, str(ROOT / ".venv/bin/python"), "-c", RIVAL],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert rival.stdout is not None
+        rival.stdout.readline()
+        log = tmp_path / "log"
+        with log.open("w") as err:
+            again = Plane(wire, files, tmp_path / "leases2")
+            again.more("--probe", "--verbose")
+            again.start(err)
+            time.sleep(3)
+            out = wire.run("udhcpc", "-i", "eth0", "-n", "-q", "-f", "-s", "/bin/true", "-t", "2", "-T", "1")
+            again.stop()
+        assert "obtained" not in out.stderr
+        events = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+        rivals = [e["body"]["detail"] for e in events if e["body"].get("service") == "dhcp:fixture:rival"]
+        assert rivals
+        assert rivals[0].startswith("10.77.0.9 (")
+    finally:
+        rival.kill()
+        rival.wait()
+
+
+# Offers 10.77.1.1 to anybody that asks: what an access point brought from home does.
+RIVAL = """
+import socket
+from baremetal.wire.dhcp4 import packet as p
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+s.setsockopt(socket.SOL_SOCKET, 25, b"eth0\\0")
+s.bind(("", 67))
+print("up", flush=True)
+while True:
+    q = p.parse(s.recv(1600))
+    if q.type == p.DISCOVER and q.mac.startswith("02:"):
+        o = {53: b"\\2", 54: p.packed("10.77.0.9"), 51: b"\\0\\0\\1\\0"}
+        offer = p.Packet(2, 1, q.xid, q.mac, broadcast=True, yiaddr="10.77.1.1", options=o)
+        s.sendto(p.build(offer), ("255.255.255.255", 68))
+"""

@@ -77,7 +77,7 @@ def test_no_two_machines_get_one_address(rig: Any, clients: Any) -> None:
     got = {rig.lease(f"52:54:00:00:01:{i:02x}", clients["uefi"]).yiaddr for i in range(10)}
     assert len(got) == 10
     assert rig.ask(p.DISCOVER, B, clients["uefi"]) is None
-    assert rig.events("refused")[-1]["why"] == "no address is free on prov"
+    assert rig.events("boot-seen")[-1]["because"] == "no address is free on prov"
 
 
 def test_expired_leases_are_given_again_oldest_first(rig: Any, clients: Any) -> None:
@@ -99,7 +99,7 @@ def test_an_offer_nobody_takes_is_free_again_after_a_minute(rig: Any, clients: A
 def test_a_request_for_another_server_is_not_ours(rig: Any, clients: Any) -> None:
     rig.ask(p.DISCOVER, A, clients["uefi"])
     assert rig.ask(p.REQUEST, A, {**clients["uefi"], 50: p.packed("10.0.0.100"), 54: p.packed("10.0.0.9")}) is None
-    assert "took the offer of server 10.0.0.9" in rig.events("refused")[-1]["why"]
+    assert "took the offer of server 10.0.0.9" in rig.events("boot-seen")[-1]["because"]
     assert rig.ask(p.DISCOVER, B, {**clients["uefi"], 50: p.packed("10.0.0.100")}).yiaddr == "10.0.0.100"
 
 
@@ -292,7 +292,7 @@ def test_an_address_given_away_before_is_not_given_twice(rig: Any, make_node: An
     rig.lease(B, {**clients["plain"], 50: p.packed("10.0.0.105")})
     rig.server.update([make_node(address="10.0.0.105")])
     assert rig.ask(p.DISCOVER, A, clients["uefi"]).yiaddr == "10.0.0.100"
-    assert "holds it" in rig.events("refused")[-1]["why"]
+    assert "holds it" in rig.events("boot-seen")[-1]["because"]
     rig.now += 3601
     assert rig.ask(p.DISCOVER, A, clients["uefi"]).yiaddr == "10.0.0.105"
 
