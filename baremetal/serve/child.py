@@ -47,6 +47,7 @@ class Life:
 
 def run(name: str, body: Body) -> int:
     """Run one server process to its end; returns its exit code."""
+    os.umask(0o077)  # what is for everybody (artifacts) is made so explicitly
     try:
         settings = Settings.load()
         set_up_log(name, settings.log_level)

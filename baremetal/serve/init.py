@@ -116,6 +116,8 @@ def _certificates(settings: Settings, addresses: Sequence[str], report: Report) 
 
 def _owners(settings: Settings) -> None:
     """Give each process what is its own, when it is to run as another user than root."""
+    for path in settings.state_dir.glob("baremetal.db*"):
+        path.chmod(0o600)
     if os.geteuid() != 0:
         return
     if settings.user:
