@@ -15,6 +15,16 @@ from baremetal.errors import BaremetalError
 from baremetal.protocol import ed25519
 
 DRIVE_FILE = "baremetal/agent.json"
+OF_ONE_DEPLOYMENT = (
+    "token",
+    "generation.json",
+    "candidate.json",
+    "metadata.json",
+    "report.json",
+    "hold.json",
+    "ec2.json",
+    "network_data.json",
+)
 
 
 class NoIdentity(BaremetalError):
@@ -105,7 +115,7 @@ def identify(state: State, drive: Optional[Dict[str, bytes]]) -> Identity:
         raise NoIdentity(f"the config drive's {DRIVE_FILE} is not JSON", detail=str(exc)) from exc
     found = Identity.from_json(document, f"config drive, {DRIVE_FILE}")
     if not isinstance(known, dict) or known.get("nonce") != document.get("nonce"):
-        for name in ("token", "generation.json", "candidate.json", "metadata.json", "report.json", "hold.json"):
+        for name in OF_ONE_DEPLOYMENT:
             state.drop(name)
         state.write("agent.json", document)
     return found

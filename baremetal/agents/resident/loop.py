@@ -7,6 +7,7 @@ intervals, and at once when a newer one comes.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from typing import Any, Callable, Dict, List, Optional
@@ -36,6 +37,7 @@ from baremetal.protocol.agent import ConfigReport
 from baremetal.version import __version__
 
 EC2_FILE = "ec2/latest/meta-data.json"
+NETWORK_FILE = "openstack/latest/network_data.json"
 DRIVE_DOCUMENT, DRIVE_SIGNATURE = "baremetal/metadata.json", "baremetal/metadata.sig"
 HOLD_S = 55.0  # a held request; jittered, so that a rack does not come back in step
 DRIFT_S = 600.0
@@ -173,24 +175,47 @@ class Agent:
                     fix="set at least one value: an empty document would blank every configuration file",
                 ),
             )
+        trouble = self.bring_network(document.values)
+        if trouble is not None:
+            return _failed(verified.generation, trouble)
         old = None if before is None else self.sources(before["values"], before["deployments"])
         new = self.sources(document.values, document.deployments)
         force = self.documents.applied < 0
         return self.converger.converge(verified.generation, new, before=old, force=force)
 
+    def bring_network(self, values: Dict[str, Any]) -> Optional[BaremetalError]:
+        """The host network of the metadata, else of the config drive; what went wrong, if anything did."""
+        from baremetal.agents.resident import network
+
+        data = values.get("network_data") or self.network_data()
+        if not isinstance(data, dict) or not network.present(self.root):
+            return None
+        try:
+            if network.Network(self.root, self.places.state, self.identity.urls).bring(data):
+                self.say("the host network is new, and the server is in reach")
+        except BaremetalError as exc:
+            return exc
+        return None
+
+    def network_data(self) -> Optional[Dict[str, Any]]:
+        """network_data.json of the config drive, kept for when the drive is gone."""
+        return self._kept("network_data.json", NETWORK_FILE)
+
     def sources(self, values: Dict[str, Any], deployments: List[Any]) -> List[Source]:
         return sources_of(values, deployments, self.ec2())
 
     def ec2(self) -> Optional[Dict[str, Any]]:
-        """The EC2 part of the config drive, kept for when the drive is gone."""
-        if self.drive is not None and EC2_FILE in self.drive and self.state.read("ec2.json") is None:
-            import json
+        """The EC2 part of the config drive."""
+        return self._kept("ec2.json", EC2_FILE)
 
+    def _kept(self, name: str, drive_file: str) -> Optional[Dict[str, Any]]:
+        """A JSON object of the config drive, kept in the state directory."""
+        if self.drive is not None and drive_file in self.drive and self.state.read(name) is None:
             try:
-                self.state.write("ec2.json", json.loads(self.drive[EC2_FILE]))
+                self.state.write(name, json.loads(self.drive[drive_file]))
             except ValueError:
-                self.say(f"the config drive's {EC2_FILE} is not JSON")
-        found = self.state.read("ec2.json")
+                self.say(f"the config drive's {drive_file} is not JSON")
+        found = self.state.read(name)
         return found if isinstance(found, dict) else None
 
     def held_back(self, verified: Verified) -> bool:
