@@ -207,7 +207,10 @@ class IpmiDriver:
         await self.ask("restart itself", APP, 0x02)
 
     async def console(self) -> ConsoleStream:
-        raise BmcUnsupported(f"{self.host}: this IPMI link has no console", fix="use ipmi:// without driver=pyghmi")
+        raise BmcUnsupported(
+            f"{self.host}: the console is not opened on this session",
+            fix="open it by bmc.console.open_console: it has a session of its own",
+        )
 
     async def close(self) -> None:
         await self.link.close()

@@ -95,12 +95,10 @@ class RmcpLink:
 
         def accept(datagram: bytes) -> Answer | None:
             packet = rmcp.parse(datagram)
-            if not isinstance(packet, rmcp.Packet20):
+            if not isinstance(packet, rmcp.Packet20) or packet.payload_type != Payload.IPMI:
                 return None
             payload = self._unseal(keys, packet)
-            if payload is None or packet.payload_type != Payload.IPMI:
-                return None
-            return _answer(payload, netfn, command, seq)
+            return None if payload is None else _answer(payload, netfn, command, seq)
 
         return await self.talk.ask(lambda: self.seal(Payload.IPMI, body), accept, within_s, tries=tries)
 

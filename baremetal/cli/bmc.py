@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from baremetal.cli import bmcscan
+from baremetal.cli import bmcconsole, bmcscan
 from baremetal.cli.bmccall import (
     AtOnce,
     Call,
@@ -34,6 +34,7 @@ app = typer.Typer(
     no_args_is_help=True, help="BMCs by the rack: power, identity, boot device, sensors, log, audit, scan."
 )
 bmcscan.register(app)
+bmcconsole.register(app)
 
 
 class Press(StrEnum):
