@@ -71,12 +71,13 @@ class _File:
 
 
 class _Session:
-    __slots__ = ("began", "file", "name", "open", "peer", "segmented", "size", "sock", "transfer")
+    __slots__ = ("began", "file", "name", "open", "peer", "segmented", "size", "sock", "transfer", "whole")
 
     def __init__(self, transfer: Transfer, sock: socket.socket, strangers: socket.socket, peer: Any, name: str) -> None:
         self.transfer, self.sock, self.open, self.peer, self.name = transfer, sock, strangers, peer, name
         self.began = time.monotonic()
         self.segmented = False
+        self.whole = False  # every answer is one packet
         self.size = 0
         self.file: _File | None = None
 
@@ -163,17 +164,20 @@ class TftpServer:
             for fd, _mask in events:
                 session = sessions.get(fd)
                 if session is not None:
+                    transfer = session.transfer
                     try:
-                        data = session.sock.recv(2048)
-                        out = session.transfer.receive(data, now)
+                        out = transfer.receive(session.sock.recv(2048), now)
+                        if out is None:
+                            if transfer.outcome is not None:
+                                self._end(session)
+                        elif session.whole:
+                            session.sock.send(out)
+                        else:
+                            self._send(session, out)
                     except BlockingIOError:
-                        continue
+                        pass
                     except OSError:  # ICMP: the client's port is closed
-                        session.transfer.outcome = Outcome.ABORTED
-                        out = None
-                    if out is not None:
-                        self._send(session, out)
-                    elif session.transfer.outcome is not None:
+                        transfer.outcome = transfer.outcome or Outcome.ABORTED
                         self._end(session)
                 elif fd == listening:
                     self._requests(now)
@@ -200,7 +204,7 @@ class TftpServer:
                 session.transfer.outcome = Outcome.ABORTED
                 self._end(session)
                 return
-            out = session.transfer.more()
+            out = session.transfer.more() if session.transfer.in_parts else None
 
     def _stranger(self, session: _Session) -> None:
         with contextlib.suppress(OSError):
@@ -288,6 +292,7 @@ class TftpServer:
             sock.bind((self.address, strangers.getsockname()[1]))
             sock.connect(peer)
             session = _Session(transfer, sock, strangers, peer, name)
+            session.whole = terms.window == 1
             if terms.window > 1:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
                 with contextlib.suppress(OSError):

@@ -40,7 +40,7 @@ class PageCache:
 class Blocks:
     """One file at one block size. Blocks count from 1; the last one is shorter than `blksize`, maybe empty."""
 
-    __slots__ = ("_cache", "_key", "_page", "_page_no", "_read", "_step", "blksize", "count", "size")
+    __slots__ = ("_cache", "_first", "_held", "_key", "_page", "_read", "_step", "blksize", "count", "size")
 
     def __init__(self, key: object, size: int, blksize: int, read: Reader, cache: PageCache) -> None:
         self.size = size
@@ -50,28 +50,30 @@ class Blocks:
         self._read = read
         self._cache = cache
         self._step = blksize + 4
-        self._page_no = -1
+        self._first = self._held = 0
         self._page = b""
 
     def window(self, first: int, count: int) -> bytes:
-        """DATA packets first … first+count-1 (clipped at the last block), end to end."""
-        last = min(first + count - 1, self.count)
-        page, at = divmod(first - 1, PAGE_BLOCKS)
-        end = at + last - first + 1
+        """DATA packets first … first+count-1, end to end. The caller keeps within `count` of the file."""
+        at = first - 1 - self._first
         step = self._step
+        if at >= 0 and at + count <= self._held:
+            return self._page[at * step : (at + count) * step]
+        page, at = divmod(first - 1, PAGE_BLOCKS)
+        end = at + count
         if end <= PAGE_BLOCKS:
             return self._of(page)[at * step : end * step]
         left = self._of(page)[at * step :]
         return left + self._of(page + 1)[: (end - PAGE_BLOCKS) * step]
 
     def _of(self, page: int) -> bytes:
-        if page == self._page_no:
-            return self._page
         framed = self._cache.get(self._key, self.blksize, page)
         if framed is None:
             framed = self._frame(page)
             self._cache.put(self._key, self.blksize, page, framed)
-        self._page_no, self._page = page, framed
+        self._page = framed
+        self._first = page * PAGE_BLOCKS
+        self._held = min(PAGE_BLOCKS, self.count - self._first)
         return framed
 
     def _frame(self, page: int) -> bytes:

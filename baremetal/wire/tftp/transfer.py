@@ -80,13 +80,14 @@ class Transfer:
         "_began",
         "_blocks",
         "_burst",
+        "_count",
         "_first_wait",
         "_heard",
-        "_sent_at",
         "_wait",
         "_window",
         "acked",
         "deadline",
+        "in_parts",
         "outcome",
         "resent",
         "segment",
@@ -95,17 +96,19 @@ class Transfer:
 
     def __init__(self, blocks: Blocks, terms: Terms, now: float) -> None:
         self.segment = blocks.blksize + 4
+        self.in_parts = terms.window > max(1, MOST_SLICE // self.segment)
         self.acked = 0
         self.sent = 0
         self.resent = 0
         self.outcome: Outcome | None = None
         self._blocks = blocks
+        self._count = blocks.count
         self._answer = oack(terms.acknowledge) if terms.acknowledge else b""
         self._window = terms.window
         self._burst = max(1, min(terms.window, MOST_SLICE // self.segment))
         self._first_wait = terms.wait_s or FIRST_WAIT_S
         self._wait = self._first_wait
-        self._began = self._heard = self._sent_at = now
+        self._began = self._heard = now
         self.deadline = now + self._wait
 
     @property
@@ -122,7 +125,20 @@ class Transfer:
         if len(data) < 4 or data[0] != 0:
             return None
         if data[1] == 4:
-            return self._acknowledged(data[2] << 8 | data[3], now)
+            number = data[2] << 8 | data[3]
+            ahead = (number - self.acked) & 0xFFFF
+            if self._answer or not 0 < ahead <= self.sent - self.acked:
+                return self._unusual(number, ahead, now)
+            self.acked = acked = self.acked + ahead
+            if acked >= self._count:
+                self.outcome = Outcome.DONE
+                return None
+            self._heard = now
+            self._wait = self._first_wait
+            self.deadline = now + self._wait
+            sent = acked + self._burst
+            self.sent = sent if sent < self._count else self._count
+            return self._blocks.window(acked + 1, self.sent - acked)
         if data[1] == 5:
             self.outcome = Outcome.ABORTED if self.acked or not self._answer else Outcome.PROBED
         return None
@@ -136,43 +152,33 @@ class Transfer:
             return None
         self.resent += 1
         self._wait = min(self._wait * 2, max(LONGEST_WAIT_S, self._first_wait))
-        self._sent_at = now
         self.deadline = now + self._wait
         return self._answer or self._send()
 
     def more(self) -> bytes | None:
         """The rest of a window that does not fit one slice; None when it is out."""
-        if self._answer or self.sent >= min(self.acked + self._window, self._blocks.count):
+        if self._answer or self.sent >= min(self.acked + self._window, self._count):
             return None
         return self._slice(self.sent + 1)
 
-    def _acknowledged(self, number: int, now: float) -> bytes | None:
+    def _unusual(self, number: int, ahead: int, now: float) -> bytes | None:
+        """An ACK that is not simply the next one."""
         if self._answer:
             if number != 0:
                 return None
             self._answer = b""
             return self._go_on(now)
-        ahead = (number - self.acked) & 0xFFFF
-        if ahead == 0:
-            return self._repeated(now)
-        if ahead > self.sent - self.acked:
+        if ahead != 0:
             return None  # a block not sent yet, or an old duplicate
-        self.acked += ahead
-        if self.acked >= self._blocks.count:
-            self.outcome = Outcome.DONE
-            return None
-        return self._go_on(now)
-
-    def _repeated(self, now: float) -> bytes | None:
-        """The last ACK again. In lock-step answering it would double every packet from here on (RFC 1123
-        §4.2.3.1); in a window it says that the first block of the window was lost (RFC 7440 §4)."""
-        if self._window == 1 or now - self._sent_at < REPEAT_S:
+        # The last ACK again. In lock-step answering it would double every packet from here on (RFC 1123 §4.2.3.1);
+        # in a window it says that the first block of the window was lost (RFC 7440 §4).
+        if self._window == 1 or now - self._heard < REPEAT_S:
             return None
         self.resent += 1
         return self._go_on(now)
 
     def _go_on(self, now: float) -> bytes:
-        self._heard = self._sent_at = now
+        self._heard = now
         self._wait = self._first_wait
         self.deadline = now + self._wait
         return self._send()
@@ -182,7 +188,7 @@ class Transfer:
 
     def _slice(self, first: int) -> bytes:
         count = min(self._burst, self.acked + self._window - first + 1)
-        self.sent = min(first + count - 1, self._blocks.count)
+        self.sent = min(first + count - 1, self._count)
         return self._blocks.window(first, count)
 
 
