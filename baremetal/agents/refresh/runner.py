@@ -13,9 +13,10 @@ import signal
 import subprocess
 import threading
 import time
-from typing import IO, Any, List, Mapping, NamedTuple, Optional, Set
+from typing import IO, Any, List, Mapping, NamedTuple, Optional
 
 TAIL_BYTES = 8192
+MARK = "BAREMETAL_SCRIPT_RUN"
 
 
 class Outcome(NamedTuple):
@@ -30,11 +31,12 @@ class Outcome(NamedTuple):
 def run(path: str, env: Mapping[str, str], *, timeout_s: Optional[float] = None, keep: bool = False) -> Outcome:
     """Run it with empty stdin. `keep`: its output is for the tail; else it goes where ours goes."""
     begun = time.monotonic()
+    mark = f"{os.getpid()}-{os.urandom(8).hex()}"
     sink = subprocess.PIPE if keep else None
     try:
         process = start(
             [path],
-            env=dict(env),
+            env={**env, MARK: mark},
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT if keep else None,
@@ -48,10 +50,10 @@ def run(path: str, env: Mapping[str, str], *, timeout_s: Optional[float] = None,
         process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         timed_out = True
-        kill_all(process.pid)
+        kill_all(process.pid, mark)
         process.wait()
     except BaseException:
-        kill_all(process.pid)
+        kill_all(process.pid, mark)
         process.wait()
         raise
     tail = collector.text() if collector is not None else ""
@@ -71,40 +73,41 @@ def start(arguments: List[str], **options: Any) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(arguments, **options)
 
 
-def kill_all(session: int) -> None:
-    """SIGKILL to every process of this session and every descendant of its leader, until none is left."""
-    for _ in range(20):
-        found = _family(session)
+def kill_all(session: int, mark: str) -> None:
+    """SIGKILL to every process of this session or with this mark in its environment, until none is left.
+
+    The mark finds also those that made a session of their own and lost their parent.
+    """
+    for _ in range(50):
+        found = [pid for pid in _processes() if _session_of(pid) == session or _marked(pid, mark)]
         for pid in found:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         if not found:
             return
         time.sleep(0.01)
 
 
-def _family(session: int) -> Set[int]:
-    parents = {}
-    found = set()
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as f:
-                fields = f.read().rpartition(b")")[2].split()  # state ppid pgrp session … (proc(5))
-        except OSError:
-            continue
-        if fields[0] == b"Z":
-            continue
-        parents[int(name)] = int(fields[1])
-        if int(fields[3]) == session:
-            found.add(int(name))
-    grown = True
-    while grown:
-        more = {pid for pid, parent in parents.items() if pid not in found and (parent in found or parent == session)}
-        found |= more
-        grown = bool(more)
-    return found
+def _processes() -> List[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+
+
+def _session_of(pid: int) -> int:
+    """The session of a living process, -1 for a zombie or when it is gone (proc(5): state ppid pgrp session)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            fields = f.read().rpartition(b")")[2].split()
+    except OSError:
+        return -1
+    return -1 if fields[0] == b"Z" else int(fields[3])
+
+
+def _marked(pid: int, mark: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as f:
+            return f"{MARK}={mark}".encode() in f.read().split(b"\0")
+    except OSError:
+        return False
 
 
 class _Tail:
