@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.engine import Connection
 
 from baremetal.secrets import Secret
@@ -16,6 +17,9 @@ from baremetal.store.tables import metadata_layers as layers
 
 # From the most general to the most special; later ones win.
 LAYERS = ("defaults", "site", "role", "node")
+
+
+_DOCUMENT = select(documents).where(documents.c.node_id == bindparam("node"))
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,16 @@ def forget_layer(conn: Connection, layer: str, name: str) -> None:
 
 def get_document(conn: Connection, sealer: Sealer, node_id: str) -> StoredDocument | None:
     """The node's document."""
-    row = conn.execute(select(documents).where(documents.c.node_id == node_id)).first()
+    row = conn.execute(_DOCUMENT, {"node": node_id}).first()
     return _document(sealer, row) if row else None
 
 
-def all_documents(conn: Connection, sealer: Sealer) -> dict[str, StoredDocument]:
-    """Every node's document."""
-    return {row.node_id: _document(sealer, row) for row in conn.execute(select(documents))}
+def all_documents(conn: Connection, sealer: Sealer, node_ids: Collection[str]) -> dict[str, StoredDocument]:
+    """The documents of these nodes."""
+    wanted = set(node_ids)
+    if not wanted:
+        return {}
+    return {row.node_id: _document(sealer, row) for row in conn.execute(select(documents)) if row.node_id in wanted}
 
 
 def put_document(conn: Connection, sealer: Sealer, doc: StoredDocument) -> None:

@@ -19,6 +19,7 @@ _PLAIN = tuple(
     f.name for f in dataclasses.fields(Node) if f.name not in ("wait", "fault", "traits", "state", "power", "firmware")
 )
 _NODE_BY_ID = sa.select(nodes).where(nodes.c.id == sa.bindparam("ref"))
+_FENCE = sa.select(nodes.c.fence).where(nodes.c.id == sa.bindparam("ref"))
 _NODE_BY_NAME = sa.select(nodes).where(nodes.c.name == sa.bindparam("ref"))
 
 
@@ -106,7 +107,7 @@ def see(conn: Connection, node_id: str, **columns: Any) -> None:
 
 def fence(conn: Connection, node_id: str) -> int | None:
     """The fence now, to check before touching the machine."""
-    return conn.execute(sa.select(nodes.c.fence).where(nodes.c.id == node_id)).scalar()
+    return conn.execute(_FENCE, {"ref": node_id}).scalar()
 
 
 def delete(conn: Connection, node_id: str) -> None:
@@ -151,6 +152,16 @@ def in_flight(conn: Connection, state: str) -> int:
     """How many nodes work in this state now (failed ones do not count)."""
     query = sa.select(sa.func.count()).where(nodes.c.state == state, nodes.c.wanted.is_not(None))
     return int(conn.execute(query).scalar() or 0)
+
+
+def working(conn: Connection) -> int:
+    """How many nodes have a verb asked for or under way."""
+    return int(conn.execute(sa.select(sa.func.count()).where(nodes.c.wanted.is_not(None))).scalar() or 0)
+
+
+def waiting(conn: Connection) -> int:
+    """How many nodes wait for something."""
+    return int(conn.execute(sa.select(sa.func.count()).where(nodes.c.wait_until.is_not(None))).scalar() or 0)
 
 
 def counts(conn: Connection) -> dict[str, int]:

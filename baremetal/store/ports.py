@@ -12,6 +12,9 @@ from baremetal.errors import Refused
 from baremetal.model.node import Port
 from baremetal.store.tables import nodes, ports
 
+_OF_NODE = sa.select(ports).where(ports.c.node_id == sa.bindparam("node")).order_by(ports.c.mac)
+_OWNER = sa.select(ports.c.node_id).where(ports.c.mac == sa.bindparam("mac"))
+
 
 def from_row(row: Any) -> Port:
     """A row as a port."""
@@ -23,7 +26,7 @@ def from_row(row: Any) -> Port:
 
 def of_node(conn: Connection, node_id: str) -> list[Port]:
     """The node's ports, by MAC."""
-    return [from_row(r) for r in conn.execute(sa.select(ports).where(ports.c.node_id == node_id).order_by(ports.c.mac))]
+    return [from_row(row) for row in conn.execute(_OF_NODE, {"node": node_id})]
 
 
 def of_nodes(conn: Connection, ids: Sequence[str] | None = None) -> dict[str, list[Port]]:
@@ -39,7 +42,7 @@ def of_nodes(conn: Connection, ids: Sequence[str] | None = None) -> dict[str, li
 
 def owner(conn: Connection, mac: str) -> str | None:
     """The id of the node that has this MAC."""
-    return conn.execute(sa.select(ports.c.node_id).where(ports.c.mac == mac.lower())).scalar()
+    return conn.execute(_OWNER, {"mac": mac.lower()}).scalar()
 
 
 def add(conn: Connection, node_id: str, macs: Iterable[str], physical_network: str | None = None) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.engine import Connection
 
 from baremetal.secrets import Secret
@@ -10,6 +10,9 @@ from baremetal.store.seal import Sealer
 from baremetal.store.tables import secrets
 
 BMC_PASSWORD = "bmc-password"  # noqa: S105 (the name of a field)
+
+
+_SEALED = select(secrets.c.sealed).where(secrets.c.owner == bindparam("owner"), secrets.c.field == bindparam("field"))
 
 
 def put(conn: Connection, sealer: Sealer, owner: str, field: str, secret: Secret, now: float) -> None:
@@ -22,8 +25,7 @@ def put(conn: Connection, sealer: Sealer, owner: str, field: str, secret: Secret
 
 def get(conn: Connection, sealer: Sealer, owner: str, field: str) -> Secret | None:
     """What was stored, None when nothing was."""
-    where = (secrets.c.owner == owner) & (secrets.c.field == field)
-    sealed = conn.execute(select(secrets.c.sealed).where(where)).scalar()
+    sealed = conn.execute(_SEALED, {"owner": owner, "field": field}).scalar()
     return sealer.open(sealed, owner, field) if sealed is not None else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -32,6 +33,8 @@ T = TypeVar("T")
 
 # After a start, waits that ended meanwhile get this long: nobody could be heard while we were away.
 GRACE_S = 60.0
+# The writer thread and this loop share the interpreter; Python's default of 5 ms would be our latency.
+SWITCH_S = 0.0005
 HOUSEKEEPING_S = 2.0
 PRUNE_S = 3600.0
 
@@ -92,6 +95,7 @@ class Conductor:
 
     async def start(self) -> None:
         """Take up what the last server left, at whatever point it was killed."""
+        sys.setswitchinterval(SWITCH_S)
         now = self.started_at = self.clock.now()
 
         def write(conn: Connection) -> int:
@@ -166,6 +170,7 @@ class Conductor:
 
     def touched(self, node_id: str) -> None:
         """This node was changed by an operator."""
+        self.world.forget(node_id)
         self.publisher.refresh([node_id])
         self.engine.wake(node_id)
         self.bell.ring()
@@ -177,8 +182,9 @@ class Conductor:
     # -- inside -------------------------------------------------------------------------
 
     async def _pass(self, node_id: str) -> float | None:
-        node = await self._runner.run(node_id)
-        self.publisher.refresh([node_id])
+        node, shows = await self._runner.run(node_id)
+        if shows:
+            self.publisher.refresh([node_id])
         self.bell.ring()
         return node.wake_at if node else None
 
@@ -192,7 +198,9 @@ class Conductor:
         self.bell.ring()
 
     def _touched(self, node_id: str) -> None:
-        self.touched(node_id)
+        self.publisher.refresh([node_id])
+        self.engine.wake(node_id)
+        self.bell.ring()
 
     async def _housekeeping(self) -> None:
         """Follow a jump of the system clock; forget old events."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import uuid
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -10,7 +10,7 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 def ulid(now: float) -> str:
     """26 characters: 48 bits of milliseconds, 80 random bits."""
-    number = int(now * 1000) << 80 | int.from_bytes(os.urandom(10))
+    number = int(now * 1000) << 80 | random.getrandbits(80)
     return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
 

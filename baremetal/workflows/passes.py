@@ -7,6 +7,7 @@ Outcome; runner.py stores everything it changed here in one transaction.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
@@ -18,7 +19,7 @@ from baremetal.bmc.faults import BmcError, BmcLied
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node, Port, Power
 from baremetal.secrets import Secret
-from baremetal.store import Fenced, Store, nodes, secrets
+from baremetal.store import Fenced, Store, nodes, ports, secrets
 from baremetal.store.boots import Boot
 from baremetal.store.orders import OrderRow
 from baremetal.store.seal import Sealer
@@ -51,23 +52,40 @@ class World:
     drivers: Drivers
     images: Images
     now: Callable[[], float]
+    _drivers: dict[str, tuple[str, BmcDriver]] = dataclasses.field(default_factory=dict)
+
+    def driver(self, node: Node) -> BmcDriver:
+        """The node's BMC; its password is opened once, until forget()."""
+        known = self._drivers.get(node.id)
+        if known and known[0] == node.bmc_url:
+            return known[1]
+        password = self.store.read(lambda c: secrets.get(c, self.operator, node.id, secrets.BMC_PASSWORD))
+        made = self.drivers.driver(node.bmc_url, password or Secret(""))
+        self._drivers[node.id] = (node.bmc_url, made)
+        return made
+
+    def forget(self, node_id: str) -> None:
+        """Its BMC address or password may have changed, or the node is gone."""
+        self._drivers.pop(node_id, None)
 
 
 class Pass:
     """One look at one node."""
 
-    def __init__(
-        self, world: World, node: Node, ports: list[Port], boots: Mapping[str, Boot], order: OrderRow | None
-    ) -> None:
+    def __init__(self, world: World, node: Node, boots: Mapping[str, Boot], order: OrderRow | None) -> None:
         self.world = world
         self.before = node
         self.node = node
-        self.ports = ports
         self.boots = boots
         self.order = order
         self.now = world.now()
         self.events: list[Event] = []
         self.writes: list[Callable[[Connection], Any]] = []
+
+    @functools.cached_property
+    def ports(self) -> list[Port]:
+        """The node's NICs."""
+        return self.world.store.read(lambda c: ports.of_node(c, self.node.id))
 
     @property
     def policy(self) -> Policy:
@@ -193,10 +211,7 @@ class Pass:
 
     def driver(self) -> BmcDriver:
         """The node's BMC."""
-        password = self.world.store.read(
-            lambda c: secrets.get(c, self.world.operator, self.node.id, secrets.BMC_PASSWORD)
-        )
-        return self.world.drivers.driver(self.node.bmc_url, password or Secret(""))
+        return self.world.driver(self.node)
 
     async def _ask(self, what: str, ask: Callable[[BmcDriver], Awaitable[T]], *, quiet: bool = False) -> T:
         begun = time.monotonic()

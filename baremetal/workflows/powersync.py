@@ -17,8 +17,7 @@ from baremetal.bmc.faults import BmcError
 from baremetal.lifecycle import Phase
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node, Power, State
-from baremetal.secrets import Secret
-from baremetal.store import events, nodes, secrets
+from baremetal.store import events, nodes
 from baremetal.workflows import faults, ids
 from baremetal.workflows.passes import World
 
@@ -58,9 +57,8 @@ class PowerSync:
 
     async def _look(self, node: Node) -> None:
         world = self._world
-        password = world.store.read(lambda c: secrets.get(c, world.operator, node.id, secrets.BMC_PASSWORD))
         try:
-            seen = await world.drivers.driver(node.bmc_url, password or Secret("")).power()
+            seen = await world.driver(node).power()
         except BmcError as exc:
             await self._silent(node, exc)
             return

@@ -19,9 +19,9 @@ from baremetal.errors import BaremetalError
 from baremetal.lifecycle import Phase, Verb
 from baremetal.model.event import Event, Kind
 from baremetal.model.fault import Fault
-from baremetal.model.node import Node, Port, State
+from baremetal.model.node import Node, State
 from baremetal.model.node import Wait as NodeWait
-from baremetal.store import Fenced, boots, events, nodes, orders, ports
+from baremetal.store import Fenced, boots, events, nodes, orders
 from baremetal.store.boots import Boot
 from baremetal.store.orders import OrderRow
 from baremetal.workflows import cleaning as cleaning
@@ -59,7 +59,6 @@ class Seen:
     """Everything a pass starts from, read in one snapshot."""
 
     node: Node
-    ports: list[Port]
     boots: dict[str, Boot]
     order: OrderRow | None
 
@@ -70,7 +69,7 @@ def look(conn: Connection, node_id: str) -> Seen | None:
     if node is None:
         return None
     order = orders.get(conn, node.work.get("order"))
-    return Seen(node, ports.of_node(conn, node_id), boots.live(conn, node_id), order)
+    return Seen(node, boots.live(conn, node_id), order)
 
 
 class Runner:
@@ -80,16 +79,16 @@ class Runner:
         self.world = world
         self._crashes: dict[str, int] = {}
 
-    async def run(self, node_id: str) -> Node | None:
-        """One pass; the node as stored, None when it is gone."""
+    async def run(self, node_id: str) -> tuple[Node | None, bool]:
+        """One pass; the node as stored (None when it is gone), and whether the boot plane must hear of it."""
         seen = self.world.store.read(lambda c: look(c, node_id))
         if seen is None:
-            return None
-        p = Pass(self.world, seen.node, seen.ports, seen.boots, seen.order)
+            return None, True
+        p = Pass(self.world, seen.node, seen.boots, seen.order)
         try:
             outcome = await self._decide(p)
         except Fenced:
-            return await self._later(node_id)
+            return self._later(node_id)
         except BmcError as exc:
             outcome = bmc_trouble(p, exc)
         except BaremetalError as exc:
@@ -101,13 +100,13 @@ class Runner:
             bmc_well(p)
         settle(p, outcome)
         try:
-            return await self._store(p)
+            return await self._store(p), _shows(p)
         except Fenced:
-            return await self._later(node_id)
+            return self._later(node_id)
 
-    async def _later(self, node_id: str) -> Node | None:
+    def _later(self, node_id: str) -> tuple[Node | None, bool]:
         """Somebody else changed it: it is due again at once, by what is stored now."""
-        return self.world.store.read(lambda c: nodes.find(c, node_id))
+        return self.world.store.read(lambda c: nodes.find(c, node_id)), True
 
     async def _store(self, p: Pass) -> Node:
         if p.node == p.before and not p.writes and not p.events:
@@ -239,6 +238,17 @@ class Runner:
         if hold:
             p.change(held=f"asked by {hold}")
         return Again(0.0, outcome.because)
+
+
+def _shows(p: Pass) -> bool:
+    """Did anything change that the boot plane is told?"""
+    was, now = p.before, p.node
+    return bool(p.writes) or (was.state, was.step, was.wanted, was.boot_id) != (
+        now.state,
+        now.step,
+        now.wanted,
+        now.boot_id,
+    )
 
 
 def begin_steps(p: Pass, to: State, verb: Verb) -> None:

@@ -14,7 +14,6 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +30,6 @@ from baremetal.workflows.conductor import Conductor
 
 # What can go wrong with a simulated machine.
 FAULTS = ("no-dhcp", "no-loader", "no-kernel", "no-hello", "agent-dies", "write-fails", "config-fails", "no-first-boot")
-MESSAGE_PAUSE_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class Box:
     written: int = 0
     token: str | None = None
     running: asyncio.Task[None] | None = None
-    order_given: float | None = None
+    reported_at: float | None = None  # a report went out; the next action has not been seen yet
 
 
 class SimulatedRack:
@@ -121,8 +119,7 @@ class SimulatedRack:
         self._numbers = itertools.count(1)
         self._outbox: list[tuple[Message, asyncio.Future[None]]] = []
         self._sender: asyncio.Task[None] | None = None
-        self.on_order: Callable[[Box, str], None] | None = None
-        self.closed = False
+        self.reactions_s: list[float] = []  # from an agent's report to the next push or power command for it
 
     def connect(self, conductor: Conductor | None = None) -> None:
         """Take the snapshot, as the boot plane does when it (re)connects."""
@@ -138,7 +135,7 @@ class SimulatedRack:
         for key, value in options.items():
             setattr(box.bmc, key, value)
         box.bmc.on_start = lambda _m, plan: self._started(box, plan)
-        box.bmc.on_stop = lambda _m: self._stopped(box)
+        box.bmc.on_stop = lambda _m: self._went_off(box)
         self.boxes[name] = self.by_mac[mac] = box
         return box
 
@@ -149,7 +146,6 @@ class SimulatedRack:
 
     async def close(self) -> None:
         """Everything off."""
-        self.closed = True
         for box in self.boxes.values():
             box.bmc.on_start = box.bmc.on_stop = None
             self._stopped(box)
@@ -159,12 +155,24 @@ class SimulatedRack:
     def _pushed(self, views: list[NodeView], gone: list[str]) -> None:
         for view in views:
             self.views[view.node] = view
+            self._reaction(view)
             for mac in view.boot["macs"]:
                 self._node_of_mac[mac] = view.node
             if event := self._changed.get(view.node):
                 event.set()
         for node in gone:
             self.views.pop(node, None)
+
+    def _reaction(self, view: NodeView) -> None:
+        """A push about a node whose agent reported: control has looked and decided."""
+        for mac in view.boot["macs"]:
+            if box := self.by_mac.get(mac):
+                self._acted(box)
+
+    def _acted(self, box: Box) -> None:
+        if box.reported_at is not None:
+            self.reactions_s.append(time.monotonic() - box.reported_at)
+            box.reported_at = None
 
     def view(self, box: Box) -> NodeView | None:
         """What the boot plane knows of this machine."""
@@ -197,6 +205,10 @@ class SimulatedRack:
     def _started(self, box: Box, plan: BootPlan) -> None:
         self._stopped(box)
         box.running = asyncio.get_running_loop().create_task(self._life(box, plan), name=f"box-{box.name}")
+
+    def _went_off(self, box: Box) -> None:
+        self._acted(box)
+        self._stopped(box)
 
     def _stopped(self, box: Box) -> None:
         if box.running:
@@ -272,8 +284,6 @@ class SimulatedRack:
             order = view.order if view else None
             if order and order["id"] != last:
                 last = order["id"]
-                if self.on_order:
-                    self.on_order(box, order["kind"])
                 await self._obey(box, answer, agent.Order.from_json(order))
                 continue
             if time.monotonic() - beat_at > 10:
@@ -301,6 +311,7 @@ class SimulatedRack:
                 data = {"disk": "/dev/sda", "bytes": 2**30, "seconds": self.timing.write_s}
         outcome = agent.FAILED if fault else agent.DONE
         report = agent.Report(order.id, outcome, data, fault)
+        box.reported_at = time.monotonic()
         await self.tell("report", who.node, report=report.to_json(), boot_id=who.boot_id)
 
     async def _write(self, box: Box, who: agent.HelloAnswer, order: agent.Order) -> dict[str, Any] | None:

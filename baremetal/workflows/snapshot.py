@@ -92,7 +92,7 @@ def node_view(
     return NodeView(
         node=node.id,
         name=node.name,
-        boot=dataclasses.asdict(boot_record(node, node_ports, ramdisk, world.site)),
+        boot=dict(vars(boot_record(node, node_ports, ramdisk, world.site))),
         nonce_key=key if ramdisk and ramdisk.hello_at is None else None,
         ramdisk_token_sha256=ramdisk.token_sha256 if ramdisk else None,
         instance_token_sha256=instance.token_sha256 if instance else None,
@@ -118,14 +118,14 @@ def view_of(conn: Connection, world: World, node_id: str) -> NodeView | None:
         return None
     live = boots.live(conn, node_id)
     order = orders.get(conn, node.work.get("order"))
-    document = metadata.get_document(conn, world.metadata, node_id)
+    document = metadata.get_document(conn, world.metadata, node_id) if boots.INSTANCE in live else None
     return node_view(node, ports.of_node(conn, node_id), live, order, document, world)
 
 
 def all_views(conn: Connection, world: World) -> list[NodeView]:
     """The views of all nodes, with five queries."""
     by_node, live, open_orders = ports.of_nodes(conn), boots.all_live(conn), orders.unfinished(conn)
-    documents = metadata.all_documents(conn, world.metadata)
+    documents = metadata.all_documents(conn, world.metadata, [n for n, runs in live.items() if boots.INSTANCE in runs])
     return [
         node_view(
             n, by_node.get(n.id, []), live.get(n.id, {}), _current(n, open_orders.get(n.id)), documents.get(n.id), world
@@ -186,7 +186,7 @@ class Publisher:
 
 
 def _mark(view: NodeView) -> int:
-    return hash(json.dumps(view.to_json(), sort_keys=True, default=str))
+    return hash(repr(view))
 
 
 def _plain(doc: Any) -> Any:
