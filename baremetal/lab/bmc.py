@@ -9,7 +9,7 @@ import asyncio
 import errno
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from baremetal.errors import MachineError
@@ -35,6 +35,9 @@ class VirtualBmc(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
         self._resets = bmc.resets
         self._deaf_until = 0.0
+        self._wake: asyncio.TimerHandle | None = None
+        #: Where the keys typed over SOL go.
+        self.keyboard: Callable[[bytes], object] = lambda _: None
 
     async def start(self) -> None:
         """Bind the address; port 0 takes a free one."""
@@ -47,6 +50,8 @@ class VirtualBmc(asyncio.DatagramProtocol):
 
     def close(self) -> None:
         """Stop answering."""
+        if self._wake is not None:
+            self._wake.cancel()
         if self._transport is not None:
             self._transport.close()
             self._transport = None
@@ -61,19 +66,49 @@ class VirtualBmc(asyncio.DatagramProtocol):
         if faults.silent or now < self._deaf_until or (faults.loss and random.random() < faults.loss):
             return
         for reply in self.server.receive(data, now, addr):
-            if faults.loss and random.random() < faults.loss:
-                continue
-            if faults.latency_s:
-                asyncio.get_running_loop().call_later(faults.latency_s, self._send, reply, addr)
-            else:
-                self._send(reply, addr)
+            self._send(reply, addr)
+        if self.bmc.sol is not None or self.server.outbox:
+            self._serial()
         if self.bmc.resets != self._resets:
             self._reset(now)
 
     def error_received(self, exc: Exception) -> None:
         """A client went away (ICMP port unreachable): not our business."""
 
+    def printed(self, data: bytes) -> None:
+        """The machine wrote to its serial port."""
+        if self.bmc.sol is not None and not self.faults.silent:
+            self.server.printed(data, time.time())
+            self._serial()
+
+    def _serial(self) -> None:
+        """Send what the serial line has to say, hand on what was typed, set the alarm for repetitions."""
+        if keys := self.server.typed():
+            self.keyboard(keys)
+        outbox, self.server.outbox = self.server.outbox, []
+        for peer, datagram in outbox:
+            self._send(datagram, cast(tuple[str, int], peer))
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        if (at := self.server.wake_at) is not None:
+            self._wake = asyncio.get_running_loop().call_later(max(0.0, at - time.time()), self._repeat)
+
+    def _repeat(self) -> None:
+        self._wake = None
+        self.server.tick(time.time())
+        self._serial()
+
     def _send(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        faults = self.faults
+        if faults.loss and random.random() < faults.loss:
+            return
+        if faults.latency_s:
+            asyncio.get_running_loop().call_later(faults.latency_s, self._send_now, data, addr)
+        else:
+            self._send_now(data, addr)
+
+    def _send_now(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         if self._transport is not None:
             self._transport.sendto(data, addr)
 

@@ -49,7 +49,9 @@ class Rack:
             for node in self.spec.nodes:
                 machine = Machine(node, self.directory(node.name), self.network.taps[node.name], chosen)
                 self.machines[node.name] = await stack.enter_async_context(machine)
-                self.bmcs[node.name] = VirtualBmc(bmc_of(node, machine), node.bmc_address)
+                virtual = self.bmcs[node.name] = VirtualBmc(bmc_of(node, machine), node.bmc_address)
+                virtual.keyboard = machine.console.write
+                machine.console.listen(virtual.printed)
             await stack.enter_async_context(Fleet(self.bmcs.values()))
             self._write("instackenv.json", self.instackenv())
             self._stack = stack.pop_all()

@@ -15,6 +15,7 @@ from baremetal.wire.ipmi.bootopts import BootOptions
 from baremetal.wire.ipmi.codes import ChassisControl
 from baremetal.wire.ipmi.quirks import Quirks
 from baremetal.wire.ipmi.sel import Sel
+from baremetal.wire.ipmi.sol import Line
 from baremetal.wire.ipmi.users import Users, one_admin
 
 
@@ -70,7 +71,11 @@ class LanConfig:
 
 @dataclass
 class Bmc:
-    """Everything a BMC remembers. Times are seconds of the caller's clock."""
+    """Everything a BMC remembers. Times are Unix seconds.
+
+    `sol` is the serial line while somebody has activated it, `sol_ousted` one
+    whose owner must still be told that it is gone.
+    """
 
     chassis: Chassis
     identity: Identity = field(default_factory=Identity)
@@ -94,6 +99,8 @@ class Bmc:
     resets: int = 0
     sol_baud: int = 10
     sol_enabled: bool = True
+    sol: Line | None = None
+    sol_ousted: Line | None = None
     system_info: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

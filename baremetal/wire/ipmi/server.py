@@ -16,6 +16,7 @@ from baremetal.wire.ipmi.commands import execute, open_to_all
 from baremetal.wire.ipmi.commands.context import Context
 from baremetal.wire.ipmi.message import Request, build_response, parse_request
 from baremetal.wire.ipmi.session import Session
+from baremetal.wire.ipmi.sol import Line
 
 _CLOSE = (NetFn.APP, 0x3C)
 _HALF_OPEN_S = 15.0
@@ -25,11 +26,16 @@ _OPEN_SIZE = 32
 
 
 class Server:
-    """The protocol side of a BMC. `peer` identifies who sent a datagram; a session stays with its peer."""
+    """The protocol side of a BMC. `peer` identifies who sent a datagram; a session stays with its peer.
+
+    What the BMC sends unasked (the serial line) is in `outbox` as (peer, datagram);
+    `wake_at` is when `tick` wants to be called for it, or None.
+    """
 
     def __init__(self, bmc: Bmc, random: handshake.Random = secrets.token_bytes) -> None:
         self.bmc = bmc
         self.sessions: dict[int, Session] = {}
+        self.outbox: list[tuple[object, bytes]] = []
         self._random = random
 
     def receive(self, data: bytes, now: float, peer: object = None) -> list[bytes]:
@@ -53,11 +59,50 @@ class Server:
     def drop(self, session: Session) -> None:
         """Close a session without a word."""
         self.sessions.pop(session.id, None)
+        if self.bmc.sol is not None and self.bmc.sol.session_id == session.id:
+            self.bmc.sol = None
 
     def drop_all(self) -> None:
         """As after a BMC reset."""
         for session in list(self.sessions.values()):
             self.drop(session)
+
+    # The serial line
+
+    @property
+    def wake_at(self) -> float | None:
+        """When something on the serial line wants to be repeated."""
+        return self.bmc.sol.deadline if self.bmc.sol else None
+
+    def printed(self, data: bytes, now: float) -> None:
+        """The machine wrote to its serial port: it goes to whoever activated SOL."""
+        if (line := self.bmc.sol) is not None:
+            self._send_sol(line, line.output(data, now))
+
+    def tick(self, now: float) -> None:
+        """Repeat what the console did not acknowledge; give the line up when it never does."""
+        if (line := self.bmc.sol) is not None:
+            self._send_sol(line, line.tick(now))
+            if line.dead:
+                self.bmc.sol = None
+
+    def typed(self) -> bytes:
+        """What the console typed since the last call."""
+        if (line := self.bmc.sol) is None:
+            return b""
+        data = bytes(line.typed)
+        line.typed.clear()
+        return data
+
+    def _send_sol(self, line: Line, payloads: list[bytes]) -> None:
+        session = self.sessions.get(line.session_id)
+        if session is not None:
+            self.outbox += [(session.peer, session.seal(Payload.SOL, p, self._random(16))) for p in payloads]
+
+    def _tell_ousted(self) -> None:
+        if (line := self.bmc.sol_ousted) is not None:
+            self.bmc.sol_ousted = None
+            self._send_sol(line, [line.farewell()])
 
     # Outside a session
 
@@ -164,14 +209,19 @@ class Server:
             return []
         session.last_seen = now
         session.commanded = True
+        if packet.payload_type == Payload.SOL:
+            line = self.bmc.sol
+            if line is not None and line.session_id == session.id:
+                self._send_sol(line, line.receive(payload, now))
+            return []
         if packet.payload_type != Payload.IPMI:
             return []
         request = parse_request(payload)
         if request is None:
             return []
         answer = self._answer(session, request, now)
-        reply = session.seal(Payload.IPMI, build_response(request, answer), self._random(16))
-        return [reply]
+        self._tell_ousted()
+        return [session.seal(Payload.IPMI, build_response(request, answer), self._random(16))]
 
     def _answer(self, session: Session, request: Request, now: float) -> bytes:
         rate = self.bmc.quirks.busy_rate

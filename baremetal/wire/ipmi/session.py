@@ -71,7 +71,6 @@ class Session:
     seq_out: int = 0
     signed_in: Window = field(default_factory=Window)
     plain_in: Window = field(default_factory=Window)
-    sol: object = None
 
     def __repr__(self) -> str:
         return f"Session(id={self.id:#x}, peer={self.peer}, active={self.active})"

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import pty
+import select
 import shutil
 import subprocess
 import threading
+import time
+import tty
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +35,33 @@ class Bench:
         identity = Identity(name="r1-u07", vendor="Acme", product="X1", serial="SN42", uuid=UUID)
         self.bmc = diskless_bmc(self.chassis, identity=identity)
         self.virtual = VirtualBmc(self.bmc, ADDRESS)
+
+    def terminal(self, *argv: str, said: list[tuple[bytes, bytes]], timeout: float = 20) -> bytes:
+        """Run a client on a terminal: wait for a text, type the next keys, and so on; all it showed."""
+        master, slave = pty.openpty()
+        tty.setraw(slave)
+        process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, close_fds=True)
+        os.close(slave)
+        shown, at, end = b"", 0, time.monotonic() + timeout
+        try:
+            for text, keys in said:
+                while text not in shown[at:]:
+                    left = end - time.monotonic()
+                    assert left > 0, f"{text!r} did not come: {shown!r}"
+                    if select.select([master], [], [], left)[0]:
+                        shown += os.read(master, 4096)
+                at = shown.index(text, at) + len(text)
+                os.write(master, keys)
+            process.wait(timeout)
+            with contextlib.suppress(OSError):
+                while select.select([master], [], [], 0)[0] and (data := os.read(master, 4096)):
+                    shown += data
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            os.close(master)
+        return shown
 
     def run(self, *argv: str, timeout: float = 30, ok: bool = True) -> str:
         """Standard output and error of a client."""

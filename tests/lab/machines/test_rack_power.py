@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +16,15 @@ import pytest
 
 from baremetal.errors import BaremetalError, Refused
 from baremetal.lab import control, launch, namespace
+from baremetal.lab.console import near
 from baremetal.lab.spec import MachineSpec, RackSpec
 
 pytestmark = pytest.mark.lab
 
 #: A boot sector that prints R on the serial port and resets the machine through the keyboard controller.
 REBOOTER = bytes.fromhex("b80052 b8520e bb0000 b052 ba f803 ee b0fe e664 f4 ebfd".replace(" ", ""))
+#: One that sends back what it reads from the serial port.
+ECHO = bytes.fromhex("bafd03 ec a801 74f8 baf803 ec ee ebf1".replace(" ", ""))
 #: One that prints H and halts.
 HALTER = bytes.fromhex("b048 baf803 ee f4 ebfd".replace(" ", ""))
 
@@ -118,6 +124,42 @@ def test_reset_and_soft_off(lab):
     assert lab.node(ODD.name)["pid"] not in (None, pid)
     lab.ipmitool(ODD, "power", "soft")  # nobody listens to ACPI there: it stays on, as a hung server does
     assert "is on" in lab.ipmitool(ODD, "power", "status")
+    lab.off(ODD)
+
+
+def test_console_by_socket_and_by_sol(lab):
+    _boot_sector(lab, ODD, ECHO)
+    boots = lab.node(ODD.name)["boots"]
+    lab.ipmitool(ODD, "power", "on")
+    lab.until("on", lambda: lab.node(ODD.name)["boots"] > boots)
+    mark = len(lab.serial(ODD))
+    with socket.socket(socket.AF_UNIX) as line, near(Path(lab.node(ODD.name)["console"])) as short:
+        line.connect(short)
+        line.settimeout(0.2)
+
+        def echoed() -> bool:
+            line.sendall(b"q")
+            return b"qq" in lab.serial(ODD)[mark:]
+
+        lab.until("the machine echoes", echoed)
+    login = ["ipmitool", "-I", "lanplus", "-H", ODD.bmc_address, "-U", "admin", "-P", "secret", "sol", "activate"]
+    master, slave = pty.openpty()
+    process = subprocess.Popen(namespace.enter(lab.dir, login), stdin=slave, stdout=slave, stderr=slave)
+    shown = b""
+
+    def answered() -> bool:
+        nonlocal shown
+        os.write(master, b"Z")
+        shown += os.read(master, 4096)
+        return shown.count(b"Z") >= 3 and b"ZZ" in lab.serial(ODD)[mark:]
+
+    try:
+        lab.until("ipmitool shows what the machine echoes", answered)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+        os.close(slave)
     lab.off(ODD)
 
 

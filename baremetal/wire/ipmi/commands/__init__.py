@@ -9,13 +9,14 @@ from __future__ import annotations
 import struct
 
 from baremetal.wire.ipmi.codes import Completion, Privilege
-from baremetal.wire.ipmi.commands import app, chassis, sensor, storage, transport
+from baremetal.wire.ipmi.commands import app, chassis, payload, sensor, storage, transport
 from baremetal.wire.ipmi.commands.context import Context, Refuse, Table
 from baremetal.wire.ipmi.message import Request
 
 TABLE: Table = {
     **app.COMMANDS,
     **chassis.COMMANDS,
+    **payload.COMMANDS,
     **sensor.COMMANDS,
     **storage.COMMANDS,
     **transport.COMMANDS,
