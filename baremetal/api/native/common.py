@@ -50,13 +50,15 @@ async def body_of(request: Request) -> dict[str, Any]:
 
 
 def number(request: Request, name: str, default: int, most: int) -> int:
-    """A whole number from the query."""
+    """A whole number from the query; a fraction of a second asked for is rounded."""
     text = request.query_params.get(name)
     if text is None or text == "":
         return default
-    if not text.isdecimal():
-        raise UsageError(f"{name}={text!r} is not a number")
-    return max(0, min(int(text), most))
+    try:
+        value = round(float(text))
+    except (ValueError, OverflowError):
+        raise UsageError(f"{name}={text[:40]!r} is not a number") from None
+    return max(0, min(value, most))
 
 
 def image_names(con: Conductor) -> dict[str, str]:
