@@ -114,6 +114,8 @@ class Client:
         known = {k: str(v) for k, v in (query or {}).items() if v is not None and v != ""}
         target = path + ("?" + urlencode(known) if known else "")
         headers = {"Accept": "application/json"}
+        if not self._server:  # the socket is root's: who asked stands in the audit log by this word
+            headers["X-Baremetal-User"] = os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
         data = None
         if body is not None:
             data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"

@@ -13,8 +13,10 @@ import os
 import pwd
 import shutil
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,7 @@ from baremetal.config import Settings
 from baremetal.errors import MachineError
 from baremetal.protocol.plane import MAX_FRAME
 from baremetal.serve import child, privileges
-from baremetal.serve.http import bind
+from baremetal.serve.http import bind, tls_context
 
 if TYPE_CHECKING:
     from baremetal.workflows.conductor import Conductor
@@ -37,6 +39,15 @@ NEVER_S = 10 * 365 * 86400.0
 IMAGES_LOOK_S = 2.0  # how soon an image added by the CLI is servable
 
 
+@dataclass(frozen=True)
+class Listening:
+    """Where the API is heard: the local socket, and TCP (with TLS) when it is configured."""
+
+    unix: socket.socket
+    tcp: socket.socket | None
+    tls: ssl.SSLContext | None
+
+
 async def serve(settings: Settings, life: child.Life) -> None:
     """Open, drop rights, run until told to stop."""
     async with contextlib.AsyncExitStack() as stack:
@@ -45,6 +56,7 @@ async def serve(settings: Settings, life: child.Life) -> None:
         plane = bind_unix(settings.plane_socket, settings.boot_user or settings.user)
         stack.callback(settings.plane_socket.unlink, missing_ok=True)
         tcp = _bind_tcp(settings.api_listen)
+        tls = tls_context(settings.tls_dir) if tcp is not None and settings.api_tls else None
         privileges.no_core()
         life.drop(settings.user)
         conductor = await _conductor(settings, stack)
@@ -57,7 +69,7 @@ async def serve(settings: Settings, life: child.Life) -> None:
         stack.callback(server.close)
         watcher = asyncio.create_task(_watch_images(settings, conductor))
         stack.callback(watcher.cancel)
-        await _serve_api(conductor, api, tcp, life, stack)
+        await _serve_api(conductor, settings, Listening(api, tcp, tls), life, stack)
         life.ready()
         await life.stop.wait()
 
@@ -188,30 +200,44 @@ class _Server(uvicorn.Server):
 
 
 async def _serve_api(
-    conductor: Conductor, unix: socket.socket, tcp: socket.socket | None, life: child.Life, stack: Any
+    conductor: Conductor, settings: Settings, listening: Listening, life: child.Life, stack: contextlib.AsyncExitStack
 ) -> None:
     from baremetal.api.app import create_app
+    from baremetal.api.auth import Accounts, Guard
 
-    # TCP comes with authentication (api/auth.py); until then it is loopback without.
-    sockets = [unix] + ([tcp] if tcp is not None else [])
-    config = uvicorn.Config(
-        create_app(conductor),
+    app = create_app(conductor)
+    servers = [(_Server(_config(app)), listening.unix)]
+    if listening.tcp is not None:
+        guarded: Any = Guard(app, Accounts(settings.keys_dir)) if settings.api_auth else app
+        if not settings.api_auth:
+            log.warning("the API on %s asks nobody who they are (api_auth = false)", settings.api_listen)
+        config = _config(guarded)
+        config.load()
+        config.ssl = listening.tls
+        servers.append((_Server(config), listening.tcp))
+    for server, sock in servers:
+        task = asyncio.create_task(server.serve(sockets=[sock]))
+        stack.push_async_callback(_stop, server, task)
+        task.add_done_callback(lambda _: life.stop.set())
+        while not (server.started or task.done()):  # noqa: ASYNC110 (uvicorn has no event for it)
+            await asyncio.sleep(0.01)
+        if task.done():
+            await task
+
+
+def _config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
         log_config=None,
         access_log=False,
         lifespan="off",
         ws="none",
+        server_header=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=2,
         h11_max_incomplete_event_size=64 * 1024,
+        limit_concurrency=1000,
     )
-    server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=sockets))
-    stack.push_async_callback(_stop, server, task)
-    task.add_done_callback(lambda _: life.stop.set())
-    while not (server.started or task.done()):  # noqa: ASYNC110 (uvicorn has no event for it)
-        await asyncio.sleep(0.01)
-    if task.done():
-        await task
 
 
 async def _stop(server: _Server, task: asyncio.Task[None]) -> None:

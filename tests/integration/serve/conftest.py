@@ -147,3 +147,18 @@ def make_site():
 @pytest.fixture
 def site(make_site):
     return make_site()
+
+
+@pytest.fixture(scope="module")
+def shared_site():
+    """One site for a whole file, with the TCP API on loopback."""
+    root = Path(tempfile.mkdtemp(prefix="bm-serve-"))
+    root.chmod(0o755)
+    site = Site(root, 'api_listen = "127.0.0.1:6385"')
+    try:
+        site.cli("init")
+        site.serve()
+        yield site
+    finally:
+        site.close()
+        shutil.rmtree(root)

@@ -1,0 +1,254 @@
+"""Who may ask what over TCP: tokens and htpasswd, three roles, asked before anything else of the API answers.
+
+The unix socket does not come through here: its file permissions are its guard.
+`accounts` holds tokens as SHA-256 and users as crypt(3) hashes (bcrypt and
+yescrypt of `htpasswd -B` and Debian's libcrypt); both files are read again when
+they change. A file that is absent lets nobody in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import ctypes
+import ctypes.util
+import hashlib
+import hmac
+import json
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+ADMIN, OPERATOR, OBSERVER = "admin", "operator", "observer"
+ROLES = (ADMIN, OPERATOR, OBSERVER)
+# Answered to anybody: is it alive, which API is it.
+OPEN = frozenset({"/", "/v1", "/v1/", "/api/health"})
+# Only admin: copies of the database and the accounts themselves.
+ADMIN_ONLY = ("/api/db", "/api/accounts")
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+CREDENTIAL_MAX = 4096
+REMEMBER_S = 60.0  # a password that was right is not hashed again for so long: bcrypt takes 50 ms
+FAILURES, FAILURES_S = 10, 60.0  # wrong credentials from one address before it has to wait
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who it is and what they may do."""
+
+    name: str
+    role: str
+
+
+class Accounts:
+    """Tokens (tokens.json) and users (htpasswd) below one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._tokens_file, self._users_file = directory / "api-tokens.json", directory / "htpasswd"
+        self._stamp: tuple[int, int] = (-1, -1)
+        self._tokens: dict[str, Account] = {}
+        self._users: dict[str, tuple[str, Account]] = {}
+        self._right: dict[bytes, tuple[float, Account]] = {}
+
+    def by_token(self, token: str) -> Account | None:
+        """By the hash of what was sent: takes the same time for every wrong token."""
+        self._read()
+        return self._tokens.get(hashlib.sha256(token.encode()).hexdigest())
+
+    def by_password(self, name: str, password: str) -> Account | None:
+        """Hashes: call it in a thread."""
+        self._read()
+        mark = hashlib.sha256(f"{name}\0{password}".encode()).digest()
+        known = self._right.get(mark)
+        if known and known[0] > time.monotonic():
+            return known[1]
+        # An unknown user costs as much as a known one.
+        wanted, account = self._users.get(name, ("$2b$10$" + "." * 53, None))
+        if not check_password(password, wanted) or account is None:
+            return None
+        if len(self._right) > 1000:
+            self._right.clear()
+        self._right[mark] = (time.monotonic() + REMEMBER_S, account)
+        return account
+
+    def _read(self) -> None:
+        stamp = (_mtime(self._tokens_file), _mtime(self._users_file))
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        self._tokens, self._users, self._right = _tokens(self._tokens_file), _users(self._users_file), {}
+
+
+class Guard:
+    """ASGI: lets a request through with scope["baremetal.user"] set, or answers 401, 403 or 429."""
+
+    def __init__(self, app: App, accounts: Accounts) -> None:
+        self._app, self._accounts = app, accounts
+        self._failures: dict[str, list[float]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        scope["headers"] = [(k, v) for k, v in scope["headers"] if k.lower() != b"x-baremetal-user"]
+        path, method = scope["path"], scope["method"]
+        if path in OPEN and method in SAFE:
+            await self._app(scope, receive, send)
+            return
+        source = str((scope.get("client") or ("?",))[0])
+        if self._blocked(source):
+            await _refuse(send, 429, "too-many", "too many wrong credentials from this address", "wait a minute")
+            return
+        account = await self._who(scope["headers"])
+        if account is None:
+            self._failed(source)
+            fix = "send a token (baremetal api token add NAME), or a user of htpasswd"
+            await _refuse(send, 401, "denied", "this API asks for a token or a password", fix)
+        elif not allowed(account.role, method, path):
+            brief = f"{account.name} is {account.role} and may not {method} {path[:80]}"
+            await _refuse(send, 403, "denied", brief, "ask an admin for another role")
+        else:
+            scope["baremetal.user"], scope["baremetal.role"] = account.name, account.role
+            await self._app(scope, receive, send)
+
+    async def _who(self, headers: list[tuple[bytes, bytes]]) -> Account | None:
+        value = next((v for k, v in headers if k.lower() == b"authorization"), b"")
+        if not value or len(value) > CREDENTIAL_MAX:
+            return None
+        scheme, _, credential = value.decode("latin-1").partition(" ")
+        if scheme.lower() == "bearer":
+            return self._accounts.by_token(credential.strip())
+        if scheme.lower() == "basic":
+            try:
+                text = base64.b64decode(credential.strip(), validate=True).decode()
+            except (binascii.Error, UnicodeDecodeError, ValueError):
+                return None
+            name, _, password = text.partition(":")
+            if "\0" in text:
+                return None
+            return await asyncio.to_thread(self._accounts.by_password, name, password)
+        return None
+
+    def _blocked(self, source: str) -> bool:
+        now = time.monotonic()
+        recent = [at for at in self._failures.get(source, ()) if now - at < FAILURES_S]
+        if recent:
+            self._failures[source] = recent
+        else:
+            self._failures.pop(source, None)
+        return len(recent) >= FAILURES
+
+    def _failed(self, source: str) -> None:
+        if len(self._failures) > 10_000:
+            self._failures.clear()
+        self._failures.setdefault(source, []).append(time.monotonic())
+
+
+def allowed(role: str, method: str, path: str) -> bool:
+    """Observers look (but not at metadata, which may hold secrets), operators act, admins do everything."""
+    if role == ADMIN:
+        return True
+    if path.startswith(ADMIN_ONLY):
+        return False
+    if role == OPERATOR:
+        return True
+    return role == OBSERVER and method in SAFE and "/metadata" not in path
+
+
+_crypt_lock = threading.Lock()
+
+
+def check_password(password: str, wanted: str) -> bool:
+    """Is this the password of a crypt(3) hash? Methods that libcrypt calls weak are refused."""
+    if not wanted.startswith(("$2", "$y$", "$6$", "$5$", "$7$", "$gy$")):
+        return False
+    with _crypt_lock:  # crypt(3) has one static buffer
+        got = _crypt()(password.encode(), wanted.encode())
+    return got is not None and hmac.compare_digest(got, wanted.encode())
+
+
+def hash_password(password: str) -> str:
+    """A yescrypt (else bcrypt) hash for htpasswd."""
+    library = _library()
+    gensalt = library.crypt_gensalt
+    gensalt.restype, gensalt.argtypes = (
+        ctypes.c_char_p,
+        [ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_int],
+    )
+    for prefix in (b"$y$", b"$2b$"):
+        setting = gensalt(prefix, 0, None, 0)
+        if setting:
+            with _crypt_lock:
+                hashed = _crypt()(password.encode(), setting)
+            if hashed and not hashed.startswith(b"*"):
+                return bytes(hashed).decode()
+    raise OSError("libcrypt makes neither yescrypt nor bcrypt hashes")
+
+
+def _library() -> ctypes.CDLL:
+    return ctypes.CDLL(ctypes.util.find_library("crypt") or "libcrypt.so.1")
+
+
+def _crypt() -> Any:
+    function = _library().crypt
+    function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_char_p, ctypes.c_char_p]
+    return function
+
+
+def _mtime(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _tokens(path: Path) -> dict[str, Account]:
+    try:
+        entries = json.loads(path.read_text())
+        return {str(e["sha256"]): Account(str(e["name"]), str(e["role"])) for e in entries if e["role"] in ROLES}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        log.error("%s cannot be read; no token is valid: %s", path, exc)
+        return {}
+
+
+def _users(path: Path) -> dict[str, tuple[str, Account]]:
+    """Lines user:hash, as `htpasswd -B` writes them, with an optional :role behind (else operator)."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as exc:
+        log.error("%s cannot be read; no password is valid: %s", path, exc)
+        return {}
+    users = {}
+    for line in lines:
+        name, _, rest = line.strip().partition(":")
+        hashed, _, role = rest.partition(":")
+        role = role or OPERATOR
+        if name and hashed and not name.startswith("#") and role in ROLES:
+            users[name] = (hashed, Account(name, role))
+    return users
+
+
+async def _refuse(send: Send, status: int, code: str, brief: str, fix: str) -> None:
+    body = json.dumps({"error": {"code": code, "brief": brief, "detail": "", "fix": fix}}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers.append((b"connection", b"close"))
+    if status == 401:
+        headers += [(b"www-authenticate", b"Bearer"), (b"www-authenticate", b'Basic realm="baremetal"')]
+    if status == 429:
+        headers.append((b"retry-after", b"60"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
