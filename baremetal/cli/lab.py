@@ -152,6 +152,62 @@ def exec_(context: typer.Context, state_dir: State = DEFAULT_STATE) -> None:
     os.execvp(command[0], command)  # noqa: S606
 
 
+@app.command()
+def bmcs(
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=5000, help="How many BMCs.")] = 1,
+    first: Annotated[str, typer.Option("--address", help="First address; 127.x.x.x needs no set-up.")] = "127.62.0.1",
+    port: Annotated[int, typer.Option(help="UDP port; below 1024 needs root.")] = 623,
+    user: Annotated[str, typer.Option(help="Administrator of every BMC.")] = "admin",
+    password: Annotated[str, typer.Option(envvar="BAREMETAL_BMC_PASSWORD", help="Its password.")] = "password",  # noqa: S107
+    profile: Annotated[str, typer.Option(help="How the firmware behaves; `list` shows the profiles.")] = "plain",
+    latency_ms: Annotated[float, typer.Option(min=0, help="Delay of each answer.")] = 0,
+    loss: Annotated[float, typer.Option(min=0, max=1, help="Share of datagrams lost, each way.")] = 0,
+    power_delay_s: Annotated[float, typer.Option(min=0, help="Seconds a power order takes.")] = 0,
+    broken: Annotated[
+        list[str] | None, typer.Option(help="FAULT=COUNT: so many BMCs have this fault; may repeat.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Virtual BMCs without machines, in the foreground: something for ipmitool to talk to."""
+    import asyncio
+
+    from baremetal.cli import render
+    from baremetal.lab import fleet
+    from baremetal.lab.profiles import profiles
+
+    if profile == "list":
+        return render.table([{"profile": p.name, "about": p.about} for p in profiles().values()], ["profile", "about"])
+    sick = dict(_fault_count(text) for text in broken or [])
+    spec = fleet.FleetSpec(count, first, port, user, password, profile, latency_ms / 1000, loss, power_delay_s, sick)
+
+    async def main() -> None:
+        ready = asyncio.Event()
+        serving = asyncio.create_task(fleet.serve(spec, ready))
+        started = asyncio.create_task(ready.wait())
+        await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
+        if ready.is_set():
+            addresses = spec.addresses
+            if as_json:
+                render.json_out({"count": count, "port": port, "user": user, "addresses": addresses})
+            else:
+                render.note(
+                    f"{count} BMCs on {addresses[0]} to {addresses[-1]}, port {port}/udp, user {user}; Ctrl-C ends"
+                )
+        started.cancel()
+        served = await serving
+        render.note(f"{sum(b.datagrams for b in served)} datagrams answered or ignored")
+
+    asyncio.run(main())
+    return None
+
+
+def _fault_count(text: str) -> tuple[str, int]:
+    fault, _, number = text.partition("=")
+    if not number.isdigit():
+        raise UsageError(f"--broken {text}: not FAULT=COUNT", fix="--broken bmc-silent=50")
+    return fault, int(number)
+
+
 def _ask(state_dir: Path, request: dict[str, Any]) -> dict[str, Any]:
     from baremetal.lab import control
 

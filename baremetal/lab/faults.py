@@ -1,8 +1,15 @@
-"""Faults a rack can be given, by name, and those of a BMC's wire."""
+"""Faults a rack can be given, by name, and how a BMC gets its share of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from baremetal.errors import UsageError
+from baremetal.lab.profiles import profile
+
+if TYPE_CHECKING:
+    from baremetal.lab.bmc import VirtualBmc
 
 #: Every fault `lab fault NODE …` knows. `heal` takes all of them back.
 FAULTS: dict[str, str] = {
@@ -33,3 +40,43 @@ class WireFaults:
     silent: bool = False
     loss: float = 0.0
     latency_s: float = 0.0
+
+
+class Delayed(Protocol):
+    """A chassis whose power orders take `delay_s` seconds."""
+
+    delay_s: float
+
+
+def apply(virtual: VirtualBmc, chassis: Delayed, fault: str, profile_name: str = "plain") -> None:
+    """Give a BMC a fault that is the BMC's own; bmc-ok takes them all back."""
+    bmc, wire = virtual.bmc, virtual.faults
+    match fault:
+        case "bmc-silent":
+            wire.silent = True
+        case "bmc-slow":
+            wire.latency_s = 0.7
+        case "bmc-loss":
+            wire.loss = 0.1
+        case "bmc-wrong-password":
+            bmc.quirks.wrong_password = True
+            virtual.server.drop_all()
+        case "bmc-hang":
+            bmc.quirks.hang_after_login = True
+        case "bmc-busy":
+            bmc.quirks.busy_rate = 1 / 3
+        case "bmc-full":
+            bmc.max_sessions = 0
+            virtual.server.drop_all()
+        case "power-ignored":
+            bmc.quirks.power_ignored = True
+        case "power-slow":
+            chassis.delay_s = 20.0
+        case "boot-dropped":
+            bmc.quirks.boot_dropped = True
+        case "bmc-ok":
+            virtual.faults = WireFaults()
+            profile(profile_name).apply(bmc)
+            chassis.delay_s = 0.0
+        case _:
+            raise UsageError(f"{fault} is no fault of a BMC", fix="known: baremetal lab fault list")

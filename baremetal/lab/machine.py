@@ -60,7 +60,7 @@ class Machine:
         self.taps = taps
         self.cd: Path | None = None
         self.cable = True
-        self.power_delay_s = 0.0
+        self.delay_s = 0.0
         self.boots: list[tuple[float, Override]] = []
         self.trouble = ""
         self.on_change: Callable[[Machine], None] = lambda _: None
@@ -121,8 +121,8 @@ class Machine:
 
     async def _carry_out(self, order: ChassisControl) -> None:
         async with self._lock:
-            if self.power_delay_s:
-                await asyncio.sleep(self.power_delay_s)
+            if self.delay_s:
+                await asyncio.sleep(self.delay_s)
             instance = self._instance
             match order:
                 case ChassisControl.ON if instance is None:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from baremetal.errors import NotFound, UsageError
-from baremetal.lab import accel, tools
+from baremetal.lab import accel, faults, tools
 from baremetal.lab.bmc import Fleet, VirtualBmc
-from baremetal.lab.faults import FAULTS, WireFaults
+from baremetal.lab.faults import FAULTS
 from baremetal.lab.machine import Machine
 from baremetal.lab.network import RackNetwork, neighbours
+from baremetal.lab.profiles import profile
 from baremetal.lab.spec import MachineSpec, RackSpec
 from baremetal.wire.ipmi.bmc import Bmc, Identity, LanConfig
-from baremetal.wire.ipmi.quirks import Quirks
 from baremetal.wire.ipmi.users import one_admin
 
 #: Done to a node by name when a fault is injected that is not the rack's own (the image store's, say).
@@ -96,41 +96,12 @@ class Rack:
         elif fault == "corrupt-image":
             raise UsageError("this rack has no image store to corrupt", fix="baremetal lab demo has one")
         else:
-            self._bmc_fault(name, fault)
+            machine = self.machines[name]
+            faults.apply(self.bmcs[name], machine, fault, machine.spec.profile)
 
     async def _cable(self, name: str, connected: bool) -> None:
         await self.network.cable(name, connected)
         await self.machines[name].plug(connected)
-
-    def _bmc_fault(self, name: str, fault: str) -> None:
-        virtual, machine = self.bmcs[name], self.machines[name]
-        bmc, wire = virtual.bmc, virtual.faults
-        match fault:
-            case "bmc-silent":
-                wire.silent = True
-            case "bmc-slow":
-                wire.latency_s = 0.7
-            case "bmc-loss":
-                wire.loss = 0.1
-            case "bmc-wrong-password":
-                bmc.quirks.wrong_password = True
-                virtual.server.drop_all()
-            case "bmc-hang":
-                bmc.quirks.hang_after_login = True
-            case "bmc-busy":
-                bmc.quirks.busy_rate = 1 / 3
-            case "bmc-full":
-                bmc.max_sessions = 0
-                virtual.server.drop_all()
-            case "power-ignored":
-                bmc.quirks.power_ignored = True
-            case "power-slow":
-                machine.power_delay_s = 20.0
-            case "boot-dropped":
-                bmc.quirks.boot_dropped = True
-            case _:
-                virtual.faults, bmc.quirks, bmc.max_sessions = WireFaults(), Quirks(), 4
-                machine.power_delay_s = 0.0
 
     def _node_status(self, node: MachineSpec, seen: dict[str, str]) -> dict[str, Any]:
         machine = self.machines[node.name]
@@ -167,7 +138,9 @@ def bmc_of(node: MachineSpec, machine: Machine) -> Bmc:
         mac="02:0b:" + number.to_bytes(4, "big").hex(":"),
     )
     users = one_admin(node.bmc_user, node.bmc_password)
-    machine.bmc = Bmc(machine, identity, users, LanConfig(node.bmc_address, 32))
+    firmware = profile(node.profile)
+    machine.bmc = Bmc(machine, firmware.identify(identity), users, LanConfig(node.bmc_address, 32))
+    firmware.apply(machine.bmc)
     return machine.bmc
 
 

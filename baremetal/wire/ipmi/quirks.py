@@ -16,7 +16,8 @@ class Quirks:
     command after that is lost. `power_ignored`: power commands are acknowledged
     and not done. `boot_dropped`: boot flags are acknowledged and not kept.
     `boot_persistent_lost`: kept, but one-shot whatever was asked. `efi_lost`: the
-    EFI bit is not kept. `busy_rate`: share of commands answered "node busy".
+    EFI bit is not kept; `efi_once_lost`: it is kept with persistent flags only.
+    `busy_rate`: share of commands answered "node busy".
     `rakp_tag_zero`: tag 0 in RAKP 2 and 4 (seen on OpenBMC). `privilege_0d`: answers
     0Dh instead of 0Ah to a role above the user's limit. `no_ping`: ASF
     pings are not answered. `no_suite_list`: Get Channel Cipher Suites is unknown.
@@ -29,6 +30,7 @@ class Quirks:
     boot_dropped: bool = False
     boot_persistent_lost: bool = False
     efi_lost: bool = False
+    efi_once_lost: bool = False
     busy_rate: float = 0.0
     rakp_tag_zero: bool = False
     privilege_0d: bool = False

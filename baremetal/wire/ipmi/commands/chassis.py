@@ -91,7 +91,8 @@ def set_boot(ctx: Context, data: bytes) -> bytes:
 
 def _as_firmware_keeps(bmc: Bmc, flags: bytes) -> bytes:
     lost = bootopts.PERSISTENT if bmc.quirks.boot_persistent_lost else 0
-    lost |= bootopts.EFI if bmc.quirks.efi_lost else 0
+    once = bool(flags) and not flags[0] & bootopts.PERSISTENT
+    lost |= bootopts.EFI if bmc.quirks.efi_lost or (bmc.quirks.efi_once_lost and once) else 0
     return bytes((flags[0] & ~lost & 0xFF,)) + flags[1:] if flags else flags
 
 
