@@ -25,6 +25,8 @@ NOUNS: dict[str, tuple[str, str]] = {
     "image": ("image", "Golden images: build, add, list, show, delete."),
     "element": ("element", "Image elements: list, show, new."),
     "network": ("network", "Provisioning networks: list, show, leases, unknown machines."),
+    "boot": ("boot", "What machines ask at boot and are told: explain, watch, iPXE errors."),
+    "diagnose": ("diagnose", "A boot as the wire saw it, told per machine; rivals, switch ports."),
     "bmc": ("bmc", "BMCs by the rack, without a server: power, identity, boot device, audit, scan."),
     "events": ("events", "What happened, newest last; --follow to watch."),
     "watch": ("watch", "The whole rack, live."),
