@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,11 +25,12 @@ def serve(
     Exit codes: 0 stopped as asked, 2 wrong configuration, 8 this machine lacks something (it says what).
     """
     from baremetal.config import ENV_FILE, Settings
-    from baremetal.serve import supervisor
 
     env = dict(os.environ)
     if config:
         env[ENV_FILE] = config
     flags = {"state_dir": state_dir, "run_dir": run_dir, "log_level": log_level or None}
     env |= {f"BAREMETAL_{name.upper()}": str(value) for name, value in flags.items() if value is not None}
-    raise typer.Exit(supervisor.serve(Settings.load(env=env), env))
+    Settings.load(env=env)  # mistakes are told here, by the command that was typed
+    # The supervisor lives for months: without the command line's modules it needs 5 MiB less.
+    os.execve(sys.executable, [sys.executable, "-m", "baremetal.serve.supervisor"], env)  # noqa: S606

@@ -26,7 +26,8 @@ from baremetal.errors import MachineError, UsageError
 from baremetal.model.network import Network
 from baremetal.serve import child, ports
 from baremetal.serve.dhcp import DhcpServer
-from baremetal.serve.http import Listener, bind, tls_context
+from baremetal.serve.http import Listener
+from baremetal.serve.listen import bind, tls_context
 from baremetal.serve.loaders import LoaderTree, read_loaders, read_templates
 from baremetal.serve.privileges import CAP_NET_BIND_SERVICE, CAP_NET_RAW
 from baremetal.serve.ra import RouterAdvertiser

@@ -2,8 +2,7 @@
 
     python -m baremetal.serve.control | bootproc      started by supervisor.py
 
-The supervisor hands down BAREMETAL_READY_FD (a pipe: one line when we serve) and
-BAREMETAL_PARENT (its pid: we stop when it dies).
+What the supervisor hands down is in handover.py.
 """
 
 from __future__ import annotations
@@ -18,9 +17,7 @@ from collections.abc import Awaitable, Callable
 from baremetal.config import Settings
 from baremetal.errors import EXIT_FAILED, EXIT_OK, BaremetalError
 from baremetal.serve import privileges
-
-READY_FD = "BAREMETAL_READY_FD"
-PARENT = "BAREMETAL_PARENT"
+from baremetal.serve.handover import PARENT, READY_FD, say
 
 Body = Callable[[Settings, "Life"], Awaitable[None]]
 
@@ -73,15 +70,6 @@ def set_up_log(name: str, level: str) -> None:
     )
     for noisy in ("asyncio", "uvicorn", "aiohttp", "httpx", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def say(error: BaremetalError) -> None:
-    """The error for a person: what, what was seen, what to do."""
-    lines = [f"error: {error.brief}"]
-    lines += [f"  {line}" for line in error.detail.splitlines()]
-    if error.fix:
-        lines.append(f"  fix: {error.fix}")
-    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 async def _live(settings: Settings, body: Body) -> None:

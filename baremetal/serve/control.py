@@ -27,7 +27,7 @@ from baremetal.config import Settings
 from baremetal.errors import MachineError
 from baremetal.protocol.plane import MAX_FRAME
 from baremetal.serve import child, privileges
-from baremetal.serve.http import bind, tls_context
+from baremetal.serve.listen import bind, tls_context
 
 if TYPE_CHECKING:
     from baremetal.workflows.conductor import Conductor

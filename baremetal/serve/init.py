@@ -40,6 +40,7 @@ def initialise(settings: Settings, *, addresses: Sequence[str] = ()) -> Report:
         _directories(settings, report)
         _keys(settings.keys_dir, report)
         _certificates(settings, addresses, report)
+        _database(settings, report)
         _owners(settings)
     except OSError as exc:
         raise MachineError(
@@ -112,6 +113,18 @@ def _certificates(settings: Settings, addresses: Sequence[str], report: Report) 
         report.note(server, made=True)
     else:
         report.note(server, made=False)
+
+
+def _database(settings: Settings, report: Report) -> None:
+    """Make the database, or bring its schema up to date. Not while a server has it open."""
+    from baremetal.store import Store
+
+    path = settings.state_dir / "baremetal.db"
+    exists = path.exists()
+    if settings.database or exists:
+        return  # the server migrates what is there when it starts
+    Store.open(settings.database_url).close()
+    report.note(path, made=True)
 
 
 def _owners(settings: Settings) -> None:

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import IO
 
 from baremetal.config import Settings
-from baremetal.errors import EXIT_MACHINE, EXIT_OK, EXIT_USAGE, MachineError
+from baremetal.errors import EXIT_MACHINE, EXIT_OK, EXIT_USAGE, BaremetalError, MachineError
 from baremetal.serve import preflight
-from baremetal.serve.child import PARENT, READY_FD
+from baremetal.serve.handover import PARENT, READY_FD
+from baremetal.serve.handover import say as say_error
 
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # before the next start; the last repeats
 STEADY_S = 30.0  # who served so long starts again without delay
@@ -236,3 +237,16 @@ def _signals(selector: selectors.BaseSelector) -> Iterator[None]:
             signal.signal(number, handler)
         os.close(read)
         os.close(write)
+
+
+def main() -> int:
+    """What `baremetal serve` becomes: the settings are in the environment by now."""
+    try:
+        return serve(Settings.load(), os.environ)
+    except BaremetalError as exc:
+        say_error(exc)
+        return exc.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
