@@ -31,6 +31,7 @@ STATUS = {
     "machine": 503,
     "store": 503,
     "bmc-unsupported": 501,
+    "bmc-error": 502,
 }
 
 

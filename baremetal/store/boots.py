@@ -104,3 +104,9 @@ def end(conn: Connection, node_id: str, now: float, purpose: str | None = None) 
     if purpose:
         query = query.where(boots.c.purpose == purpose)
     conn.execute(query.values(ended_at=now, nonce_key=None, token_sha256=None))
+
+
+def shift_times(conn: Connection, delta_s: float) -> None:
+    """The clock jumped: what was heard lately stays lately."""
+    moved = {name: boots.c[name] + delta_s for name in ("created_at", "powered_at", "hello_at", "last_beat")}
+    conn.execute(boots.update().where(boots.c.ended_at.is_(None)).values(moved))

@@ -48,9 +48,9 @@ def put_layer(conn: Connection, sealer: Sealer, layer: str, name: str, values: d
     conn.execute(insert(layers).values(layer=layer, name=name, sealed=sealed, updated_at=now))
 
 
-def all_layers(conn: Connection, sealer: Sealer) -> dict[tuple[str, str], dict[str, Any]]:
-    """Every layer by (layer, name)."""
-    return {(row.layer, row.name): _open(sealer, row) for row in conn.execute(select(layers))}
+def shared_layers(conn: Connection, sealer: Sealer) -> list[dict[str, Any]]:
+    """Values of every layer that belongs to no single node."""
+    return [_open(sealer, row) for row in conn.execute(select(layers).where(layers.c.layer != "node"))]
 
 
 def forget_layer(conn: Connection, layer: str, name: str) -> None:

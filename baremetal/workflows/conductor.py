@@ -13,17 +13,21 @@ from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
 
+from baremetal.bmc.base import ConsoleStream
+from baremetal.bmc.url import BmcUrl
 from baremetal.engine import Clock, EmbeddedEngine
 from baremetal.errors import NotFound
 from baremetal.protocol.plane import Snapshot
-from baremetal.store import Store, events, nodes
+from baremetal.secrets import Secret
+from baremetal.store import Store, boots, events, nodes
 from baremetal.store.seal import Sealer
 from baremetal.workflows.bell import Bell
 from baremetal.workflows.inbox import Inbox
-from baremetal.workflows.metadata import Signer
+from baremetal.workflows.metadata import Signer, refresh_referring
 from baremetal.workflows.passes import Drivers, World
 from baremetal.workflows.policy import Policy
 from baremetal.workflows.powersync import PowerSync
+from baremetal.workflows.recorder import Open, Recorder
 from baremetal.workflows.runner import Runner, server_event
 from baremetal.workflows.site import Images, Keys, Site
 from baremetal.workflows.snapshot import Publisher, Push
@@ -37,6 +41,13 @@ GRACE_S = 60.0
 SWITCH_S = 0.0005
 HOUSEKEEPING_S = 2.0
 PRUNE_S = 3600.0
+
+
+async def _console(url: str, password: Secret) -> ConsoleStream:
+    """Serial over LAN; the module is imported by who needs it."""
+    from baremetal.bmc.console import open_console
+
+    return await open_console(BmcUrl.parse(url), password)
 
 
 class NoImages:
@@ -65,6 +76,7 @@ class Conductor:
         policy: Policy | None = None,
         state_dir: Path | None = None,
         clock: Clock | None = None,
+        open_console: Open | None = None,
     ) -> None:
         self.clock = clock or Clock()
         self.state_dir = state_dir
@@ -88,6 +100,9 @@ class Conductor:
         self._runner = Runner(self.world)
         self.engine = EmbeddedEngine(self._pass, self._due, self.clock, workers=self.world.policy.workers)
         self._sync = PowerSync(self.world, self._touched)
+        self._recorder = (
+            Recorder(self.world, state_dir / "console", open_console) if state_dir and open_console else None
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._site_changed: list[Callable[[], None]] = []
 
@@ -113,6 +128,8 @@ class Conductor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.engine.stop()
+        if self._recorder:
+            await self._recorder.stop()
         with contextlib.suppress(Exception):
             now = self.clock.now()
             await self.store.write(lambda c: events.add_all(c, [server_event(now, "stop")]))
@@ -175,6 +192,12 @@ class Conductor:
         self.engine.wake(node_id)
         self.bell.ring()
 
+    async def references_changed(self) -> None:
+        """A node's name, labels or address changed: documents that speak of nodes follow."""
+        now, world = self.clock.now(), self.world
+        changed = await self.store.write(lambda c: refresh_referring(c, world.metadata, self.signer, now))
+        self.publisher.refresh(changed)
+
     async def wait_for_change(self, timeout_s: float) -> bool:
         """True as soon as anything was stored."""
         return await self.bell.wait(timeout_s)
@@ -185,6 +208,8 @@ class Conductor:
         node, shows = await self._runner.run(node_id)
         if shows:
             self.publisher.refresh([node_id])
+        if node and self._recorder:
+            self._recorder.watch(node)
         self.bell.ring()
         return node.wake_at if node else None
 
@@ -224,6 +249,7 @@ class Conductor:
 
         def write(conn: Connection) -> None:
             nodes.shift_times(conn, delta)
+            boots.shift_times(conn, delta)
             events.add_all(conn, [server_event(self.clock.now(), "clock-jump", delta_s=round(delta))])
 
         await self.store.write(write)

@@ -118,6 +118,7 @@ def _order(p: Pass) -> dict[str, Any]:
     if p.node.wanted_args.get("config_drive", True) is not False:
         drive = p.world.metadata.seal(configdrive.pack(p, _instance_boot(p), image), p.node.id, "config-drive")
     return {
+        "image_id": image.id,
         "manifest_url": f"{p.site.https_url}{base}/manifest.json",
         "signature_url": f"{p.site.https_url}{base}/manifest.sig",
         "image_url": f"{p.site.http_url}{base}/image.zst",

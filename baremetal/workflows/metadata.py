@@ -6,6 +6,7 @@ import base64
 import functools
 import hashlib
 import json
+import secrets as stdlib_secrets
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,9 +16,12 @@ from sqlalchemy.engine import Connection
 from baremetal.errors import BaremetalError, NotFound, UsageError
 from baremetal.model.event import Event, Kind
 from baremetal.model.layers import merge
+from baremetal.model.metadata import Peer, refers_to_nodes, resolve
+from baremetal.model.metadata import Site as SiteFacts
 from baremetal.model.node import Node
 from baremetal.protocol.metadata import SCHEMA, MetadataDocument
-from baremetal.store import events, metadata, nodes
+from baremetal.secrets import Secret
+from baremetal.store import events, metadata, nodes, ports, secrets, wire_seen
 from baremetal.store.metadata import LAYERS, StoredDocument
 from baremetal.store.seal import Sealer
 from baremetal.workflows import ids
@@ -25,6 +29,8 @@ from baremetal.workflows import ids
 # The label that names a node's role layer.
 ROLE_LABEL = "role"
 MAX_BYTES = 1024 * 1024
+# Owner of secrets that belong to no node.
+SITE_OWNER = "site"
 
 
 class Signer:
@@ -61,6 +67,8 @@ def layers_of(conn: Connection, sealer: Sealer, node: Node) -> dict[str, dict[st
 def refresh(conn: Connection, sealer: Sealer, signer: Signer, node: Node, now: float) -> StoredDocument:
     """The node's document as its layers say now; a new generation only if the content changed."""
     values = merge(layers_of(conn, sealer, node).values())
+    if has_directives(values):
+        values = resolve(values, site_of(conn, sealer, node, now))
     deployments = values.pop("deployments", [])
     content = json.dumps([values, deployments], sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(content.encode()).hexdigest()
@@ -80,6 +88,50 @@ def refresh(conn: Connection, sealer: Sealer, signer: Signer, node: Node, now: f
     made = Event(ids.ulid(now), now, node.id, Kind.METADATA, "generation", "control", data={"generation": generation})
     events.add_all(conn, [made])
     return stored
+
+
+def has_directives(values: Any) -> bool:
+    """Is there anything to resolve? (`$nodes`, `$generate`)"""
+    if isinstance(values, dict):
+        return any(key.startswith("$") for key in values) or any(has_directives(v) for v in values.values())
+    return isinstance(values, list) and any(has_directives(v) for v in values)
+
+
+def site_of(conn: Connection, sealer: Sealer, node: Node, now: float) -> SiteFacts:
+    """What directives are resolved with: every node's name, address and labels, and the key of generated secrets."""
+    leased = {lease["mac"]: lease["address"] for lease in wire_seen.all_leases(conn)}
+    by_node = ports.of_nodes(conn)
+
+    def address(peer: Node) -> str | None:
+        mine = by_node.get(peer.id, [])
+        known = [port.address for port in mine if port.address] + [leased[p.mac] for p in mine if p.mac in leased]
+        return known[0] if known else None
+
+    peers = [Peer(peer.name, address(peer), peer.labels) for peer in nodes.page(conn, limit=None)]
+    role = node.labels.get(ROLE_LABEL, "")
+    return SiteFacts(peers=peers, node=node.name, role=role, key=_generating_key(conn, sealer, now))
+
+
+def _generating_key(conn: Connection, sealer: Sealer, now: float) -> bytes:
+    """Made once; it outlives every rotation of sealing keys, or generated passwords would change."""
+    known = secrets.get(conn, sealer, SITE_OWNER, "generate")
+    if known is None:
+        known = Secret(stdlib_secrets.token_hex(32))
+        secrets.put(conn, sealer, SITE_OWNER, "generate", known, now)
+    return bytes.fromhex(known.reveal())
+
+
+def refresh_referring(conn: Connection, sealer: Sealer, signer: Signer, now: float) -> list[str]:
+    """Another node's name, labels or address changed: documents that speak of nodes follow. Ids of those that did."""
+    if not any(refers_to_nodes(values) for values in metadata.shared_layers(conn, sealer)):
+        return []
+    changed = []
+    for node in nodes.page(conn, limit=None):
+        before = metadata.get_document(conn, sealer, node.id)
+        after = refresh(conn, sealer, signer, node, now)
+        if before is None or before.generation != after.generation:
+            changed.append(node.id)
+    return changed
 
 
 def check_layer(layer: str, name: str) -> None:

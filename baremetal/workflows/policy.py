@@ -49,3 +49,4 @@ class Policy:
     power_sync_workers: int = 8
     force_power: bool = False
     events_keep_days: float = 90.0
+    record_consoles: bool = True

@@ -65,7 +65,7 @@ def _expand(part: str) -> list[str]:
         if "[" in part or "]" in part:
             raise UsageError(f"{part!r}: brackets do not match", fix="like r1-u[01-40]")
         return [part]
-    found: list[str] = []
+    numbers: list[str] = []
     for item in hit.group(1).split(","):
         first, dash, last = item.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
@@ -73,9 +73,11 @@ def _expand(part: str) -> list[str]:
         low, high = int(first), int(last or first)
         if high - low > MOST:
             raise UsageError(f"{part!r} names more than {MOST} nodes")
-        for number in range(low, high + 1):
-            found += _expand(part[: hit.start()] + str(number).zfill(len(first)) + part[hit.end() :])
-    return found
+        numbers += [str(number).zfill(len(first)) for number in range(low, high + 1)]
+    tails = _expand(part[hit.end() :]) if hit.end() < len(part) else [""]
+    if len(numbers) * len(tails) > MOST:
+        raise UsageError(f"{part!r} names more than {MOST} nodes")
+    return [part[: hit.start()] + number + tail for number in numbers for tail in tails]
 
 
 def parse(text: str) -> Test:

@@ -10,7 +10,8 @@ from sqlalchemy.engine import Connection
 
 from baremetal import lifecycle
 from baremetal.api.native.common import body_of, conductor, full, image_names, number, reply, show, who
-from baremetal.errors import BaremetalError, UsageError
+from baremetal.bmc.base import BootDevice, BootPlan
+from baremetal.errors import BaremetalError, Refused, UsageError
 from baremetal.lifecycle import Verb
 from baremetal.model.node import Node
 from baremetal.store import nodes, orders, ports
@@ -29,6 +30,7 @@ async def enroll(request: Request) -> Response:
     body, by, now = await body_of(request), who(request), con.clock.now()
     node = await con.write(lambda c: registry.enroll(c, con.world, con.signer, body, by, now))
     con.touched(node.id)
+    await con.references_changed()
     return reply(show(con, node.id), 201)
 
 
@@ -52,6 +54,7 @@ async def import_nodes(request: Request) -> Response:
         except BaremetalError as exc:
             line |= {"ok": False, "error": {"code": exc.code, "brief": exc.brief, "detail": exc.detail, "fix": exc.fix}}
         results.append(line)
+    await con.references_changed()
     return reply({"results": results})
 
 
@@ -118,6 +121,7 @@ async def patch_node(ref: str, request: Request) -> Response:
     now = con.clock.now()
     node = await con.write(lambda c: registry.change(c, con.world, con.signer, ref, body, now, fence))
     con.touched(node.id)
+    await con.references_changed()
     return reply(show(con, node.id))
 
 
@@ -129,6 +133,7 @@ async def delete_node(ref: str, request: Request) -> Response:
     by, now = who(request), con.clock.now()
     node_id = await con.write(lambda c: registry.delete(c, ref, by, now, force=force))
     con.touched(node_id)
+    await con.references_changed()
     return Response(status_code=204)
 
 
@@ -190,3 +195,31 @@ async def get_ports(ref: str, request: Request) -> Response:
     con = conductor(request)
     found = con.store.read(lambda c: ports.of_node(c, nodes.get(c, ref).id))
     return reply({"ports": [views.port_json(port) for port in found]})
+
+
+@router.get("/nodes/{ref}/boot-device", summary="The boot override in force, asked of the BMC")
+async def get_boot_device(ref: str, request: Request) -> Response:
+    """Takes as long as the BMC takes."""
+    con = conductor(request)
+    node = con.store.read(lambda c: nodes.get(c, ref))
+    return reply(_plan(await con.world.driver(node).get_boot()))
+
+
+@router.put("/nodes/{ref}/boot-device", summary="Set the boot override; refused while a workflow decides about it")
+async def put_boot_device(ref: str, request: Request) -> Response:
+    """Answers what was really set, as read back."""
+    con = conductor(request)
+    body = await body_of(request)
+    node = con.store.read(lambda c: nodes.get(c, ref))
+    if node.wanted or node.power_wanted:
+        raise Refused(f"{node.name}: {node.wanted or 'power'} is under way; it decides what the machine boots")
+    try:
+        device = BootDevice(str(body.get("device")))
+    except ValueError:
+        raise UsageError(f"boot device {body.get('device')!r}", fix=", ".join(BootDevice)) from None
+    plan = await con.world.driver(node).set_boot(device, once=not body.get("persistent", False))
+    return reply(_plan(plan))
+
+
+def _plan(plan: BootPlan) -> dict[str, Any]:
+    return {"device": str(plan.device), "persistent": not plan.once, "uefi": plan.uefi}

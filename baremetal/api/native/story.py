@@ -7,6 +7,7 @@ from fastapi.responses import PlainTextResponse
 from sqlalchemy.engine import Connection
 
 from baremetal.api.native.common import conductor, number, reply
+from baremetal.bmc import consolelog
 from baremetal.errors import NotFound
 from baremetal.model.node import Node
 from baremetal.store import boots, events, inventories, nodes, ports
@@ -98,4 +99,6 @@ async def get_console(ref: str, request: Request) -> Response:
     )
     if chosen is None:
         raise NotFound(f"nothing was recorded from {node.name}'s console", fix="its BMC needs serial over LAN")
-    return PlainTextResponse(chosen.read_text(errors="replace"))
+    if request.query_params.get("raw") in ("1", "true"):
+        return PlainTextResponse(chosen.read_text(errors="replace"))
+    return PlainTextResponse("".join(text for _, kind, text in consolelog.read(chosen) if kind == "o"))

@@ -1,0 +1,110 @@
+"""Records the serial console of nodes while a workflow runs them: one file a boot, kept with the timeline.
+
+Best effort by nature: a BMC without serial over LAN costs one event, a lost
+session is opened again, and nothing here can delay a pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from baremetal import lifecycle
+from baremetal.bmc.base import ConsoleStream
+from baremetal.bmc.consolelog import ConsoleLog
+from baremetal.bmc.faults import BmcError, BmcUnsupported
+from baremetal.model.event import Event, Kind
+from baremetal.model.node import Node
+from baremetal.secrets import Secret
+from baremetal.store import events, secrets
+from baremetal.workflows import ids
+from baremetal.workflows.passes import World
+
+log = logging.getLogger(__name__)
+
+Open = Callable[[str, Secret], Awaitable[ConsoleStream]]
+RETRY_S = 15.0
+KEEP = 10  # files a node
+
+
+class Recorder:
+    """`watch(node)` after every pass; it starts and ends recordings by itself."""
+
+    def __init__(self, world: World, directory: Path, open_console: Open) -> None:
+        self._world, self._directory, self._open = world, directory, open_console
+        self._running: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self._without: set[str] = set()  # BMC addresses that have no console
+
+    def watch(self, node: Node) -> None:
+        """Record from the first boot of a workflow to its end, and a failed node as long as its ramdisk lives."""
+        busy = node.wanted is not None and node.state not in lifecycle.STABLE and node.boot_id is not None
+        known = self._running.get(node.id)
+        if known and (not busy or known[0] != node.boot_id):
+            known[1].cancel()
+            del self._running[node.id]
+            known = None
+        if busy and known is None and node.boot_id and node.bmc_url not in self._without:
+            task = asyncio.create_task(self._record(node, node.boot_id), name=f"console-{node.name}")
+            self._running[node.id] = (node.boot_id, task)
+
+    async def stop(self) -> None:
+        """End all recordings."""
+        tasks = [task for _, task in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _record(self, node: Node, boot_id: str) -> None:
+        place = self._directory / node.id
+        log_file: ConsoleLog | None = None
+        try:
+            while True:
+                try:
+                    stream = await self._open(node.bmc_url, self._password(node))
+                except BmcUnsupported as exc:
+                    self._without.add(node.bmc_url)
+                    await self._tell(node, boot_id, "not-recorded", exc.brief)
+                    return
+                except BmcError as exc:
+                    log.info("console of %s: %s; again in %.0f s", node.name, exc.brief, RETRY_S)
+                    await asyncio.sleep(RETRY_S)
+                    continue
+                if log_file is None:
+                    self._make_room(place)
+                    log_file = ConsoleLog(place / f"{boot_id}.log", node.name)
+                    await self._tell(node, boot_id, "recording", f"baremetal node console {node.name}")
+                await self._copy(stream, log_file)
+        finally:
+            if log_file:
+                log_file.close()
+
+    async def _copy(self, stream: ConsoleStream, log_file: ConsoleLog) -> None:
+        try:
+            with contextlib.suppress(BmcError):
+                async for piece in stream:
+                    log_file.output(piece)
+            log_file.mark("session lost")
+        finally:
+            with contextlib.suppress(BmcError):
+                await stream.close()
+
+    def _password(self, node: Node) -> Secret:
+        world = self._world
+        found = world.store.read(lambda c: secrets.get(c, world.operator, node.id, secrets.BMC_PASSWORD))
+        return found or Secret("")
+
+    def _make_room(self, place: Path) -> None:
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        old = sorted(place.glob("*.log"), key=lambda p: p.stat().st_mtime)[: -KEEP + 1]
+        for path in old:
+            path.unlink(missing_ok=True)
+
+    async def _tell(self, node: Node, boot_id: str, stage: str, because: str) -> None:
+        now = self._world.now()
+        told = Event(
+            ids.ulid(now), now, node.id, Kind.CONSOLE, stage, "bmc", boot_id=boot_id, data={"because": because}
+        )
+        await self._world.store.write(lambda c: events.add_all(c, [told]))
