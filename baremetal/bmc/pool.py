@@ -38,7 +38,7 @@ from baremetal.bmc.base import (
 )
 from baremetal.bmc.careful import Attempt, Care, Careful
 from baremetal.bmc.drivers import driver as bare_driver
-from baremetal.bmc.faults import BmcError, BmcTimeout, BmcUnsupported
+from baremetal.bmc.faults import BmcError, BmcProtocol, BmcTimeout, BmcUnsupported
 from baremetal.bmc.url import BmcUrl
 from baremetal.model.node import Power
 from baremetal.secrets import Secret
@@ -69,6 +69,7 @@ class _Process:
     writer: asyncio.StreamWriter
     waiting: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
     listener: asyncio.Task[None] | None = None
+    gone: bool = False
 
     async def listen(self) -> None:
         """Hands answers to their callers until the worker ends."""
@@ -78,12 +79,15 @@ class _Process:
                 future = self.waiting.pop(doc.get("id"), None)
                 if future is not None and not future.done():
                     future.set_result(doc)
+        self.gone = True
+        self.writer.close()
         for future in self.waiting.values():
             if not future.done():
                 future.set_exception(WorkerGone())
         self.waiting.clear()
 
     def kill(self) -> None:
+        self.gone = True
         with contextlib.suppress(ProcessLookupError):
             self.child.kill()
         self.writer.close()
@@ -101,7 +105,7 @@ class _Slot:
 
     async def ready(self) -> _Process:
         async with self._starting:
-            if self.process is None or self.process.child.returncode is not None:
+            if self.process is None or self.process.gone:
                 self.process = await _start()
                 self.restarts += 1
             return self.process
@@ -301,9 +305,12 @@ class _Pooled:
                 "deadline_s": deadline_s,
             }
             answer = await self._answer(op, message, deadline_s)
-        if "fault" in answer:
-            raise faults.from_json(answer["fault"])
-        return wirejson.unpack(answer["ok"])
+        try:
+            if "fault" in answer:
+                raise faults.from_json(answer["fault"])
+            return wirejson.unpack(answer["ok"])
+        except (KeyError, ValueError, TypeError, AttributeError) as exc:
+            raise BmcProtocol(f"{self.url.netloc}: worker answered nonsense", detail=str(exc)[:200]) from exc
 
     async def _answer(self, op: str, message: dict[str, Any], deadline_s: float) -> dict[str, Any]:
         slot = self.pool.home(self.url.key)

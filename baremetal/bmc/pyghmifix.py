@@ -7,8 +7,8 @@ fails when upstream heals one, so that the repair goes away too:
   stops the process for ever -> both names become one re-entrant lock;
 * a reply read before its caller waits is noticed only at the next retry timer
   -> look again after registering the waiter;
-* relogins nest without end on a BMC that logs in and falls silent -> a
-  deadline and a count end the session;
+* relogins nest without end on a BMC that logs in and falls silent -> the
+  session ends, at a deadline at the latest, and the link opens a new one;
 * the reason of a failed login is lost (`None`) -> the stage is kept.
 """
 
@@ -76,6 +76,8 @@ class BoundedSession(upstream.Session):  # type: ignore[misc]
         if self.ended_at_stage is None:
             self.ended_at_stage = str(self.sessioncontext)
             self.error_text = error or ""
+        # It does not answer: a logout command would only wait for the old one to expire.
+        self.incommand, self.logged = False, 0
         super()._mark_broken(error or "silent")
 
     def _timedout(self) -> None:
@@ -86,7 +88,8 @@ class BoundedSession(upstream.Session):  # type: ignore[misc]
 
     def _relog(self) -> Any:
         self.relogs += 1
-        if self.relogs > MAX_RELOGS:
+        # A relogin inside a command nests another command: end the session instead, the link opens a new one.
+        if self.sessioncontext == "ESTABLISHED" or self.relogs > MAX_RELOGS:
             self._mark_broken()
             return None
         return super()._relog()

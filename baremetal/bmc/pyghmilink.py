@@ -93,13 +93,15 @@ class PyghmiLink:
             except IpmiException as exc:
                 self._session = None
                 # A session that had been idle and was forgotten may be replaced once; a fresh one has had its chance.
-                if attempt == 1 and getattr(session, "used", False) and not session.relogs:
+                if attempt == 1 and getattr(session, "used", False):
                     continue
                 raise _lost(self.login, session, str(exc)) from exc
             if answer is None or answer.get("code") == 0xFFFF:
                 self._session = None
                 raise _lost(self.login, session, str((answer or {}).get("error", "")))
             session.used = True
+            # Two silences (2.5 s) and the session counts as forgotten: pyghmi would wait 9 s.
+            session.maxtimeout = 2
             return Answer(answer["code"], bytes(answer["data"]))
         raise AssertionError("unreachable")
 

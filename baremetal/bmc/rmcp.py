@@ -69,7 +69,7 @@ class RmcpLink:
             left = deadline - time.monotonic()
             stale = time.monotonic() - self._used_at > STALE_S
             try:
-                answer = await self._exchange(netfn, command, data, lun, left, 1 if stale else 4)
+                answer = await self._exchange(netfn, command, data, lun, left, 1 if stale else 2 + attempt)
             except Silence:
                 # Forgotten session or dead BMC: the login tells which.
                 self.keys = None

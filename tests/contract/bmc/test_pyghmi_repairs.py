@@ -1,0 +1,59 @@
+"""pyghmi's defects, shown in its own untouched module: when one of these fails, upstream has healed it.
+
+Then take the repair out of bmc/pyghmifix.py. Each runs in a process of its own,
+because repairs and pyghmi's tables are global.
+"""
+
+import subprocess
+import sys
+
+LOST_WAKEUP = """
+import collections, sys, threading, time
+from pyghmi.ipmi.private import session as s
+if sys.argv[1] == "repaired":
+    from baremetal.bmc import pyghmifix
+    pyghmifix.repair()
+class Waiting: pktqueue = collections.deque([b"an answer that came before we wait"])
+s.Session._assignsocket()
+address = ("127.0.0.1", 9)
+s.Session.bmc_handlers[address] = {1: Waiting()}
+began = time.monotonic()
+s._io_wait(0.6, address)
+print("slept" if time.monotonic() - began > 0.5 else "woke")
+"""
+
+
+def python(code, *arguments):
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_two_locks_in_opposite_order():
+    code = "from pyghmi.ipmi.private import session as s; print(s.KEEPALIVE_SESSIONS is s.WAITING_SESSIONS)"
+    assert python(code) == "False"
+
+
+def test_the_repair_makes_them_one():
+    code = (
+        "from baremetal.bmc import pyghmifix; pyghmifix.repair(); pyghmifix.repair()\n"
+        "from pyghmi.ipmi.private import session as s; print(s.KEEPALIVE_SESSIONS is s.WAITING_SESSIONS)"
+    )
+    assert python(code) == "True"
+
+
+def test_a_reply_before_its_waiter_is_missed():
+    assert python(LOST_WAKEUP, "untouched") == "slept"
+
+
+def test_the_repair_sees_it():
+    assert python(LOST_WAKEUP, "repaired") == "woke"
+
+
+def test_the_parts_the_bounded_session_overrides_are_there():
+    code = (
+        "from pyghmi.ipmi.private.session import Session as S\n"
+        "names = ('_mark_broken', '_timedout', '_relog', '_handle_ipmi_packet', '_initsession')\n"
+        "print(all(hasattr(S, n) for n in names))"
+    )
+    assert python(code) == "True"

@@ -1,0 +1,157 @@
+"""Workers may hang, die and be replaced; the service goes on, and every call ends."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+
+import pytest
+
+from baremetal.bmc import pool as pools
+from baremetal.bmc.base import BmcAuth, BmcError, BmcTimeout, BmcUnreachable, Power, PowerOp
+from baremetal.bmc.careful import Care
+from baremetal.bmc.pool import BmcPool
+from baremetal.lab.bmc import VirtualBmc
+from baremetal.lab.chassis import MemoryChassis, diskless_bmc
+from baremetal.secrets import Secret
+from baremetal.wire.ipmi.users import one_admin
+
+ONCE = Care(reads=1, confirm_s=2.0, trip=100)
+
+
+@contextlib.asynccontextmanager
+async def rack(count=1):
+    bmcs = [
+        VirtualBmc(diskless_bmc(MemoryChassis(), users=one_admin("admin", "right")), "127.0.0.1", 0)
+        for _ in range(count)
+    ]
+    for bmc in bmcs:
+        await bmc.start()
+    try:
+        yield bmcs
+    finally:
+        for bmc in bmcs:
+            bmc.close()
+
+
+def url(bmc, more=""):
+    return f"ipmi://admin@127.0.0.1:{bmc.port}?timeout_s=3{more}"
+
+
+def process(pool):
+    return pool._slots[0].process
+
+
+async def test_power_identity_and_errors_come_through():
+    async with rack() as (bmc,), BmcPool(care=ONCE) as pool:
+        driver = pool.driver(url(bmc), Secret("right"))
+        await driver.set_power(PowerOp.ON)
+        assert await driver.power() is Power.ON
+        assert (await driver.identify()).cipher == 17
+        with pytest.raises(BmcAuth) as caught:
+            await pool.driver(url(bmc), Secret("wrong")).identify()
+        assert caught.value.cause == "password"
+
+
+async def test_no_worker_before_the_first_call():
+    async with rack() as (bmc,), BmcPool() as pool:
+        pool.driver(url(bmc), Secret("right"))
+        assert process(pool) is None
+
+
+async def test_sessions_stay_warm_between_calls():
+    async with rack() as (bmc,), BmcPool(care=ONCE) as pool:
+        driver = pool.driver(url(bmc), Secret("right"))
+        await driver.power()
+        before = bmc.datagrams
+        await driver.power()
+        assert bmc.datagrams == before + 1
+
+
+async def test_sessions_are_given_back_at_the_end():
+    async with rack() as (bmc,):
+        async with BmcPool(care=ONCE) as pool:
+            await pool.driver(url(bmc), Secret("right")).power()
+            assert len(bmc.server.sessions) == 1
+        assert not bmc.server.sessions
+
+
+async def test_a_killed_worker_is_replaced_and_reads_are_asked_again():
+    async with rack() as (bmc,), BmcPool(care=ONCE) as pool:
+        driver = pool.driver(url(bmc), Secret("right"))
+        await driver.power()
+        bmc.faults.latency_s = 0.3
+        call = asyncio.create_task(driver.power())
+        await asyncio.sleep(0.1)
+        os.kill(process(pool).child.pid, signal.SIGKILL)
+        assert await call is Power.OFF
+        assert pool.restarts == 1
+
+
+async def test_a_write_under_a_killed_worker_is_not_repeated():
+    async with rack() as (bmc,), BmcPool(care=ONCE) as pool:
+        driver = pool.driver(url(bmc), Secret("right"))
+        await driver.power()
+        bmc.faults.latency_s = 0.5
+        call = asyncio.create_task(driver.set_power(PowerOp.CYCLE))
+        await asyncio.sleep(0.1)
+        os.kill(process(pool).child.pid, signal.SIGKILL)
+        with pytest.raises(BmcTimeout, match="replaced"):
+            await call
+
+
+async def test_a_stopped_worker_is_killed_after_its_deadline(monkeypatch):
+    for name in ("DEFAULT_DEADLINE_S", "GRACE_S", "PING_S"):
+        monkeypatch.setattr(pools, name, 0.3)
+    async with rack(2) as (first, second), BmcPool(care=ONCE) as pool:
+        await pool.driver(url(first), Secret("right")).power()
+        os.kill(process(pool).child.pid, signal.SIGSTOP)
+        with pytest.raises(BmcTimeout):
+            await pool.driver(url(first), Secret("right")).power()
+        monkeypatch.setattr(pools, "DEFAULT_DEADLINE_S", 10.0)
+        assert await pool.driver(url(second), Secret("right")).power() is Power.OFF
+
+
+async def test_hung_bmcs_do_not_hold_up_the_others():
+    async with rack(20) as bmcs, BmcPool(care=ONCE) as pool:
+        for bmc in bmcs[:10]:
+            bmc.bmc.quirks.hang_after_login = True
+        began = time.monotonic()
+
+        async def one(bmc):
+            try:
+                return await pool.driver(url(bmc), Secret("right")).power(), time.monotonic() - began
+            except BmcError as exc:
+                return exc.code, time.monotonic() - began
+
+        answers = await asyncio.gather(*(one(bmc) for bmc in bmcs))
+        assert [answer for answer, _ in answers[10:]] == [Power.OFF] * 10
+        assert max(seconds for _, seconds in answers[10:]) < min(seconds for _, seconds in answers[:10])
+
+
+async def test_pyghmi_runs_in_the_worker_too():
+    async with rack() as (bmc,), BmcPool(care=ONCE) as pool:
+        driver = pool.driver(url(bmc, "&driver=pyghmi"), Secret("right"))
+        await driver.set_power(PowerOp.ON)
+        assert await driver.power() is Power.ON
+
+
+async def test_a_cancelled_call_leaves_the_bmc_usable():
+    async with rack() as (bmc,), BmcPool(care=ONCE) as pool:
+        driver = pool.driver(url(bmc), Secret("right"))
+        bmc.faults.silent = True
+        call = asyncio.create_task(driver.power())
+        await asyncio.sleep(0.2)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        bmc.faults.silent = False
+        assert await driver.power() is Power.OFF
+
+
+async def test_unreachable_through_the_pool():
+    async with BmcPool(care=ONCE) as pool:
+        with pytest.raises(BmcUnreachable) as caught:
+            await pool.driver("ipmi://admin@127.0.0.1:1?timeout_s=1", Secret("x")).power()
+        assert caught.value.cause == "no-rmcp"
