@@ -37,7 +37,7 @@ def _io_wait(timeout: float, myaddr: Any = None, evq: Any = None) -> None:
     event = threading.Event()
     if evq is not None:
         evq.append(event)
-    deadline = timeout + time.monotonic()
+    deadline = timeout + upstream._monotonic_time()  # os.times(), not time.monotonic(): the IO thread compares with it
     upstream.ioqueue.append((deadline, event, myaddr))
     if _arrived(myaddr):
         return

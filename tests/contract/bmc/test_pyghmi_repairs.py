@@ -23,6 +23,20 @@ print("slept" if time.monotonic() - began > 0.5 else "woke")
 """
 
 
+SILENT_BMC = """
+import socket, time
+from baremetal.bmc import pyghmifix
+from pyghmi.exceptions import IpmiException
+pyghmifix.repair()
+deaf = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+deaf.bind(("127.0.0.1", 0))
+try:
+    pyghmifix.BoundedSession("127.0.0.1", b"a", b"b", port=deaf.getsockname()[1])
+except IpmiException:
+    print("sleeps" if time.process_time() < 1.5 else "spins")
+"""
+
+
 def python(code, *arguments):
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
@@ -48,6 +62,10 @@ def test_a_reply_before_its_waiter_is_missed():
 
 def test_the_repair_sees_it():
     assert python(LOST_WAKEUP, "repaired") == "woke"
+
+
+def test_the_repaired_wait_sleeps_while_a_bmc_is_silent():
+    assert python(SILENT_BMC) == "sleeps"
 
 
 def test_the_parts_the_bounded_session_overrides_are_there():
