@@ -25,12 +25,14 @@ ENV_PREFIX = "BAREMETAL_"
 # Environment variables of ours that are no settings.
 ENV_OTHER = frozenset({ENV_FILE, "BAREMETAL_DEBUG", "BAREMETAL_PACKAGE_DIR"})
 
+CLEAN_METHODS = ("metadata", "zero", "discard", "secure")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 TRUE = ("1", "true", "yes", "on")
 FALSE = ("0", "false", "no", "off")
 
 
-def _setting(default: Any, help_: str, unit: str = "") -> Any:
-    return field(default=default, metadata={"help": help_, "unit": unit})
+def _setting(default: Any, help_: str, unit: str = "", choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": help_, "unit": unit, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,23 @@ class Settings:
     user: str = _setting("", "the control process runs as this user; empty: stays, without capabilities", "user")
     boot_user: str = _setting("", "the boot process runs as this user after it has bound its ports", "user")
     bmc_workers: int = _setting(4, "processes that talk to BMCs", "processes")
-    bmc_timeout_s: float = _setting(30.0, "longest that one BMC command may take", "s")
-    power_sync_s: float = _setting(60.0, "how often the power state of every node is read; 0: never", "s")
-    deploy_limit: int = _setting(50, "nodes that deploy at the same time", "nodes")
+    power_sync_s: float = _setting(120.0, "how often the power state of every node is read; 0: never", "s")
+    force_power: bool = _setting(False, "put a node's power back when somebody else changed it", "")
+    record_consoles: bool = _setting(True, "keep the serial console of each boot, where the BMC has SOL", "")
+    deploy_limit: int = _setting(250, "nodes that deploy at the same time", "nodes")
     clean_limit: int = _setting(50, "nodes that are cleaned at the same time", "nodes")
+    inspect_limit: int = _setting(250, "nodes that are inspected at the same time", "nodes")
+    automated_clean: bool = _setting(True, "clean on provide and on release", "")
+    clean_method: str = _setting("metadata", "how disks are cleaned", "", CLEAN_METHODS)
+    fast_track: bool = _setting(True, "keep the ramdisk up between inspect, provide and deploy", "")
+    idle_ramdisk_s: float = _setting(900.0, "how long a ramdisk without work stays up", "s")
+    hello_s: float = _setting(420.0, "longest way from power-on to the agent's first word", "s")
+    boot_tries: int = _setting(3, "network boots before a node is given up", "boots")
+    first_boot_s: float = _setting(900.0, "longest first boot until the node has reported its configuration", "s")
     http_connections: int = _setting(2000, "connections that the boot plane holds at once", "connections")
     spool_limit: int = _setting(64 * 1024 * 1024, "messages kept on disk while the control plane is away", "bytes")
     event_days: int = _setting(90, "how long events are kept", "days")
-    log_level: str = _setting("info", "debug, info, warning, error", "")
+    log_level: str = _setting("info", "how much is logged", "", LOG_LEVELS)
     networks: tuple[Network, ...] = ()
 
     @property
@@ -138,9 +149,10 @@ class Setting:
 
     name: str
     type: str
-    unit: str
     default: Any
     help: str
+    unit: str = ""
+    choices: tuple[str, ...] = ()
 
     @property
     def env(self) -> str:
@@ -148,9 +160,7 @@ class Setting:
 
 
 SETTINGS: dict[str, Setting] = {
-    f.name: Setting(f.name, str(f.type), f.metadata["unit"], f.default, f.metadata["help"])
-    for f in dataclasses.fields(Settings)
-    if f.metadata
+    f.name: Setting(f.name, str(f.type), f.default, **f.metadata) for f in dataclasses.fields(Settings) if f.metadata
 }
 
 
@@ -212,7 +222,10 @@ def _from_env(env: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
 
 def _parse(setting: Setting, value: Any, where: str, problems: list[str]) -> Any:
     try:
-        return _PARSERS[setting.type](value)
+        parsed = _PARSERS[setting.type](value)
+        if setting.choices and parsed not in setting.choices:
+            raise ValueError(f"{value!r} is none of {', '.join(setting.choices)}")
+        return parsed
     except (TypeError, ValueError) as exc:
         problems.append(f"{where}: {exc or f'not a {setting.type}: {value!r}'}")
         return setting.default

@@ -11,6 +11,7 @@ from aiohttp import web
 from baremetal.bootplane import answers
 from baremetal.bootplane.agentapi import AgentApi
 from baremetal.bootplane.firmware import Firmware, Tree
+from baremetal.bootplane.imds import CloudMetadata
 from baremetal.bootplane.link import Link
 from baremetal.bootplane.state import State
 from baremetal.bootplane.wake import Wakeups
@@ -45,6 +46,7 @@ def make_apps(state: State, link: Link, *, templates: Mapping[str, str], loaders
             web.get("/artifacts/{name}", firmware.artifact),
             web.get("/loaders/{name}", firmware.loader),
             images,
+            *CloudMetadata(state).routes(),
         ]
     )
     https = _application([*agent.routes(AGENT_ROOT), images])

@@ -35,6 +35,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Settings that are the passes' policy, under the same name.
+POLICY = (
+    "force_power",
+    "record_consoles",
+    "deploy_limit",
+    "clean_limit",
+    "inspect_limit",
+    "automated_clean",
+    "clean_method",
+    "fast_track",
+    "idle_ramdisk_s",
+    "hello_s",
+    "boot_tries",
+    "first_boot_s",
+)
 NEVER_S = 10 * 365 * 86400.0
 IMAGES_LOOK_S = 2.0  # how soon an image added by the CLI is servable
 
@@ -117,12 +132,9 @@ async def _conductor(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
         metadata=_key(settings, "metadata.key"),
         signing_pem=_key(settings, "metadata-signing.pem"),
     )
-    policy = Policy(
-        deploy_limit=settings.deploy_limit,
-        clean_limit=settings.clean_limit,
-        power_sync_s=settings.power_sync_s or NEVER_S,
-        events_keep_days=settings.event_days,
-    )
+    values = {name: getattr(settings, name) for name in POLICY}
+    sync_s = settings.power_sync_s or NEVER_S
+    policy = Policy(**values, power_sync_s=sync_s, events_keep_days=settings.event_days)
     store = Store.open(settings.database_url)
     stack.callback(store.close)
     pool = await stack.enter_async_context(BmcPool(settings.bmc_workers))

@@ -59,6 +59,8 @@ MISTAKES = [  # file, what the error says
     ("htp_port = 1", "unknown setting 'htp_port' (did you mean 'http_port'?)"),
     ("http_port = 1.5", "http_port: 1.5 is not a whole number"),
     ("http_port = -1", "negative"),
+    ("clean_method = 'shred'", "none of metadata, zero, discard, secure"),
+    ("log_level = 'loud'", "none of debug"),
     ("api_auth = 3", "neither true nor false"),
     ('state_dir = "var"', "not an absolute path"),
     ("power_sync_s = inf", "no length of time"),
@@ -110,3 +112,12 @@ def test_misspelt_environment_is_an_error_but_foreign_names_are_not(tmp_path):
 def test_paths_follow_the_state_dir():
     settings = Settings.load(env={"BAREMETAL_STATE_DIR": "/srv/b"})
     assert settings.keys_dir == Path("/srv/b/keys")
+
+
+def test_policy_settings_are_the_passes_own_defaults():
+    from baremetal.serve.control import POLICY
+    from baremetal.workflows.policy import Policy
+
+    ours, theirs = Settings(), Policy()
+    assert {n: getattr(ours, n) for n in POLICY} == {n: getattr(theirs, n) for n in POLICY}
+    assert (ours.power_sync_s, ours.event_days) == (theirs.power_sync_s, theirs.events_keep_days)
