@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from baremetal.api.native import bulk, events, metadata, misc, nodes, story
+from baremetal.api.native import bulk, care, events, metadata, misc, nodes, story
 from baremetal.errors import BaremetalError
 from baremetal.version import __version__
 from baremetal.workflows.conductor import Conductor
@@ -46,7 +46,7 @@ def create_app(conductor: Conductor) -> FastAPI:
         summary="Bare-metal provisioning: nodes, metadata, events.",
     )
     app.state.conductor = conductor
-    for router in (nodes.router, bulk.router, story.router, metadata.router, events.router, misc.router):
+    for router in (nodes.router, bulk.router, story.router, metadata.router, events.router, misc.router, care.router):
         app.include_router(router, prefix="/api")
     app.add_exception_handler(BaremetalError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -36,7 +36,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "Check this machine and its networks; every finding with its fix."),
     "settings": ("settings", "Every setting: value in force, default, meaning."),
     "lab": ("lab", "A virtual rack on this machine: up, status, console, ssh, fault, down, demo."),
-    "db": ("db", "Database: backup, check."),
+    "db": ("db", "Database: backup, check, restore."),
     "audit": ("audit", "Who asked for what."),
     "api": ("api", "Tokens and users of the TCP API, its OpenAPI document."),
 }

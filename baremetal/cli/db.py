@@ -1,0 +1,52 @@
+"""`baremetal db`: backup and check while the server runs, restore while it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from baremetal.cli import render
+from baremetal.cli.client import Client
+from baremetal.cli.words import Json
+from baremetal.errors import EXIT_FAILED
+
+app = typer.Typer(no_args_is_help=True, help="Database: backup, check, restore.")
+
+
+@app.command()
+def backup(
+    name: Annotated[str, typer.Argument(help="File name in backups/ of the state directory [date and time].")] = "",
+    as_json: Json = False,
+) -> None:
+    """A consistent copy, while the server runs. Keep the keys/ directory with it: secrets are sealed with them."""
+    doc = Client.default().post("/api/db/backup", {"name": name} if name else {})
+    render.json_out(doc) if as_json else print(f"{doc['path']}  {doc['bytes'] / 1e6:.1f} MB")
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Pages, references, rows, secrets. Exit code 1 when something is wrong."""
+    doc = Client.default().get("/api/db/check")
+    if as_json:
+        render.json_out(doc)
+    else:
+        print("\n".join(doc["problems"]) or "sound")
+    if not doc["ok"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A backup.")],
+    config: Annotated[str, typer.Option("--config", "-c", help="Configuration file.")] = "",
+) -> None:
+    """Put a backup in place of the database; the server must be down. The old file is kept beside it."""
+    from baremetal.cli.settings import config_path
+    from baremetal.config import Settings
+    from baremetal.store import care
+
+    settings = Settings.load(config_path(config) if config else None)
+    old = care.restore(settings.database_url, file)
+    print(f"restored {file}" + (f"; the old database is {old}" if old else ""))

@@ -1,0 +1,97 @@
+"""Validation groups as TripleO had them: small checks with a reason and a fix. Nothing here changes anything.
+
+A check is an async function of Facts that returns pass, fail or skip; `run`
+runs those of a group. A new check is one function here and one table row in
+its test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from baremetal.errors import BaremetalError, UsageError
+from baremetal.model.node import Node, Port
+from baremetal.workflows.passes import World
+from baremetal.workflows.site import Image
+
+GROUPS = ("pre-enroll", "pre-deploy", "post-deploy", "pre-upgrade")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`verdict` is pass, fail or skip; `reason` says what was seen, `fix` what to do when it failed."""
+
+    verdict: str
+    reason: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What checks look at."""
+
+    world: World
+    node: Node
+    ports: list[Port]
+    inventory: dict[str, Any] | None
+    image: Image | None
+    generation: int | None
+
+
+Check = Callable[[Facts], Awaitable[Verdict]]
+
+
+@dataclass(frozen=True)
+class Known:
+    """One check and the groups it belongs to."""
+
+    name: str
+    groups: tuple[str, ...]
+    check: Check
+
+
+REGISTRY: list[Known] = []
+
+
+def check(name: str, *groups: str) -> Callable[[Check], Check]:
+    """Register a check."""
+
+    def register(function: Check) -> Check:
+        REGISTRY.append(Known(name, groups, function))
+        return function
+
+    return register
+
+
+def passed(reason: str) -> Verdict:
+    """It is well."""
+    return Verdict("pass", reason)
+
+
+def failed(reason: str, fix: str) -> Verdict:
+    """It is not, and this helps."""
+    return Verdict("fail", reason, fix)
+
+
+def skipped(reason: str) -> Verdict:
+    """It cannot be said now, and why."""
+    return Verdict("skip", reason)
+
+
+async def run(group: str, facts: Facts) -> list[dict[str, Any]]:
+    """All checks of the group, in their order; one that fails stops no other."""
+    from baremetal.workflows.checks import hardware, server, software  # noqa: F401 (they register themselves)
+
+    if group not in GROUPS:
+        raise UsageError(f"there is no validation group {group!r}", fix=f"groups: {', '.join(GROUPS)}")
+    results = []
+    for known in REGISTRY:
+        if group in known.groups:
+            try:
+                verdict = await known.check(facts)
+            except BaremetalError as exc:
+                verdict = failed(exc.brief, exc.fix)
+            results.append({"name": known.name, "group": group, **asdict(verdict)})
+    return results
