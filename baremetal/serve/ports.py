@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from baremetal.serve.sockets import PortTaken
@@ -17,11 +19,7 @@ def holder(protocol: str, port: int, address: str | None = None) -> str | None:
         return None
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            held = {os.readlink(fd) for fd in (process / "fd").iterdir()}
-        except OSError:
-            continue
-        if held & wanted:
+        if any(link in wanted for link in _links(process / "fd")):
             return f"{_name(process)} (pid {process.name})"
     return "a process that we may not see"
 
@@ -34,6 +32,17 @@ def taken(protocol: str, address: str, port: int) -> PortTaken:
         f"{protocol.upper()} port {port} on {address} is taken by {who}",
         fix=f"stop it (systemctl stop {unit}?), or set another port in the configuration",
     )
+
+
+def _links(directory: Path) -> Iterator[str]:
+    """What the descriptors of a process are; those that close meanwhile are left out."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for name in names:
+        with contextlib.suppress(OSError):
+            yield os.readlink(directory / name)
 
 
 def _name(process: Path) -> str:
