@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from baremetal.store import prepared
 from baremetal.store.tables import boots
 
 RAMDISK = "ramdisk"
@@ -51,6 +52,10 @@ def from_row(row: Any) -> Boot:
     return Boot(**{name: row._mapping[name] for name in _FIELDS})
 
 
+_KEY = boots.c.id == sa.bindparam("k_id")
+_OLDER = sa.and_(_KEY, sa.func.coalesce(boots.c.last_beat, 0) < sa.bindparam("k_at"))
+_LIVE_ALL = sa.and_(boots.c.node_id == sa.bindparam("k_node"), boots.c.ended_at.is_(None))
+_LIVE_FOR = sa.and_(_LIVE_ALL, boots.c.purpose == sa.bindparam("k_purpose"))
 _BY_ID = sa.select(boots).where(boots.c.id == sa.bindparam("ref"))
 _LIVE = sa.select(boots).where(boots.c.node_id == sa.bindparam("ref"), boots.c.ended_at.is_(None))
 
@@ -84,26 +89,26 @@ def of_node(conn: Connection, node_id: str, limit: int = 20) -> list[Boot]:
 def insert(conn: Connection, boot: Boot) -> None:
     """A new boot; the node's earlier one of the same purpose ends, and its token with it."""
     end(conn, boot.node_id, boot.created_at, boot.purpose)
-    conn.execute(boots.insert().values(dataclasses.asdict(boot)))
+    conn.execute(prepared.insert(boots), {name: getattr(boot, name) for name in _FIELDS})
 
 
 def change(conn: Connection, boot_id: str, **columns: Any) -> None:
     """Write these columns."""
-    conn.execute(boots.update().where(boots.c.id == boot_id).values(columns))
+    prepared.update(conn, boots, _KEY, {"id": boot_id}, columns, "by id")
 
 
 def beat(conn: Connection, boot_id: str, at: float) -> None:
     """The agent was heard; late messages never move the time back."""
-    known = sa.func.coalesce(boots.c.last_beat, 0)
-    conn.execute(boots.update().where(boots.c.id == boot_id, known < at).values(last_beat=at))
+    prepared.update(conn, boots, _OLDER, {"id": boot_id, "at": at}, {"last_beat": at}, "beat")
 
 
 def end(conn: Connection, node_id: str, now: float, purpose: str | None = None) -> None:
     """The node's boots (of this purpose) are over: tokens and nonces are dead."""
-    query = boots.update().where(boots.c.node_id == node_id, boots.c.ended_at.is_(None))
+    values = {"ended_at": now, "nonce_key": None, "token_sha256": None}
     if purpose:
-        query = query.where(boots.c.purpose == purpose)
-    conn.execute(query.values(ended_at=now, nonce_key=None, token_sha256=None))
+        prepared.update(conn, boots, _LIVE_FOR, {"node": node_id, "purpose": purpose}, values, "end purpose")
+    else:
+        prepared.update(conn, boots, _LIVE_ALL, {"node": node_id}, values, "end all")
 
 
 def shift_times(conn: Connection, delta_s: float) -> None:

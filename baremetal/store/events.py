@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from baremetal.model.event import Event, Kind
+from baremetal.store import prepared
 from baremetal.store.tables import events
 
 DATA_LIMIT = 4096
@@ -17,13 +18,15 @@ DATA_LIMIT = 4096
 HISTORY = (Kind.VERB, Kind.STATE, Kind.FAULT, Kind.SECURITY)
 
 
+_EXISTS = sa.select(events.c.seq).where(events.c.id == sa.bindparam("id"))
+
+
 def add(conn: Connection, event: Event) -> bool:
     """Append; False when this id is stored already (a repeated message)."""
     row = to_row(event)
-    exists = sa.select(events.c.seq).where(events.c.id == event.id)
-    if conn.execute(exists).first():
+    if conn.execute(_EXISTS, {"id": event.id}).first():
         return False
-    conn.execute(events.insert().values(row))
+    conn.execute(prepared.insert(events), row)
     return True
 
 
@@ -31,13 +34,13 @@ def add_all(conn: Connection, new: Iterable[Event]) -> None:
     """Append events whose ids we made ourselves."""
     rows = [to_row(event) for event in new]
     if rows:
-        conn.execute(events.insert(), rows)
+        conn.execute(prepared.insert(events), rows)
 
 
 def to_row(event: Event) -> dict[str, Any]:
     """The event as column values; oversized data is cut down and says so."""
     data = event.data
-    if len(json.dumps(data)) > DATA_LIMIT:
+    if data and len(json.dumps(data)) > DATA_LIMIT:
         data = {"cut": True, "text": json.dumps(data)[: DATA_LIMIT // 2]}
     return {
         "id": event.id,

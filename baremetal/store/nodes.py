@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from baremetal.errors import NotFound, Refused
 from baremetal.model.fault import Fault
 from baremetal.model.node import Firmware, Node, Power, State, Wait
+from baremetal.store import prepared
 from baremetal.store.store import Fenced
 from baremetal.store.tables import nodes
 
@@ -86,23 +87,55 @@ def save(conn: Connection, before: Node, after: Node, now: float) -> Node:
     """
     old, new = to_row(before), to_row(after)
     new |= {"fence": before.fence + 1, "updated_at": now}
-    changes: dict[str, Any] = {k: v for k, v in new.items() if old[k] != v and k != "evidence"}
-    changes["wake_at"] = sa.case((nodes.c.evidence != before.evidence, now), else_=sa.literal(after.wake_at, sa.Float))
-    result = conn.execute(nodes.update().where(nodes.c.id == before.id, nodes.c.fence == before.fence).values(changes))
-    if result.rowcount != 1:
+    changes = {k: v for k, v in new.items() if old[k] != v and k not in ("evidence", "wake_at")}
+    key = tuple(sorted(changes))
+    statement = _SAVES.get(key)
+    if statement is None:
+        statement = _SAVES[key] = _save_statement(key)
+    bound: dict[str, Any] = {f"v_{k}": v for k, v in changes.items()}
+    bound |= {
+        "k_id": before.id,
+        "k_fence": before.fence,
+        "k_evidence": before.evidence,
+        "k_now": now,
+        "k_wake": after.wake_at,
+    }
+    if conn.execute(statement, bound).rowcount != 1:
         raise Fenced(f"{before.name} was changed meanwhile")
     return dataclasses.replace(after, fence=before.fence + 1, updated_at=now)
 
 
+_SAVES: dict[tuple[str, ...], Any] = {}
+
+
+def _save_statement(columns: tuple[str, ...]) -> Any:
+    values: dict[str, Any] = {c: sa.bindparam(f"v_{c}", type_=nodes.c[c].type) for c in columns}
+    wake = sa.bindparam("k_wake", type_=sa.Float)
+    heard = nodes.c.evidence != sa.bindparam("k_evidence")
+    values["wake_at"] = sa.case((heard, sa.bindparam("k_now", type_=sa.Float)), else_=wake)
+    where = (nodes.c.id == sa.bindparam("k_id"), nodes.c.fence == sa.bindparam("k_fence"))
+    return nodes.update().where(*where).values(values)
+
+
+_BY_ID = nodes.c.id == sa.bindparam("k_id")
+_NOTES: dict[tuple[str, ...], Any] = {}
+
+
 def note(conn: Connection, node_id: str, now: float, **columns: Any) -> bool:
     """Evidence came in: write these columns if any and make the node due. No fence: facts do not compete."""
-    values = {**columns, "evidence": nodes.c.evidence + 1, "wake_at": now}
-    return conn.execute(nodes.update().where(nodes.c.id == node_id).values(values)).rowcount == 1
+    key = tuple(sorted(columns))
+    statement = _NOTES.get(key)
+    if statement is None:
+        values: dict[str, Any] = {c: sa.bindparam(f"v_{c}", type_=nodes.c[c].type) for c in key}
+        values |= {"evidence": nodes.c.evidence + 1, "wake_at": sa.bindparam("v_wake_at", type_=sa.Float)}
+        statement = _NOTES[key] = nodes.update().where(_BY_ID).values(values)
+    bound = {"k_id": node_id, "v_wake_at": now, **{f"v_{k}": v for k, v in columns.items()}}
+    return bool(conn.execute(statement, bound).rowcount == 1)
 
 
 def see(conn: Connection, node_id: str, **columns: Any) -> None:
     """Write plain observations (power seen) that no pass needs to hear of."""
-    conn.execute(nodes.update().where(nodes.c.id == node_id).values(columns))
+    prepared.update(conn, nodes, _BY_ID, {"id": node_id}, columns, "see")
 
 
 def fence(conn: Connection, node_id: str) -> int | None:

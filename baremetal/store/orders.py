@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from baremetal.store import prepared
 from baremetal.store.tables import orders
 
 
@@ -31,6 +32,8 @@ class OrderRow:
 
 
 _FIELDS = tuple(f.name for f in dataclasses.fields(OrderRow))
+_OPEN = sa.and_(orders.c.id == sa.bindparam("k_id"), orders.c.outcome.is_(None))
+_OPEN_OF_NODE = sa.and_(orders.c.node_id == sa.bindparam("k_node"), orders.c.outcome.is_(None))
 _BY_ID = sa.select(orders).where(orders.c.id == sa.bindparam("ref"))
 
 
@@ -47,21 +50,20 @@ def get(conn: Connection, order_id: str | None) -> OrderRow | None:
 
 def insert(conn: Connection, order: OrderRow) -> None:
     """A new order."""
-    conn.execute(orders.insert().values(dataclasses.asdict(order)))
+    conn.execute(prepared.insert(orders), {name: getattr(order, name) for name in _FIELDS})
 
 
 def finish(
     conn: Connection, order_id: str, outcome: str, now: float, data: dict[str, Any], fault: dict[str, Any] | None
 ) -> bool:
     """Its outcome; the first one counts. False when it is unknown or was finished before."""
-    query = orders.update().where(orders.c.id == order_id, orders.c.outcome.is_(None))
-    return conn.execute(query.values(outcome=outcome, data=data, fault=fault, finished_at=now)).rowcount == 1
+    values = {"outcome": outcome, "data": data, "fault": fault, "finished_at": now}
+    return prepared.update(conn, orders, _OPEN, {"id": order_id}, values, "open") == 1
 
 
 def progress(conn: Connection, order_id: str, data: dict[str, Any], now: float) -> bool:
     """How far it is. False when it is over."""
-    query = orders.update().where(orders.c.id == order_id, orders.c.outcome.is_(None))
-    return conn.execute(query.values(progress=data, progress_at=now)).rowcount == 1
+    return prepared.update(conn, orders, _OPEN, {"id": order_id}, {"progress": data, "progress_at": now}, "open") == 1
 
 
 def unfinished(conn: Connection) -> dict[str, OrderRow]:
@@ -78,5 +80,5 @@ def of_node(conn: Connection, node_id: str, limit: int = 20) -> list[OrderRow]:
 
 def withdraw(conn: Connection, node_id: str, now: float) -> None:
     """Nobody waits for this node's open orders any more."""
-    query = orders.update().where(orders.c.node_id == node_id, orders.c.outcome.is_(None))
-    conn.execute(query.values(outcome="withdrawn", finished_at=now))
+    values = {"outcome": "withdrawn", "finished_at": now}
+    prepared.update(conn, orders, _OPEN_OF_NODE, {"node": node_id}, values, "open of node")

@@ -162,13 +162,17 @@ class Store:
             with self.engine.connect() as conn, conn.begin():
                 for write, future in batch:
                     try:
-                        with conn.begin_nested() if len(batch) > 1 else contextlib.nullcontext():
-                            done.append((future, write(conn)))
+                        if len(batch) > 1:
+                            conn.exec_driver_sql("SAVEPOINT one")
+                        done.append((future, write(conn)))
+                        if len(batch) > 1:
+                            conn.exec_driver_sql("RELEASE one")
                     except sa.exc.OperationalError:
                         raise
                     except Exception as exc:
                         if len(batch) == 1:
                             raise  # alone: the whole transaction is rolled back
+                        conn.exec_driver_sql("ROLLBACK TO one")
                         failed.append((future, exc))
         except Exception as exc:
             if len(batch) > 1:  # one by one: what can be saved is saved, what cannot says why

@@ -83,9 +83,15 @@ class Inbox:
         try:
             if handler is None:
                 raise BadDocument(f"unknown message kind {message.kind!r}")
-            with conn.begin_nested():
+            conn.exec_driver_sql("SAVEPOINT message")
+            try:
                 if handler(conn, message) and message.node:
                     due.add(message.node)
+            except BaseException:
+                conn.exec_driver_sql("ROLLBACK TO message")
+                raise
+            finally:
+                conn.exec_driver_sql("RELEASE message")
         except (BadDocument, KeyError, TypeError, ValueError) as exc:
             log.warning("message %s (%s) is dropped: %s", message.id, message.kind, exc)
             self._event(conn, message, Kind.SERVER, "message-dropped", outcome="failed", data={"why": str(exc)[:300]})
