@@ -50,7 +50,8 @@ def base_directory() -> str:
 class Runner:
     """Runs phases of one base directory under one deadline.
 
-    `say` gets a line per script; `keep`: output goes to the result, not through.
+    `say` gets a line per script; `keep`: output goes to the result, not through;
+    `skip`: names of scripts whose work was done already.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class Runner:
         total_s: Optional[float] = None,
         script_s: Optional[float] = None,
         keep: bool = False,
+        skip: Sequence[str] = (),
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.base = base
         self.env = env
         self.keep = keep
+        self.skip = frozenset(skip)
         self.say = say
         self.script_s = script_s
         self.deadline = None if not total_s else time.monotonic() + total_s
@@ -98,6 +101,8 @@ class Runner:
             return Failure(phase, None, exc.brief, exc.detail)
         for path in parts.scripts(directory):
             name = os.path.basename(path)
+            if name in self.skip:
+                continue
             limit = self._limit()
             if limit is not None and limit <= 0:
                 return Failure(phase, name, "the time of the run is over", "")

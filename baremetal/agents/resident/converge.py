@@ -31,6 +31,8 @@ from baremetal.model.fault import Fault
 from baremetal.protocol.agent import ConfigReport
 
 APPLIED, UNCHANGED, FAILED, DRIFT = "applied", "unchanged", "failed", "drift"
+# The script by which os-refresh-config calls os-apply-config (element os-apply-config, ours and TripleO's).
+DONE_BY_US = ("20-os-apply-config",)
 MOST_FILES = 2000  # of a report
 
 
@@ -164,7 +166,12 @@ class _Attempt:
         environment.setdefault("HOME", "/root")
         environment.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         return Runner(
-            self.places.phases, environment, total_s=self.places.total_s, script_s=self.places.script_s, keep=True
+            self.places.phases,
+            environment,
+            total_s=self.places.total_s,
+            script_s=self.places.script_s,
+            keep=True,
+            skip=DONE_BY_US,
         )
 
     def _back(self, transaction: Transaction, committed: bool, run_again: bool) -> None:
