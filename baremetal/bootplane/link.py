@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 BATCH = 200  # messages
 BATCH_BYTES = 1 << 20
 CALL_S = 15.0  # a caller waits this long for control's answer
-RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)  # between attempts to connect; the last repeats
+RETRY_S = (0.05, 0.1, 0.2)  # between attempts to connect; the last repeats
+UNREADABLE_S = 1.0  # before connecting again to a control that sent rubbish
 SAVE_AFTER_S = 0.5  # changes are gathered before the snapshot is written
 
 
@@ -128,11 +129,14 @@ class Link:
             self._writer = writer
             try:
                 await self._serve(reader)
+            except asyncio.CancelledError:
+                self.synced = False  # we stop: nothing to report
+                raise
             except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 pass
             except (ValueError, KeyError, TypeError, AttributeError) as exc:
                 log.error("control sent a frame that cannot be read: %s: %s", type(exc).__name__, exc)
-                pause = RETRY_S[-1]
+                pause = UNREADABLE_S
             finally:
                 self._lost()
                 writer.close()

@@ -70,6 +70,13 @@ def set_up_log(name: str, level: str) -> None:
     )
     for noisy in ("asyncio", "uvicorn", "aiohttp", "httpx", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").addFilter(_no_request)
+
+
+def _no_request(record: logging.LogRecord) -> bool:
+    """Drop aiohttp's traceback for what was no HTTP: anybody on the wire could fill the disk with it."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not any(base.__name__ == "HttpProcessingError" for base in kind.__mro__)
 
 
 async def _live(settings: Settings, body: Body) -> None:

@@ -129,3 +129,18 @@ def test_networks_settings_and_status(served):
 
 def test_watch_once(served):
     assert "r1-u03" in served.cli("watch", "--once").stdout
+
+
+def test_completion_knows_node_names(served):
+    served.env |= {"COMP_WORDS": "baremetal node show r1-u0", "COMP_CWORD": "3", "_BAREMETAL_COMPLETE": "complete_bash"}
+    try:
+        assert served.cli(check=False).stdout.split() == ["r1-u01", "r1-u02", "r1-u03"]
+    finally:
+        for name in ("COMP_WORDS", "COMP_CWORD", "_BAREMETAL_COMPLETE"):
+            served.env.pop(name)
+
+
+def test_audit_names_who_asked(served):
+    rows = served.cli("audit", "--json").stdout
+    assert '"enroll"' in rows
+    assert "r1-u01" in served.cli("audit").stdout
