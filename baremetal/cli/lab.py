@@ -166,6 +166,7 @@ def bmcs(
     broken: Annotated[
         list[str] | None, typer.Option(help="FAULT=COUNT: so many BMCs have this fault; may repeat.")
     ] = None,
+    redfish_port: Annotated[int | None, typer.Option(help="Speak Redfish too, over TLS on this port.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Virtual BMCs without machines, in the foreground: something for ipmitool to talk to."""
@@ -178,7 +179,9 @@ def bmcs(
     if profile == "list":
         return render.table([{"profile": p.name, "about": p.about} for p in profiles().values()], ["profile", "about"])
     sick = dict(_fault_count(text) for text in broken or [])
-    spec = fleet.FleetSpec(count, first, port, user, password, profile, latency_ms / 1000, loss, power_delay_s, sick)
+    spec = fleet.FleetSpec(
+        count, first, port, user, password, profile, latency_ms / 1000, loss, power_delay_s, sick, redfish_port
+    )
 
     async def main() -> None:
         ready = asyncio.Event()

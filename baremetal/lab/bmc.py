@@ -63,14 +63,13 @@ class VirtualBmc(asyncio.DatagramProtocol):
         self.datagrams += 1
         now = time.time()
         faults = self.faults
-        if faults.silent or now < self._deaf_until or (faults.loss and random.random() < faults.loss):
+        if self.deaf or (faults.loss and random.random() < faults.loss):
             return
         for reply in self.server.receive(data, now, addr):
             self._send(reply, addr)
         if self.bmc.sol is not None or self.server.outbox:
             self._serial()
-        if self.bmc.resets != self._resets:
-            self._reset(now)
+        self.noticed()
 
     def error_received(self, exc: Exception) -> None:
         """A client went away (ICMP port unreachable): not our business."""
@@ -112,11 +111,17 @@ class VirtualBmc(asyncio.DatagramProtocol):
         if self._transport is not None:
             self._transport.sendto(data, addr)
 
-    def _reset(self, now: float) -> None:
-        """A BMC reset: sessions are gone, and nothing is heard for a while."""
-        self._resets = self.bmc.resets
-        self.server.drop_all()
-        self._deaf_until = now + _RESET_SILENCE_S
+    @property
+    def deaf(self) -> bool:
+        """Does it answer nothing just now: silenced, or restarting?"""
+        return self.faults.silent or time.time() < self._deaf_until
+
+    def noticed(self) -> None:
+        """After a command by either face: a BMC reset ends all sessions, and nothing is heard for a while."""
+        if self.bmc.resets != self._resets:
+            self._resets = self.bmc.resets
+            self.server.drop_all()
+            self._deaf_until = time.time() + _RESET_SILENCE_S
 
 
 class Fleet:

@@ -86,14 +86,16 @@ def connect(state_dir: Path, timeout_s: float = 10.0) -> socket.socket:
 def ask(state_dir: Path, request: dict[str, Any], timeout_s: float = 30.0) -> dict[str, Any]:
     """One question to the lab; its refusal is raised here."""
     with connect(state_dir, timeout_s) as sock, sock.makefile("rwb") as stream:
-        stream.write(json.dumps(request).encode() + b"\n")
-        stream.flush()
         try:
+            stream.write(json.dumps(request).encode() + b"\n")
+            stream.flush()
             line = stream.readline()
         except TimeoutError as exc:
             raise TimedOut(f"the lab did not answer in {timeout_s:.0f} s", fix="baremetal lab down") from exc
+        except OSError:
+            line = b""  # it died while we spoke
     if not line:
-        raise NotFound(f"the lab in {state_dir} ended", fix="start it again: baremetal lab up")
+        raise NotFound(f"no lab runs in {state_dir}: it ended just now", fix="start it again: baremetal lab up")
     answer: dict[str, Any] = json.loads(line)
     if not answer.get("ok"):
         error = BaremetalError(

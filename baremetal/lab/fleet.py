@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import signal
 import uuid
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from baremetal.errors import UsageError
@@ -13,6 +14,8 @@ from baremetal.lab import faults
 from baremetal.lab.bmc import Fleet, VirtualBmc
 from baremetal.lab.chassis import MemoryChassis, diskless_bmc
 from baremetal.lab.profiles import profile
+from baremetal.lab.redfish.face import Face
+from baremetal.lab.redfish.service import Service
 from baremetal.wire.ipmi.bmc import Identity, LanConfig
 from baremetal.wire.ipmi.users import one_admin
 
@@ -24,6 +27,7 @@ class FleetSpec:
     """`count` BMCs on consecutive addresses from `first`. `broken` maps a fault to how many have it.
 
     `latency_s` delays each answer; `loss` is a share of datagrams, each way.
+    With `redfish_port` they speak Redfish too, over TLS.
     """
 
     count: int
@@ -36,6 +40,7 @@ class FleetSpec:
     loss: float = 0.0
     power_delay_s: float = 0.0
     broken: dict[str, int] = field(default_factory=dict)
+    redfish_port: int | None = None
 
     def __post_init__(self) -> None:
         if sum(self.broken.values()) > self.count:
@@ -92,8 +97,17 @@ async def serve(spec: FleetSpec, ready: asyncio.Event | None = None) -> list[Vir
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with Fleet(build(spec)) as fleet:
+    async with AsyncExitStack() as stack:
+        fleet = await stack.enter_async_context(Fleet(build(spec)))
+        if spec.redfish_port is not None:
+            faces = {v.address: (Face(v.bmc, (_host_mac(v.bmc.identity.mac),)), v) for v in fleet.bmcs}
+            await stack.enter_async_context(Service(faces, spec.redfish_port))
         if ready is not None:
             ready.set()
         await stop.wait()
         return fleet.bmcs
+
+
+def _host_mac(bmc_mac: str) -> str:
+    """The host's first NIC, next to its BMC's."""
+    return "02:0c:" + bmc_mac[6:]

@@ -11,10 +11,13 @@ from typing import Any
 from baremetal.errors import NotFound, UsageError
 from baremetal.lab import accel, faults, tools
 from baremetal.lab.bmc import Fleet, VirtualBmc
+from baremetal.lab.cd import CdDrive
 from baremetal.lab.faults import FAULTS
 from baremetal.lab.machine import Machine
 from baremetal.lab.network import RackNetwork, neighbours
 from baremetal.lab.profiles import profile
+from baremetal.lab.redfish.face import Face, Media
+from baremetal.lab.redfish.service import Service
 from baremetal.lab.spec import MachineSpec, RackSpec
 from baremetal.wire.ipmi.bmc import Bmc, Identity, LanConfig
 from baremetal.wire.ipmi.users import one_admin
@@ -53,6 +56,8 @@ class Rack:
                 virtual.keyboard = machine.console.write
                 machine.console.listen(virtual.printed)
             await stack.enter_async_context(Fleet(self.bmcs.values()))
+            if self.spec.redfish:
+                await stack.enter_async_context(self._redfish())
             self._write("instackenv.json", self.instackenv())
             self._stack = stack.pop_all()
         return self
@@ -98,6 +103,16 @@ class Rack:
         else:
             machine = self.machines[name]
             faults.apply(self.bmcs[name], machine, fault, machine.spec.profile)
+
+    def _redfish(self) -> Service:
+        """The Redfish faces, each over the machine its IPMI face has too."""
+        faces = {}
+        for node in self.spec.nodes:
+            machine, virtual = self.machines[node.name], self.bmcs[node.name]
+            media = Media(on_change=CdDrive(machine).load)
+            face = Face(virtual.bmc, node.macs, node.firmware, node.memory_mib, node.cpus, media)
+            faces[node.bmc_address] = (face, virtual)
+        return Service(faces)
 
     async def _cable(self, name: str, connected: bool) -> None:
         await self.network.cable(name, connected)

@@ -72,13 +72,17 @@ class MachineSpec:
 
 @dataclass(frozen=True)
 class RackSpec:
-    """Machines on one bridge. `server` is the provisioning server's address on it, `ula` its IPv6 one."""
+    """Machines on one bridge. `server` is the provisioning server's address on it, `ula` its IPv6 one.
+
+    `redfish`: the BMCs speak Redfish on port 443 beside IPMI.
+    """
 
     nodes: tuple[MachineSpec, ...] = ()
     bridge: str = "prov0"
     server: str = "192.168.90.1"
     cidr: str = "192.168.90.0/24"
     ula: str = "fd90::1/64"
+    redfish: bool = True
     labels: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -55,8 +55,8 @@ class Users:
 def one_admin(name: str, password: str) -> Users:
     """A factory-fresh list: the administrator in slot 2."""
     users = Users()
-    users[2].name = name.encode()[:NAME_SIZE]
-    users[2].password = password.encode()[:PASSWORD_SIZE]
+    users[2].name = name.encode("utf-8", "surrogateescape")[:NAME_SIZE]
+    users[2].password = password.encode("utf-8", "surrogateescape")[:PASSWORD_SIZE]
     users[2].privilege = 4
     users[2].enabled = True
     return users
