@@ -14,6 +14,7 @@ from baremetal.errors import BaremetalError
 Connect = Callable[[str], Client]
 STALL_S = 30.0  # no byte for so long: connect again
 GIVE_UP_S = 180.0  # no progress for so long: download-failed
+SKIP = 256 * 1024  # bytes; a gap up to here is cheaper read than asked around
 CORRUPT_TRIES = 3  # a frame that is wrong so often is wrong at the server
 
 
@@ -87,8 +88,7 @@ class Frames:
         done, pause, since = 0, 0.3, self._clock()
         while done < length:
             try:
-                if self._stream is None or self._at != start + done:
-                    self._open(start + done)
+                self._stand_at(start + done)
                 got = self._next(view[done:])
             except (ServerUnreachable, BadAnswer) as exc:
                 self._drop()
@@ -101,6 +101,13 @@ class Frames:
             done += got
             pause, since = 0.3, self._clock()
         return data
+
+    def _stand_at(self, place: int) -> None:
+        """Have a stream whose next byte is `place`: over small gaps by reading on, else by a new request."""
+        if self._stream is None or not 0 <= place - self._at <= SKIP:
+            self._open(place)
+        while self._at < place:
+            self._next(memoryview(bytearray(min(place - self._at, 64 * 1024))))
 
     def _next(self, view: memoryview) -> int:
         assert self._stream is not None

@@ -12,6 +12,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 from baremetal.agents import inventory
+from baremetal.agents.disks import Disk
 from baremetal.agents.http import Client, ServerSaid, ServerUnreachable, Url, retrying
 from baremetal.agents.progress import Reporter
 from baremetal.agents.trouble import OrderRefused, to_fault
@@ -52,6 +53,8 @@ class Agent:
         self.server = _needed(cmdline, "baremetal.url").split(",")[0]
         self.client = self.connect(self.server)
         self.poll_s = 30
+        self.run_dir = "/run"
+        self.settled = False
         self.last: Optional[words.Report] = None
         self.handlers: Dict[str, Callable[[Dict[str, Any], Reporter], Dict[str, Any]]] = {
             words.INSPECT: self.inspect,
@@ -178,27 +181,55 @@ class Agent:
         say(f"{order.kind} done in {time.monotonic() - started:.1f} s")
         return words.Report(order.id, words.DONE, data=data)
 
+    def disks(self) -> List[Disk]:
+        """All disks, once the drivers are in and the buses have been scanned."""
+        from baremetal.agents import disks
+
+        if not self.settled:
+            settle(lambda: [d.name for d in disks.find(self.roots.sys, self.roots.dev)], self.run_dir)
+            self.settled = True
+        return disks.find(self.roots.sys, self.roots.dev)
+
     def inspect(self, args: Dict[str, Any], reporter: Reporter) -> Dict[str, Any]:
+        self.disks()
         return {"inventory": inventory.collect(self.roots, bootif(self.cmdline))}
 
     def clean(self, args: Dict[str, Any], reporter: Reporter) -> Dict[str, Any]:
-        from baremetal.agents import cleaner, disks  # late: hello must not wait for it
+        from baremetal.agents import cleaner  # late: hello must not wait for it
 
-        return cleaner.clean(args, disks.find(self.roots.sys, self.roots.dev), reporter.progress, self.roots.sys)
+        return cleaner.clean(args, self.disks(), reporter.progress, self.roots.sys)
 
     def write_image(self, args: Dict[str, Any], reporter: Reporter) -> Dict[str, Any]:
-        from baremetal.agents import disks, installer  # late: zlib, ctypes, threads
+        from baremetal.agents import installer  # late: zlib, ctypes, threads
 
         with open(f"{self.etc}/image-signing.pub") as f:
             key = installer.parse_key(f.read())
         site = installer.Site(
             connect=self.connect,
             public_key=key,
-            find_disks=lambda: disks.find(self.roots.sys, self.roots.dev),
+            find_disks=self.disks,
             progress=reporter.progress,
             say=say,
         )
         return installer.write_image(args, site)
+
+
+def settle(names: Callable[[], List[str]], run_dir: str, longest_s: float = 20.0) -> None:
+    """Wait for init's driver loading, then until two looks 0.2 s apart see the same disks, and some.
+
+    A machine with no disk at all is looked at for 5 s: a controller may spin its drives up.
+    """
+    began = time.monotonic()
+    init_runs = os.path.exists(f"{run_dir}/drivers-loading")
+    while init_runs and not os.path.exists(f"{run_dir}/drivers-loaded") and time.monotonic() - began < longest_s:
+        time.sleep(0.05)
+    seen = names()
+    while init_runs and time.monotonic() - began < longest_s:
+        time.sleep(0.2)
+        now = names()
+        if now == seen and (now or time.monotonic() - began > 5):
+            return
+        seen = now
 
 
 def bootif(cmdline: Dict[str, str]) -> Optional[str]:
