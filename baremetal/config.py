@@ -51,6 +51,7 @@ class Settings:
     api_listen: str = _setting("", "control API on TCP beside the unix socket, like 127.0.0.1:6385", "address:port")
     api_auth: bool = _setting(True, "ask for a token or password on the TCP API; the unix socket never asks", "")
     api_tls: bool = _setting(True, "TLS on the TCP API, with the server certificate made by init", "")
+    api_group: str = _setting("", "members of this group may use the unix socket, besides root", "group")
     user: str = _setting("", "the control process runs as this user; empty: stays, without capabilities", "user")
     boot_user: str = _setting("", "the boot process runs as this user after it has bound its ports", "user")
     bmc_workers: int = _setting(4, "processes that talk to BMCs", "processes")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -70,7 +71,7 @@ class AgentApi:
             entry = self._still(request, who)
             order = entry.view.order
             if order is not None and order.get("id") != after:
-                return answer(order)
+                return answer(_reachable(order, request, self.state))
             left = deadline - time.monotonic()
             if left <= 0 or not await self.wakeups.wait(who.node, left):
                 return web.Response(status=204)
@@ -168,6 +169,22 @@ class AgentApi:
         if now - self._beats.get(who.node, -BEAT_S) >= BEAT_S:
             self._beats[who.node] = now
             self.link.note("beat", who.node, {"boot_id": who.entry.record.boot_id, "agent": who.agent})
+
+
+def _reachable(order: dict[str, Any], request: web.Request, state: State) -> dict[str, Any]:
+    """The order with its URLs on the address that the agent reached us at: on a second network control's own is far."""
+    here = request.transport.get_extra_info("sockname")[0] if request.transport else ""
+    others = {network.server for network in state.networks} - {here}
+    args = order.get("args")
+    if not others or not isinstance(args, dict):
+        return order
+    moved = {}
+    for key, value in args.items():
+        if key.endswith("_url") and isinstance(value, str):
+            url = urlsplit(value)
+            if url.hostname in others:
+                moved[key] = url._replace(netloc=f"{here}:{url.port}" if url.port else here).geturl()
+    return {**order, "args": {**args, **moved}} if moved else order
 
 
 def _document(document: dict[str, Any], generation: int) -> web.Response:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from baremetal.cli import render
+from baremetal.cli import metadatalook, render
 from baremetal.cli.client import Client, node_path
 from baremetal.cli.words import Json, Timeout, Wait, complete_nodes, document, pairs
 from baremetal.errors import BaremetalError, NotFound, TimedOut, UsageError
@@ -19,6 +19,8 @@ app = typer.Typer(
     help="What nodes are configured from. Layers are merged deeply, lists replaced: "
     "--defaults, then --site, then --role NAME, then the node's own.",
 )
+
+metadatalook.register(app)
 
 Node = Annotated[
     str,
@@ -31,12 +33,21 @@ Role = Annotated[str, typer.Option("--role", help="The layer of this role (label
 
 @app.command()
 def show(
-    node: Node = "", site: Site = False, defaults: Defaults = False, role: Role = "", as_json: Json = False
+    node: Node = "",
+    site: Site = False,
+    defaults: Defaults = False,
+    role: Role = "",
+    explain: Annotated[bool, typer.Option("--explain", help="Each value with its layer and what it hides.")] = False,
+    as_json: Json = False,
 ) -> None:
     """A node's merged document with its layers, or one layer."""
     client = Client.default()
     if node:
         doc = client.get(node_path(node, "metadata"))
+        if explain:
+            rows = metadatalook.explain(doc)
+            render.json_out({"values": rows}) if as_json else render.table(rows, ["path", "value", "layer", "hides"])
+            return
         if as_json:
             render.json_out(doc)
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import grp
 import logging
 import os
 import pwd
@@ -66,7 +67,7 @@ class Listening:
 async def serve(settings: Settings, life: child.Life) -> None:
     """Open, drop rights, run until told to stop."""
     async with contextlib.AsyncExitStack() as stack:
-        api = bind_unix(settings.api_socket, settings.user)
+        api = bind_unix(settings.api_socket, settings.user, settings.api_group)
         stack.callback(settings.api_socket.unlink, missing_ok=True)
         plane = bind_unix(settings.plane_socket, settings.boot_user or settings.user)
         stack.callback(settings.plane_socket.unlink, missing_ok=True)
@@ -89,8 +90,8 @@ async def serve(settings: Settings, life: child.Life) -> None:
         await life.stop.wait()
 
 
-def bind_unix(path: Path, user: str) -> socket.socket:
-    """A listening unix socket that root and `user` may open. A dead server's socket is replaced."""
+def bind_unix(path: Path, user: str, group: str = "") -> socket.socket:
+    """A listening unix socket that root, `user` and `group` may open. A dead server's socket is replaced."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
@@ -102,10 +103,15 @@ def bind_unix(path: Path, user: str) -> socket.socket:
             os.umask(old)
         if user and os.geteuid() == 0:
             shutil.chown(path, pwd.getpwnam(user).pw_uid)
+        if group:
+            shutil.chown(path, group=grp.getgrnam(group).gr_gid)
+            path.chmod(0o660)
         sock.listen(128)
     except (OSError, KeyError) as exc:
         raise MachineError(
-            f"cannot make the socket {path}", detail=str(exc), fix="run as root, or set run_dir to a directory of yours"
+            f"cannot make the socket {path}",
+            detail=str(exc),
+            fix="run as root with users and groups that exist, or set run_dir to a directory of yours",
         ) from exc
     return sock
 

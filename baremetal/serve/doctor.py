@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import shutil
 import socket
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -60,7 +62,17 @@ def examine(config: Path | None, *, lab: bool = False, probe: bool = True) -> li
     except BaremetalError as exc:
         return [Finding("configuration", FAIL, f"{exc.brief}: {exc.detail}".strip(": "), exc.fix)]
     findings = [Finding("configuration", PASS, f"{len(settings.networks)} networks, no unknown settings")]
-    checks: list[Check] = [preconditions, tools(TOOLS), loaders, certificates, open_ports, loader_by_tftp, space, clock]
+    checks: list[Check] = [
+        preconditions,
+        links,
+        tools(TOOLS),
+        loaders,
+        certificates,
+        open_ports,
+        loader_by_tftp,
+        space,
+        clock,
+    ]
     if lab:
         checks.append(tools(LAB_TOOLS))
     if probe:
@@ -87,6 +99,27 @@ def preconditions(settings: Settings) -> Iterator[Finding]:
         yield Finding("serve", FAIL, problem.brief, problem.fix)
     if not found:
         yield Finding("serve", PASS, "rights, keys, interfaces and addresses are there")
+
+
+def links(settings: Settings) -> Iterator[Finding]:
+    """The provisioning interfaces are up and have a carrier (SIOCGIFFLAGS: right in every namespace)."""
+    up, running = 0x1, 0x40
+    for network in settings.networks:
+        request = struct.pack("16sH14s", network.interface.encode()[:15], 0, b"")
+        name = f"link {network.interface}"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            try:
+                flags = struct.unpack_from("H", fcntl.ioctl(sock, 0x8913, request), 16)[0]
+            except OSError:
+                continue  # preconditions has said it
+        if not flags & up:
+            yield Finding(name, FAIL, "the interface is down", f"ip link set {network.interface} up")
+        elif not flags & running:
+            yield Finding(
+                name, WARN, "no carrier: cable, switch port, or nothing on the bridge yet", "ip link; ethtool"
+            )
+        else:
+            yield Finding(name, PASS, f"up, {network.server} for {network.cidr}")
 
 
 def tools(table: dict[str, tuple[str, str]]) -> Check:

@@ -74,6 +74,11 @@ def test_metadata_layers(served):
     assert out(served.cli("metadata", "show", "r1-u01")) == {
         "ntp": "10.0.0.1", "web": {"port": 8080, "greeting": "hello there"},
     }  # fmt: skip
+    rows = {r["path"]: r for r in out(served.cli("metadata", "show", "r1-u01", "--explain", "--json"))["values"]}
+    assert (rows["web.port"]["layer"], rows["web.port"]["hides"]) == ("role", ["site: 80"])
+    (line,) = out(served.cli("metadata", "diff", "r1-u01", "r1-u02", "--json"))["differences"]
+    assert line["path"] == "web.greeting"
+    assert "0 of 0 configured" in served.cli("metadata", "status").stderr
     served.cli("metadata", "unset", "--role", "web", "web.port")
     assert out(served.cli("metadata", "show", "r1-u01"))["web"]["port"] == 80
     done = served.cli("metadata", "unset", "r1-u01", "nothing", check=False)

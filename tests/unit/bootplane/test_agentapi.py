@@ -171,3 +171,23 @@ async def test_silly_waits(rig, wait):
     await ready(rig)
     answer, _ = await get(rig, f"/order?wait={wait}")
     assert answer.status == 400
+
+
+async def test_urls_of_an_order_are_on_the_address_that_the_agent_reached(rig):
+    import dataclasses
+
+    from baremetal.model.network import Network
+    from baremetal.protocol.plane import Snapshot
+
+    far = Network("a", "eth0", "10.0.0.0/24", "10.0.0.1", "10.0.0.128", "10.0.0.254")
+    args = {
+        "image_url": "http://10.0.0.1:8080/images/x/image.zst",
+        "manifest_url": "https://mirror/x",
+        "config_drive": "y",
+    }
+    node = view(ramdisk_token_sha256=sha(TOKEN), order={"id": "o", "kind": "write_image", "args": args})
+    rig.control.snapshot = Snapshot(networks=[dataclasses.asdict(far)], nodes=[node.to_json()])
+    rig.control.link.push_all()
+    await until(lambda: rig.state.networks)
+    _, body = await get(rig, "/order")
+    assert body["args"] == {**args, "image_url": "http://127.0.0.1:8080/images/x/image.zst"}
