@@ -14,8 +14,6 @@ from baremetal.lab import faults
 from baremetal.lab.bmc import Fleet, VirtualBmc
 from baremetal.lab.chassis import MemoryChassis, diskless_bmc
 from baremetal.lab.profiles import profile
-from baremetal.lab.redfish.face import Face
-from baremetal.lab.redfish.service import Service
 from baremetal.wire.ipmi.bmc import Identity, LanConfig
 from baremetal.wire.ipmi.users import one_admin
 
@@ -100,6 +98,10 @@ async def serve(spec: FleetSpec, ready: asyncio.Event | None = None) -> list[Vir
     async with AsyncExitStack() as stack:
         fleet = await stack.enter_async_context(Fleet(build(spec)))
         if spec.redfish_port is not None:
+            # Imported where it is wanted: aiohttp is ten megabytes.
+            from baremetal.lab.redfish.face import Face
+            from baremetal.lab.redfish.service import Service
+
             faces = {v.address: (Face(v.bmc, (_host_mac(v.bmc.identity.mac),)), v) for v in fleet.bmcs}
             await stack.enter_async_context(Service(faces, spec.redfish_port))
         if ready is not None:
