@@ -54,7 +54,7 @@ def make(spec: Spec, tree: Path) -> None:
     """Every requested format, and the list of what is inside."""
     out = Path(spec.out)
     epoch = int(spec.identity["epoch"])
-    inventory.write(tree, out, name=spec.name, epoch=epoch)
+    inventory.write(tree, out, name=spec.name, epoch=epoch, status=_dpkg_status(spec))
     if spec.kind == "ramdisk":
         make_ramdisk(spec, tree, out, epoch)
     elif spec.kind == "tree":
@@ -68,6 +68,12 @@ def make(spec: Spec, tree: Path) -> None:
             convert.squashfs(tree, out / f"{spec.name}.squashfs", epoch)
 
 
+def _dpkg_status(spec: Spec) -> Path | None:
+    """The newest dpkg status in any layer: a ramdisk's own tree has shed it by the end."""
+    found = (Path(layer, "var/lib/dpkg/status") for layer in spec.lowers)
+    return next((path for path in found if path.is_file()), None)
+
+
 def make_disk(spec: Spec, tree: Path, out: Path) -> None:
     ids = disk.Identity(**spec.identity)
     wanted = [name for name in spec.formats if name in ("qcow2", "raw", "raw.zst")]
@@ -75,7 +81,8 @@ def make_disk(spec: Spec, tree: Path, out: Path) -> None:
         return
     raw = out / f"{spec.name}.raw"
     size = disk.disk_bytes(tree, spec.size_bytes, spec.extra_bytes, spec.name)
-    disk.assemble(tree, raw, ids, size=size, scratch=Path(spec.build))
+    layers = [Path(p) for p in spec.lowers]
+    disk.assemble(tree, raw, ids, size=size, scratch=Path(spec.build), layers=layers)
     if "qcow2" in wanted:
         convert.qcow2(raw, out / f"{spec.name}.qcow2", cluster_bytes=spec.cluster_bytes, compression=spec.compression)
     if "raw.zst" in wanted:

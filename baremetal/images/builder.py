@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from baremetal.errors import BaremetalError
-from baremetal.images import assemble, disk, errors, keys, mirror, plan, runner, stage
+from baremetal.images import assemble, disk, errors, keys, mirror, plan, provenance, runner, stage
 from baremetal.images.definition import Definition
 from baremetal.images.elements import Element, dib_lib_dir, merge_hooks, resolve, search_path, with_defaults
 from baremetal.images.environment import keyed, lay_out, phase_environment, uuid_for
@@ -75,6 +75,8 @@ class Build:
     """One build: the plan as far as it is known, and the layers under way."""
 
     def __init__(self, definition: Definition, options: Options, progress: Progress = _quiet) -> None:
+        if options.until and options.until not in plan.ORDER:
+            raise errors.BadDefinition(f"no phase {options.until!r}", fix=f"one of {', '.join(plan.ORDER)}")
         self.definition = definition
         self.options = options
         self.progress = progress
@@ -147,7 +149,8 @@ class Build:
         all_steps = plan.steps(self._hooks_now(), self.definition.packages)
         names = [planned.step.name for planned in self.done]
         step = next((s for s in all_steps if s.name not in names), None)
-        if step is None or (names and names[-1] == self.options.until):
+        until = self.options.until
+        if step is None or (until and plan.ORDER.index(step.name) > plan.ORDER.index(until)):
             return None
         self.context.hooks = self._hooks_now()
         inputs = plan.inputs_of(step, self.context)
@@ -280,6 +283,24 @@ class Build:
             raise _assembly_error(out, logs / "assemble.log", done.returncode)
         spec_file.unlink()
 
+    def provenance(self, out: Path) -> str:
+        """Inputs and outputs of this build as one statement."""
+        subjects = {}
+        for path in sorted(out.iterdir()):
+            if path.suffix not in (".json", ".txt"):
+                with open(path, "rb") as file:
+                    subjects[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        elements = [(e.name, keys.element_digest(e.path)) for e in self.elements]
+        return provenance.statement(
+            subjects=subjects,
+            definition=self.definition.name,
+            elements=elements,
+            layers=[(p.step.name, p.key) for p in self.done],
+            parameters={"env": dict(sorted(self.definition.env.items())), "arch": self.definition.arch},
+            mirror=self.seen.digest,
+            epoch=self.epoch,
+        )
+
 
 def build(definition: Definition, options: Options = Options(), progress: Progress = _quiet) -> BuildResult:
     """Build the image, or find it already built; raises BuildFailed with what went wrong and where."""
@@ -403,6 +424,7 @@ def _stored(job: Build, logs: Path) -> BuildResult:
     draft.mkdir()
     try:
         job.finish(draft, logs)
+        (draft / "provenance.json").write_text(job.provenance(draft))
         meta = {
             "name": job.definition.name,
             "id": key,

@@ -155,7 +155,7 @@ def _disk(doc: Mapping[str, Any], where: str) -> Disk:
         layout=_choice(doc, "layout", ("hybrid", "elements"), base.layout, where),
         size_bytes=0 if size == "auto" else parse_size(size),
         extra_bytes=parse_size(doc.get("extra", base.extra_bytes)),
-        filesystem=_choice(doc, "filesystem", ("ext4", "xfs"), base.filesystem, where),
+        filesystem=_choice(doc, "filesystem", ("ext4",), base.filesystem, where),
         root_label=str(doc.get("root-label", base.root_label)),
         cluster_bytes=parse_size(doc.get("cluster", base.cluster_bytes)),
         compression=_choice(doc, "compression", ("zstd", "zlib", "none"), base.compression, where),

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baremetal.images import grub
+from baremetal.images import ext4, grub
 from baremetal.images.errors import BuildFailed, DiskTooSmall, ToolMissing
 
 SECTOR = 512
@@ -114,35 +114,6 @@ def make_esp(disk: Path, program: Path, ids: Identity) -> None:
     tool(["mcopy", "-m", "-i", image, str(program), "::/EFI/BOOT/BOOTX64.EFI"], package="mtools", env=env)
 
 
-def make_ext4(disk: Path, tree: Path, ids: Identity, *, offset: int, size: int, options: Sequence[str] = ()) -> None:
-    """An ext4 file system holding `tree`, written straight into the disk image."""
-    env = {"E2FSPROGS_FAKE_TIME": str(ids.epoch), "MKE2FS_SKIP_CHECK_MSG": "1"}
-    extended = f"offset={offset},hash_seed={ids.root},lazy_itable_init=1,lazy_journal_init=1,nodiscard"
-    command = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-J", "size=16", "-m", "1"]
-    command += ["-L", ids.root_label, "-U", ids.root, "-E", extended, *options, "-d", str(tree)]
-    tool([*command, str(disk), f"{size // 1024}k"], package="e2fsprogs", env=env)
-
-
-def still_times(disk: Path, ids: Identity, *, offset: int) -> None:
-    """Set ctime, atime and crtime of every inode: mke2fs 1.47.0 copies the first two from the tree of today."""
-    stats = tool(["dumpe2fs", "-h", f"{disk}?offset={offset}"], package="e2fsprogs")
-    fields = dict(line.split(":", 1) for line in stats.splitlines() if ":" in line)
-    used = int(fields["Inode count"]) - int(fields["Free inodes"])
-    when = f"@{ids.epoch:x}"
-    script = []
-    for inode in range(2, used + 12):
-        for name in ("atime", "ctime", "crtime"):
-            script.append(f"sif <{inode}> {name} {when}")
-            script.append(f"sif <{inode}> {name}_extra 0")
-    env = {"E2FSPROGS_FAKE_TIME": str(ids.epoch)}
-    tool(
-        ["debugfs", "-w", "-f", "-", f"{disk}?offset={offset}"],
-        package="e2fsprogs",
-        env=env,
-        stdin="\n".join(script) + "\n",
-    )
-
-
 def protect_signature(disk: Path, ids: Identity) -> None:
     """A disk signature in the protective MBR, so BIOS tools can tell disks apart."""
     with open(disk, "r+b") as file:
@@ -150,8 +121,17 @@ def protect_signature(disk: Path, ids: Identity) -> None:
         file.write(struct.pack("<I", int(ids.fat_serial, 16)))
 
 
-def assemble(tree: Path, disk: Path, ids: Identity, *, size: int, scratch: Path, bootable: bool = True) -> None:
-    """The whole disk image from a finished tree."""
+def assemble(
+    tree: Path,
+    disk: Path,
+    ids: Identity,
+    *,
+    size: int,
+    scratch: Path,
+    layers: Sequence[Path] = (),
+    bootable: bool = True,
+) -> None:
+    """The whole disk image from a finished tree; `layers` (topmost first) say in which order its files are laid out."""
     with open(disk, "wb") as file:
         file.truncate(size)
     partition(disk, ids)
@@ -164,4 +144,5 @@ def assemble(tree: Path, disk: Path, ids: Identity, *, size: int, scratch: Path,
     protect_signature(disk, ids)
     end = size // SECTOR - GPT_TAIL - 1
     root_size = (end - ROOT_LBA) * SECTOR // 4096 * 4096
-    make_ext4(disk, tree, ids, offset=ROOT_LBA * SECTOR, size=root_size)
+    fs = ext4.Filesystem(ids.root, ids.root_label, ids.epoch, ROOT_LBA * SECTOR, root_size)
+    ext4.make(disk, tree, fs, layers=layers, scratch=scratch)

@@ -24,10 +24,10 @@ class Package:
     maintainer: str = ""
 
 
-def packages(tree: Path) -> list[Package]:
-    """Installed packages from the tree's dpkg status, sorted."""
+def packages(status: Path) -> list[Package]:
+    """Installed packages from a dpkg status file, sorted."""
     try:
-        text = (tree / "var/lib/dpkg/status").read_text(errors="replace")
+        text = status.read_text(errors="replace")
     except OSError:
         return []
     found = []
@@ -74,9 +74,9 @@ def files(tree: Path) -> Iterator[str]:
         yield f"{mode:06o} {st.st_uid}:{st.st_gid} {size} {path[len(root) :]}\t{what}"
 
 
-def write(tree: Path, out: Path, *, name: str, epoch: int) -> None:
+def write(tree: Path, out: Path, *, name: str, epoch: int, status: Path | None = None) -> None:
     """packages.json, files.txt and sbom.cdx.json beside the image."""
-    found = packages(tree)
+    found = packages(status or tree / "var/lib/dpkg/status")
     (out / "packages.json").write_text(json.dumps([asdict(package) for package in found], indent=1) + "\n")
     with open(out / "files.txt", "w", errors="surrogateescape") as file:
         file.writelines(line + "\n" for line in files(tree))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-VERSION = 3  # raise it when the runner's own effect on layers changes
+VERSION = 4  # raise it when the runner's own effect on layers changes
 PHASE_DIR = re.compile(r".*\.d$")
 RUNNABLE = re.compile(r"[0-9A-Za-z_-]+")
 DOCUMENTS = ("README.rst", "README.md", "README")
@@ -77,15 +77,55 @@ def phase_inputs(hooks: Path, phase: str, scripts: Sequence[str], env: Mapping[s
         text += _add_file(inputs, directory / name, f"{phase}.d/{name}")
     for path in _beside(directory, scripts, owns_rest):
         text += _add_file(inputs, path, f"{phase}.d/{path.relative_to(directory)}")
-    for name in ("environment.d", "bin"):
-        for path in _files(hooks / name):
-            text += _add_file(inputs, path, str(path.relative_to(hooks)))
+    for path in _files(hooks / "bin"):
+        text += _add_file(inputs, path, str(path.relative_to(hooks)))
+    for path in _settings(hooks, bytes(text)):
+        text += _add_file(inputs, path, str(path.relative_to(hooks)))
     _add_mentioned(inputs, hooks, bytes(text))
     words = set(re.findall(rb"[A-Za-z_][A-Za-z0-9_]*", bytes(text)))
     for name, value in env.items():
         if name.encode() in words:
             inputs.add(f"${name}", value)
     return inputs
+
+
+_ASSIGNMENT = re.compile(rb"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=.*")
+
+
+def _settings(hooks: Path, text: bytes) -> list[Path]:
+    """The environment.d files this phase can notice: those that do more than set variables it never names.
+
+    Every phase sources them all, but one that only exports a variable nobody in
+    the phase mentions changes nothing there.
+    """
+    files = _files(hooks / "environment.d")
+    assigned = {path: _assigned(path) for path in files}
+    noticed: set[Path] = set()
+    seen = text
+    while True:
+        fresh = {p for p in files if p not in noticed and _notices(assigned[p], seen)}
+        if not fresh:
+            return [path for path in files if path in noticed]
+        noticed |= fresh
+        seen += b"".join(path.read_bytes() for path in sorted(fresh))
+
+
+def _notices(names: list[bytes] | None, text: bytes) -> bool:
+    return names is None or any(re.search(rb"\b" + name + rb"\b", text) for name in names)
+
+
+def _assigned(path: Path) -> list[bytes] | None:
+    """Variables a file assigns; None when it does anything else."""
+    names = []
+    for line in path.read_bytes().splitlines():
+        bare = line.strip()
+        if not bare or bare.startswith(b"#"):
+            continue
+        match = _ASSIGNMENT.fullmatch(bare)
+        if not match or b"$(" in bare or b"`" in bare:
+            return None
+        names.append(match[1])
+    return names
 
 
 def _beside(directory: Path, scripts: Sequence[str], owns_rest: bool) -> Iterable[Path]:
@@ -125,6 +165,15 @@ def element_inputs(elements: Iterable[tuple[str, Path]]) -> Inputs:
                 continue
             _add_file(inputs, path, f"{name}/{relative}")
     return inputs
+
+
+def element_digest(root: Path) -> str:
+    """SHA-256 over every file of one element."""
+    inputs = Inputs()
+    for path in _files(root):
+        _add_file(inputs, path, str(path.relative_to(root)))
+    body = "\n".join(f"{name} {digest}" for name, digest in sorted(inputs.parts.items()))
+    return hashlib.sha256(body.encode()).hexdigest()
 
 
 def package_inputs(package: Path, rooms: Sequence[str]) -> Inputs:

@@ -66,6 +66,20 @@ class Context:
     extra_index: dict[str, str] = field(default_factory=dict)
 
 
+ORDER = (
+    "root",
+    "extra-data",
+    "pre-install",
+    "packages",
+    "install",
+    "post-install",
+    "post-root",
+    "pre-finalise",
+    "finalise",
+    "cleanup",
+)
+
+
 def steps(hooks: Path, packages: Sequence[str] = ()) -> list[Step]:
     """The groups of scripts in the order they run. Call it again after extra-data: that may add links."""
     found = [Step("root", "root", "host", tuple(keys.scripts_of(hooks, "root")), system=False)]

@@ -1,0 +1,226 @@
+"""Whole builds without a network: the operating system is this machine's shell and its libraries.
+
+Needs root (namespaces, overlayfs), sgdisk, e2fsprogs, mtools, grub, qemu-img.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from baremetal.images import builder, errors
+from baremetal.images.definition import Definition, Disk
+from baremetal.images.layers import LayerStore
+
+pytestmark = pytest.mark.integration
+ELEMENTS = Path(__file__).parents[2] / "data/images/elements"
+
+
+def definition(*elements: str, **changes: object) -> Definition:
+    base = Definition("little", ("host-os", *elements), kind="tree", disk=Disk(extra_bytes=8 << 20))
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def options(cache: Path, elements: Path = ELEMENTS, **changes: object) -> builder.Options:
+    base = builder.Options(cache=cache, elements_path=(elements,), offline=True, epoch="1735689600")
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def elements(tmp_path: Path) -> Path:
+    target = tmp_path / "elements"
+    shutil.copytree(ELEMENTS, target)
+    return target
+
+
+def tree_of(result: builder.BuildResult) -> dict[str, str]:
+    from baremetal.images import compare
+
+    return compare.read_files(result.directory / "files.txt")
+
+
+def mounts() -> int:
+    return len(Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+def test_a_disk_comes_out_and_a_second_build_does_nothing(tmp_path: Path) -> None:
+    before = mounts()
+    first = builder.build(definition("greet", kind="disk"), options(tmp_path / "c"))
+    assert not first.cached
+    assert first.path.suffix == ".qcow2"
+    files = tree_of(first)
+    assert "/etc/greeting" in files
+    assert files["/etc/conf.d/link"].endswith("-> ../greeting")
+    assert "/etc/resolv.conf.ORIG" not in files
+    assert files["/var/log/when.log"].split()[2] == "0"  # logs are cut at the end
+    second = builder.build(definition("greet", kind="disk"), options(tmp_path / "c"))
+    assert second.cached
+    assert second.id == first.id
+    assert mounts() == before
+    assert not list((tmp_path / "c/work").iterdir())
+
+
+def test_the_file_system_on_the_disk_is_sound_and_holds_the_tree(tmp_path: Path) -> None:
+    from baremetal.images.disk import ROOT_LBA, SECTOR
+
+    built = builder.build(definition("greet", kind="disk", formats=("raw",)), options(tmp_path / "c"))
+    where = f"{built.path}?offset={ROOT_LBA * SECTOR}"
+    subprocess.run(["e2fsck", "-fn", where], check=True, capture_output=True)
+    listing = subprocess.run(["debugfs", "-R", "cat /etc/greeting", where], check=True, capture_output=True).stdout
+    assert listing == b"hello\nname=nobody\n"
+    table = subprocess.run(["sgdisk", "-p", str(built.path)], check=True, capture_output=True, text=True).stdout
+    assert [line.split()[5] for line in table.splitlines() if line.strip()[:1].isdigit()] == ["EF02", "EF00", "8304"]
+    subprocess.run(["sgdisk", "-v", str(built.path)], check=True, capture_output=True)
+
+
+def test_two_places_give_the_same_bytes(tmp_path: Path) -> None:
+    a = builder.build(definition("greet", kind="disk", formats=("raw", "qcow2")), options(tmp_path / "a"))
+    b = builder.build(definition("greet", kind="disk", formats=("raw", "qcow2")), options(tmp_path / "some/where/else"))
+    for name in ("little.raw", "little.qcow2", "files.txt", "sbom.cdx.json"):
+        assert (a.directory / name).read_bytes() == (b.directory / name).read_bytes(), name
+
+
+def test_a_changed_script_runs_again_and_nothing_below_it(tmp_path: Path, elements: Path) -> None:
+    builder.build(definition("greet"), options(tmp_path / "c", elements))
+    script = elements / "greet/post-install.d/50-after"
+    script.write_text(script.read_text() + "echo more >> /etc/conf.d/after\n")
+    rows = builder.explain(definition("greet"), options(tmp_path / "c", elements))
+    cached = {row["step"]: row["cached"] for row in rows}
+    assert cached["install"] is True
+    assert cached["post-install"] is False
+    why = next(str(row["why"]) for row in rows if row["step"] == "post-install")
+    assert "changed: post-install.d/50-after" in why
+    again = builder.build(definition("greet"), options(tmp_path / "c", elements))
+    assert not again.cached
+
+
+def test_a_variable_a_script_names_is_part_of_its_layer(tmp_path: Path) -> None:
+    one = builder.build(definition("greet"), options(tmp_path / "c"))
+    other = builder.build(definition("greet", env={"DIB_GREET_NAME": "rack"}), options(tmp_path / "c"))
+    unrelated = builder.build(definition("greet", env={"DIB_SOMETHING": "else"}), options(tmp_path / "c"))
+    assert other.id != one.id
+    assert unrelated.id == one.id
+
+
+def test_a_failing_script_is_named_with_its_last_lines(tmp_path: Path) -> None:
+    with pytest.raises(errors.BuildFailed) as caught:
+        builder.build(definition("boom"), options(tmp_path / "c"))
+    assert "boom" in caught.value.brief
+    assert "install.d/60-boom" in caught.value.brief
+    assert "the reason is on this line" in caught.value.detail
+    assert "--shell-on-failure" in caught.value.fix
+
+
+def test_a_hanging_script_is_ended_and_named(tmp_path: Path) -> None:
+    with pytest.raises(errors.BuildFailed, match="slow.*60-slow.*within 3 s"):
+        builder.build(definition("slow"), options(tmp_path / "c", phase_timeout_s=3.0))
+
+
+def test_a_process_left_behind_is_ended_and_told(tmp_path: Path) -> None:
+    result = builder.build(definition("lingers"), options(tmp_path / "c"))
+    assert any("sleep 611" in warning for warning in result.warnings)
+    assert not any("sleep\x00611" in p.read_text(errors="replace") for p in Path("/proc").glob("[0-9]*/cmdline"))
+
+
+def test_a_damaged_layer_is_noticed_and_built_again(tmp_path: Path) -> None:
+    cache = tmp_path / "c"
+    first = builder.build(definition("greet"), options(cache))
+    store = LayerStore(cache)
+    layer = next(layer for layer in store.list() if layer.phase == "install")
+    (store.tree(layer.key) / "etc/greeting").write_text("tampered with")
+    shutil.rmtree(first.directory)
+    again = builder.build(definition("greet"), options(cache))
+    assert any("damaged" in warning for warning in again.warnings)
+    assert tree_of(again)["/etc/greeting"].split()[2] == "18"
+
+
+def test_a_cut_image_is_built_again(tmp_path: Path) -> None:
+    first = builder.build(definition("greet", kind="disk"), options(tmp_path / "c"))
+    os.truncate(first.path, 4096)
+    again = builder.build(definition("greet", kind="disk"), options(tmp_path / "c"))
+    assert not again.cached
+    assert again.path.stat().st_size > 4096
+
+
+def test_a_tree_larger_than_its_disk_is_refused_with_the_size_it_needs(tmp_path: Path) -> None:
+    small = definition("greet", kind="disk", disk=Disk(size_bytes=48 << 20))
+    with pytest.raises(errors.DiskTooSmall, match=r"the tree needs \d+ MiB, the disk is 48 MiB"):
+        builder.build(small, options(tmp_path / "c"))
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+import test_build_offline as t
+from baremetal.images import builder
+builder.build(t.definition("greet", "slow"), t.options(Path({cache!r})), lambda step, script, f: print(script, flush=True))
+"""
+
+
+def test_killed_it_leaves_nothing_running_and_the_next_build_goes_on(tmp_path: Path) -> None:
+    cache = tmp_path / "c"
+    code = KILLED.format(here=str(Path(__file__).parent), cache=str(cache))
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == "60-slow":
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        left = [
+            p for p in Path("/proc").glob("[0-9]*/cmdline") if str(cache) in p.read_bytes().decode(errors="replace")
+        ]
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left
+    assert str(cache) not in Path("/proc/self/mountinfo").read_text()
+    rows = builder.explain(definition("greet"), options(cache))
+    assert rows[0]["cached"] is True
+    result = builder.build(definition("greet"), options(cache))
+    assert result.path.exists()
+    assert not list((cache / "layers").glob(".draft-*"))
+
+
+def test_two_builds_at_once_make_one_image(tmp_path: Path) -> None:
+    code = KILLED.replace('"greet", "slow"', '"greet"').format(
+        here=str(Path(__file__).parent), cache=str(tmp_path / "c")
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env) for _ in "ab"]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted("50-greet" in text for text in said) == [False, True]
+
+
+def test_until_stops_after_a_phase(tmp_path: Path) -> None:
+    result = builder.build(definition("greet", "boom"), options(tmp_path / "c", until="pre-install"))
+    assert result.kind == "partial"
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("tar", "tar"), ("squashfs", "squashfs"), ("tgz", "tgz")])
+def test_other_formats(tmp_path: Path, kind: str, suffix: str) -> None:
+    result = builder.build(definition("greet", formats=(kind,)), options(tmp_path / "c"))
+    assert [path.suffix for path in result.files] == [f".{suffix}"]
+
+
+def test_a_ramdisk_is_a_kernel_and_a_cpio(tmp_path: Path) -> None:
+    result = builder.build(definition("greet", kind="ramdisk"), options(tmp_path / "c"))
+    assert (result.directory / "kernel").read_text() == "not a kernel\n"
+    packed = (result.directory / "initrd").read_bytes()
+    plain = subprocess.run(["zstd", "-dc"], input=packed, capture_output=True, check=True).stdout
+    names = subprocess.run(["cpio", "-t"], input=plain, capture_output=True, check=True).stdout.decode().split()
+    assert {"dev/console", "dev/null", "etc/greeting"} <= set(names)
+    assert not [name for name in names if name.startswith("boot")]

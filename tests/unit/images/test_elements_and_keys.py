@@ -1,0 +1,181 @@
+"""Resolving elements, merging hooks, and what a layer's key takes notice of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from baremetal.images import keys, lint
+from baremetal.images.elements import available, merge_hooks, resolve, search_path, with_defaults
+from baremetal.images.errors import BadElement, ElementNotFound
+from baremetal.paths import share_dir
+
+
+def element(root: Path, name: str, files: dict[str, str]) -> None:
+    for path, text in files.items():
+        target = root / name / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        if target.parent.name.endswith(".d") and target.parent.name != "environment.d":
+            target.chmod(0o755)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    element(tmp_path, "os", {"element-provides": "operating-system\n", "root.d/10-os": "#!/bin/sh\n"})
+    element(tmp_path, "web", {"element-deps": "tools\n", "install.d/50-web": "#!/bin/sh\ncat $0/../web/page\n"})
+    element(tmp_path, "tools", {"bin/helper": "x", "install.d/40-tools": "#!/bin/sh\necho $DIB_TOOL\n"})
+    element(tmp_path, "web", {"web/page": "hi"})
+    return tmp_path
+
+
+def names(found: list) -> list[str]:  # type: ignore[type-arg]
+    return [e.name for e in found]
+
+
+def test_dependencies_come_along_sorted(here: Path) -> None:
+    assert names(resolve(["web", "os"], [here])) == ["os", "tools", "web"]
+
+
+def test_a_missing_element_is_named_with_who_wants_it_and_where_it_was_sought(here: Path) -> None:
+    element(here, "app", {"element-deps": "nowhere\n"})
+    with pytest.raises(ElementNotFound) as caught:
+        resolve(["app", "os"], [here])
+    assert caught.value.brief == "element 'nowhere' not found (needed by app)"
+    assert str(here) in caught.value.detail
+
+
+def test_a_misspelt_element_gets_the_nearest_name(here: Path) -> None:
+    with pytest.raises(ElementNotFound) as caught:
+        resolve(["wep", "os"], [here])
+    assert "did you mean web?" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["../os", "a/b", "", "-x", "a b", ".hidden", "$(id)", "os\n"])
+def test_hostile_names_are_refused(here: Path, name: str) -> None:
+    with pytest.raises((BadElement, ElementNotFound)):
+        resolve([name, "os"], [here])
+
+
+def test_circular_dependencies_end(here: Path) -> None:
+    element(here, "a", {"element-deps": "b\n"})
+    element(here, "b", {"element-deps": "a\n"})
+    assert names(resolve(["a", "os"], [here])) == ["a", "b", "os"]
+
+
+def test_two_operating_systems_are_refused(here: Path) -> None:
+    element(here, "os2", {"element-provides": "operating-system\n"})
+    with pytest.raises(BadElement, match="provide the same"):
+        resolve(["os", "os2"], [here])
+
+
+def test_no_operating_system_is_refused(here: Path) -> None:
+    with pytest.raises(BadElement, match="no operating system"):
+        resolve(["web"], [here])
+
+
+def test_the_first_directory_wins(here: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    element(mine, "tools", {"install.d/40-tools": "#!/bin/sh\n"})
+    assert available([mine, here])["tools"] == mine / "tools"
+
+
+def test_same_named_hooks_of_two_elements_collide_by_name(here: Path, tmp_path: Path) -> None:
+    element(here, "tools", {"install.d/50-web": "#!/bin/sh\n"})
+    with pytest.raises(BadElement, match=r"install.d/50-web is in two elements: tools and web"):
+        merge_hooks(resolve(["web", "os"], [here]), tmp_path / "hooks")
+
+
+def test_scripts_run_in_dib_run_parts_order(tmp_path: Path) -> None:
+    for name in ("9-nine", "10-ten", "010-o", "a", "05-x", "10-b.sh", "10-not-executable"):
+        path = tmp_path / "install.d" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+        path.chmod(0o644 if "not" in name else 0o755)
+    assert keys.scripts_of(tmp_path, "install") == ["a", "05-x", "9-nine", "010-o", "10-ten"]
+
+
+def key(hooks: Path, scripts: tuple[str, ...] = ("40-tools", "50-web"), **env: str) -> str:
+    return keys.phase_inputs(hooks, "install", scripts, env, owns_rest=True).key()
+
+
+@pytest.fixture
+def hooks(here: Path, tmp_path: Path) -> Path:
+    target = tmp_path / "hooks"
+    merge_hooks(resolve(["web", "os"], [here]), target)
+    return target
+
+
+def edit(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
+
+NOTICED = [  # what is edited                    the key changes
+    ("install.d/50-web", "#!/bin/sh\ntrue\n", True),
+    ("web/page", "other", True),
+    ("bin/helper", "y", True),
+    ("environment.d/10-x.bash", "export DIB_TOOL=hammer\n", True),
+    ("environment.d/10-x.bash", "export DIB_ELSE=1\n", False),
+    ("environment.d/10-x.bash", "# DIB_TOOL, web\nexport DIB_ELSE=1\n", False),
+    ("environment.d/10-x.bash", "if [ -f /x ]; then export DIB_ELSE=1; fi\n", True),
+    ("post-install.d/50-x", "#!/bin/sh\n", False),
+    ("unrelated/file", "z", False),
+    ("package-installs.yaml", "vim:\n", False),
+]
+
+
+@pytest.mark.parametrize(("path", "text", "changes"), NOTICED)
+def test_what_a_layer_takes_notice_of(hooks: Path, path: str, text: str, changes: bool) -> None:
+    before = key(hooks)
+    edit(hooks / path, text)
+    assert (key(hooks) != before) is changes
+
+
+def test_only_variables_that_are_named_count(hooks: Path) -> None:
+    assert key(hooks, DIB_TOOL="a") != key(hooks, DIB_TOOL="b")
+    assert key(hooks, DIB_OTHER="a") == key(hooks, DIB_OTHER="b")
+
+
+def test_a_mode_change_counts(hooks: Path) -> None:
+    before = key(hooks)
+    (hooks / "bin/helper").chmod(0o755)
+    assert key(hooks) != before
+
+
+def test_what_changed_is_told_in_words() -> None:
+    new = keys.Inputs({"a": "1", "b": "2"})
+    assert new.changed_from({"a": "0", "c": "3"}) == ["changed: a", "new: b", "gone: c"]
+
+
+def test_vm_alone_gets_a_block_device() -> None:
+    assert with_defaults(["vm", "debian-base"], search_path())[-1].startswith("block-device-")
+    assert "block-device-gpt" not in with_defaults(["vm", "block-device-mbr"], search_path())
+
+
+def test_every_element_of_ours_passes_its_own_check() -> None:
+    known = available(search_path())
+    ours = [path.name for path in share_dir("elements").iterdir() if path.is_dir()]
+    assert [str(p) for name in sorted(ours) for p in lint.check(name, known)] == []
+
+
+LINT = [  # file, text, executable                     what is said
+    ("install.d/10-a.sh", "#!/bin/sh\n", True, "skips this name"),
+    ("install.d/10-a", "#!/bin/sh\n", False, "not executable"),
+    ("install.d/10-a", "echo\n", True, "no #! line"),
+    ("element-deps", "gone\n", False, "needs gone"),
+    ("package-installs.yaml", "a: [", False, "cannot be parsed"),
+    ("pkg-map", "[1]", False, "not a mapping"),
+]
+
+
+@pytest.mark.parametrize(("path", "text", "runs", "said"), LINT)
+def test_element_check(tmp_path: Path, path: str, text: str, runs: bool, said: str) -> None:
+    target = tmp_path / "x" / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+    target.chmod(0o755 if runs else 0o644)
+    (tmp_path / "x/README.md").write_text("# x\n\nA test.\n")
+    found = lint.check("x", {"x": tmp_path / "x"})
+    assert any(said in problem.what for problem in found), found
