@@ -68,9 +68,9 @@ async def serve(settings: Settings, life: child.Life) -> None:
     """Open, drop rights, run until told to stop."""
     async with contextlib.AsyncExitStack() as stack:
         api = bind_unix(settings.api_socket, settings.user, settings.api_group)
-        stack.callback(settings.api_socket.unlink, missing_ok=True)
-        plane = bind_unix(settings.plane_socket, settings.boot_user or settings.user)
-        stack.callback(settings.plane_socket.unlink, missing_ok=True)
+        stack.callback(_unlink, settings.api_socket)
+        plane = bind_unix(settings.plane_socket, settings.boot_user)
+        stack.callback(_unlink, settings.plane_socket)
         tcp = _bind_tcp(settings.api_listen)
         tls = tls_context(settings.tls_dir) if tcp is not None and settings.api_tls else None
         privileges.no_core()
@@ -114,6 +114,12 @@ def bind_unix(path: Path, user: str, group: str = "") -> socket.socket:
             fix="run as root with users and groups that exist, or set run_dir to a directory of yours",
         ) from exc
     return sock
+
+
+def _unlink(path: Path) -> None:
+    """As another user we may not: the next start, as root, does."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _bind_tcp(listen: str) -> socket.socket | None:

@@ -6,9 +6,7 @@ anew when the addresses have changed. Asks nothing that it can find out.
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from pathlib import Path
 from baremetal.config import Settings
 from baremetal.errors import MachineError
 from baremetal.serve import tls
+from baremetal.serve.owners import hand_over
 
 SEALING_KEYS = ("operator.key", "metadata.key")
 SIGNING_KEYS = ("image-signing.pem", "metadata-signing.pem")
@@ -41,7 +40,7 @@ def initialise(settings: Settings, *, addresses: Sequence[str] = ()) -> Report:
         _keys(settings.keys_dir, report)
         _certificates(settings, addresses, report)
         _database(settings, report)
-        _owners(settings)
+        hand_over(settings)
     except OSError as exc:
         raise MachineError(
             f"init: cannot write {exc.filename or settings.state_dir}: {exc.strerror}",
@@ -125,21 +124,3 @@ def _database(settings: Settings, report: Report) -> None:
         return  # the server migrates what is there when it starts
     Store.open(settings.database_url).close()
     report.note(path, made=True)
-
-
-def _owners(settings: Settings) -> None:
-    """Give each process what is its own, when it is to run as another user than root."""
-    for path in settings.state_dir.glob("baremetal.db*"):
-        path.chmod(0o600)
-    if os.geteuid() != 0:
-        return
-    if settings.user:
-        for path in (settings.state_dir, settings.keys_dir, settings.images_dir, settings.artifacts_dir):
-            shutil.chown(path, settings.user)
-        for path in (settings.cache_dir, settings.log_dir, settings.state_dir / "console"):
-            shutil.chown(path, settings.user)
-        for path in (*settings.keys_dir.iterdir(), *settings.state_dir.glob("baremetal.db*")):
-            shutil.chown(path, settings.user)
-    if settings.boot_user:
-        for path in (settings.boot_dir, *settings.boot_dir.iterdir()):
-            shutil.chown(path, settings.boot_user)

@@ -25,6 +25,7 @@ from baremetal.errors import EXIT_MACHINE, EXIT_OK, EXIT_USAGE, BaremetalError, 
 from baremetal.serve import preflight
 from baremetal.serve.handover import PARENT, READY_FD
 from baremetal.serve.handover import say as say_error
+from baremetal.serve.owners import hand_over
 
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # before the next start; the last repeats
 STEADY_S = 30.0  # who served so long starts again without delay
@@ -167,6 +168,7 @@ class Supervisor:
 def serve(settings: Settings, env: Mapping[str, str]) -> int:
     """Check that it can work, then supervise. MachineError says what is missing."""
     preflight.check(settings)
+    hand_over(settings)
     with _only_one(settings.run_dir):
         return Supervisor(env).run()
 

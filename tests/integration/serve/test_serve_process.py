@@ -41,12 +41,17 @@ def test_serves_and_stops_without_leaving_anything(site):
     assert not (site.root / "run/api.sock").exists()
 
 
-def test_processes_give_up_root(make_site):
-    site = make_site('user = "daemon"\nboot_user = "nobody"')
+USERS = [("daemon", "nobody"), ("", "nobody"), ("daemon", "")]  # user, boot_user; set after init, as people do
+
+
+@pytest.mark.parametrize(("user", "boot_user"), USERS)
+def test_processes_give_up_root(site, user, boot_user):
+    text = site.config.read_text()
+    site.config.write_text(f'user = "{user}"\nboot_user = "{boot_user}"\n{text}')
     site.serve()
     boot, control = site.pid(BOOT), site.pid(CONTROL)
-    assert uid(boot) == 65534
-    assert uid(control) == 1
+    assert uid(boot) == (65534 if boot_user else 0)
+    assert uid(control) == (1 if user else 0)
     assert capabilities(boot) <= {10, 13}  # NET_BIND_SERVICE, NET_RAW
     assert capabilities(control) == set()
     for pid in (boot, control):
@@ -54,7 +59,12 @@ def test_processes_give_up_root(make_site):
     reads = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat"]
     for secret in ("keys/operator.key", "baremetal.db", "tls/server.key", "keys/metadata.key"):
         assert site.run(*reads, f"{site.root}/state/{secret}", check=False).returncode != 0, secret
-    assert site.cli("node", "list").returncode == 0
+    site.cli("node", "enroll", "n1", "--bmc", "fake://n1", "--mac", "52:54:00:00:00:01", "--wait")
+    os.kill(control, signal.SIGKILL)
+    site.until(lambda: site.pid(CONTROL) not in (0, control), 5)
+    site.until(site.up, 15)
+    assert site.stop() == 0
+    assert "Traceback" not in site.log.read_text()
 
 
 def test_boot_plane_heals_after_kill_9(site):
