@@ -25,17 +25,17 @@ def init(
     from baremetal.cli import render
     from baremetal.cli.settings import config_path
     from baremetal.config import Settings
-    from baremetal.serve import initconf
     from baremetal.serve.init import initialise
+    from baremetal.serve.initconf import install_units, write
 
     path = config_path(config)
-    written = initconf.write(path, interface=interface, undercloud_conf=undercloud_conf)
+    written = write(path, interface=interface, undercloud_conf=undercloud_conf)
     settings = Settings.load(path)
     report = initialise(settings, addresses=address or ())
     if written:
         report.made.insert(0, str(path))
     if systemd:
-        report.made += initconf.install_units(path)
+        report.made += install_units(path)
     doc = {"config": str(path), "made": report.made, "kept": report.kept}
     if as_json:
         render.json_out(doc)
