@@ -1,9 +1,12 @@
 """Erases what would be found on the listed disks, reads again, and says what it saw.
 
-Method "metadata": partition tables, boot code, signatures of file systems, LVM,
-RAID and LUKS at both ends of the disk and of every partition, then a discard
-where the drive has one. It is what Ironic calls erase_devices_metadata: it
-removes structure, not every byte.
+Methods:
+  metadata  a discard where the drive has one, then partition tables, boot code and signatures of
+            file systems, LVM, RAID and LUKS at both ends of the disk and of every partition. What
+            Ironic calls erase_devices_metadata: it removes structure, not every byte.
+  discard   the same, but a drive without discard is a failure.
+  zero      every byte written with zeros, and every byte read again.
+  secure    the drive's own erase (NVMe Format NVM), then metadata; a drive without one is a failure.
 """
 
 from __future__ import annotations
@@ -15,12 +18,21 @@ from baremetal.agents import blockdev
 from baremetal.agents.blockdev import MIB, Target
 from baremetal.agents.disks import Disk
 from baremetal.agents.gpt import BadTable
-from baremetal.agents.trouble import DiskReadOnly, DiskRefused, NodeTrouble, OrderRefused, WipeUnproved, to_fault
+from baremetal.agents.trouble import (
+    DiskReadOnly,
+    DiskRefused,
+    NodeTrouble,
+    NoSuchErase,
+    OrderRefused,
+    WipeUnproved,
+    to_fault,
+)
 
-METADATA = "metadata"
+METADATA, DISCARD, ZERO, SECURE = METHODS = ("metadata", "discard", "zero", "secure")
 ENDS = 4 * MIB  # at both ends of the disk: GPT is 34 sectors, md 1.0 and DDF lie in the last MiB, ZFS labels in 512 KiB
 PART_ENDS = MIB  # at both ends of every partition
 BTRFS = 64 * MIB  # its second superblock; the third is at 256 GiB (btrfs-man5)
+STEP = 256 * MIB  # bytes zeroed between two progress reports
 Area = Tuple[int, int]  # first byte, length
 Progress = Callable[[str, int, int, str], None]
 
@@ -32,8 +44,8 @@ def clean(args: Dict[str, Any], disks: List[Disk], progress: Progress, sys: str 
     fails does not spare the others; the order fails then, with all results.
     """
     method = args.get("method", METADATA)
-    if method != METADATA:
-        raise OrderRefused(f"clean method {method!r} is not known", fix=f"known: {METADATA}")
+    if method not in METHODS:
+        raise OrderRefused(f"clean method {method!r} is not known", fix="known: " + ", ".join(METHODS))
     chosen = [_named(entry, disks) for entry in _entries(args)]
     if len({d.name for d in chosen}) != len(chosen):
         raise OrderRefused("the clean order lists a disk twice", disks=[d.path for d in chosen])
@@ -42,7 +54,7 @@ def clean(args: Dict[str, Any], disks: List[Disk], progress: Progress, sys: str 
     for n, disk in enumerate(chosen):
         progress("clean", n, len(chosen), "disks")
         try:
-            results.append(_wipe_disk(disk, sys))
+            results.append(_wipe_disk(disk, method, sys, progress))
         except NodeTrouble as exc:
             failed.append(exc)
             results.append({"name": disk.path, "serial": disk.serial, "fault": to_fault(exc).to_json()})
@@ -93,29 +105,64 @@ def _allowed(disk: Disk) -> Disk:
     return disk
 
 
-def _wipe_disk(disk: Disk, sys: str) -> Dict[str, Any]:
+def _wipe_disk(disk: Disk, method: str, sys: str, progress: Progress) -> Dict[str, Any]:
     started = time.monotonic()
+    done = method
     with Target(disk.path) as target:
+        if method == SECURE:
+            done = _secure(disk)
         areas = areas_of(target, blockdev.partitions(sys, disk.name))
-        discarded = target.discard(0, target.size // target.sector * target.sector)
-        for start, length in areas:
-            target.zero(start, length)
+        discarded = method != ZERO and target.discard(0, target.size // target.sector * target.sector)
+        if method == DISCARD and not discarded:
+            raise NoSuchErase(f"{disk.path} has no discard", fix="use another clean method for it", disk=disk.path)
+        if method == ZERO:
+            areas = [(0, target.size // target.sector * target.sector)]
+        _zero(target, areas, progress)
         target.sync()
         target.drop_cache()
-        prove(target, areas)
+        prove(target, areas, progress)
         reread = target.reread_partitions()
     return {
         "name": disk.path,
         "serial": disk.serial,
         "wwn": disk.wwn,
         "size": disk.size,
-        "method": METADATA,
+        "method": done,
         "areas": len(areas),
         "bytes_verified": sum(length for _, length in areas),
         "discarded": discarded,
         "kernel_reread": reread,
         "seconds": round(time.monotonic() - started, 2),
     }
+
+
+def _secure(disk: Disk) -> str:
+    """The drive's own erase; the name of what was done."""
+    from baremetal.agents import nvme  # late: ctypes, and most orders do not need it
+
+    if not nvme.is_nvme(disk.name):
+        raise NoSuchErase(
+            f"{disk.path}: secure erase is only known for NVMe", fix="use the method zero for it", disk=disk.path
+        )
+    try:
+        return nvme.secure_erase(disk.path)[0]
+    except OSError as exc:
+        raise NoSuchErase(
+            f"{disk.path}: the drive refused to erase itself",
+            detail=str(exc),
+            fix="use the method zero",
+            disk=disk.path,
+        ) from exc
+
+
+def _zero(target: Target, areas: List[Area], progress: Progress) -> None:
+    total, done = sum(length for _, length in areas), 0
+    for start, length in areas:
+        for at in range(0, length, STEP):
+            part = min(STEP, length - at)
+            target.zero(start + at, part)
+            done += part
+            progress("erase", done, total, "bytes")
 
 
 def areas_of(target: Target, known: List[Tuple[str, int, int]]) -> List[Area]:
@@ -127,11 +174,14 @@ def areas_of(target: Target, known: List[Tuple[str, int, int]]) -> List[Area]:
     return _merged([a for a in clipped if a[1] > 0])
 
 
-def prove(target: Target, areas: List[Area]) -> None:
+def prove(target: Target, areas: List[Area], progress: Progress) -> None:
     """Read every area again; WipeUnproved at the first byte that is not zero."""
     nothing = bytes(MIB)
+    total, done = sum(length for _, length in areas), 0
     for start, length in areas:
         for at in range(start, start + length, MIB):
+            progress("verify", done, total, "bytes")
+            done += MIB
             want = min(MIB, start + length - at)
             data = target.read(at, want)
             if data != nothing[:want]:

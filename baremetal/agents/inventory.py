@@ -48,7 +48,7 @@ def collect(roots: Optional[Roots] = None, bootif: Optional[str] = None) -> Dict
     inventory = {
         "cpu": part("cpu", lambda: cpu(at)),
         "memory": part("memory", lambda: memory(at)),
-        "disks": part("disks", lambda: [d.to_inventory() for d in disks.find(at.sys, at.dev)]) or [],
+        "disks": part("disks", lambda: [_disk(d) for d in disks.find(at.sys, at.dev)]) or [],
         "interfaces": part("interfaces", lambda: interfaces(at)) or [],
         "system_vendor": part("system_vendor", lambda: system_vendor(at)),
         "boot": part("boot", lambda: boot(at, bootif)),
@@ -87,14 +87,19 @@ def memory(at: Roots) -> Dict[str, Any]:
     return {"total": total, "physical_mb": _fitted_mib(at) or -(-total // (128 << 20)) * 128}
 
 
+def _disk(disk: disks.Disk) -> Dict[str, Any]:
+    """With the drive's own view of its health, where we can ask for it."""
+    found = disk.to_inventory()
+    if disk.transport == "nvme":
+        from baremetal.agents import nvme  # late: ctypes
+
+        found["health"] = nvme.health(disk.path)
+    return found
+
+
 def interfaces(at: Roots) -> List[Dict[str, Any]]:
     """Every NIC of hardware: no bridges, no loopback, no tunnels."""
-    base = f"{at.sys}/class/net"
-    found = []
-    for name in sorted(os.listdir(base)):
-        if os.path.exists(f"{base}/{name}/device"):
-            found.append(_interface(f"{base}/{name}", name))
-    return found
+    return [_interface(f"{at.sys}/class/net/{name}", name) for name in nics(at)]
 
 
 def _interface(path: str, name: str) -> Dict[str, Any]:
@@ -174,9 +179,14 @@ def system_uuid(at: Roots) -> Optional[str]:
 
 def macs(at: Roots) -> List[str]:
     """Of all hardware NICs, lower case."""
+    return [_text(f"{at.sys}/class/net/{n}/address").lower() for n in nics(at)]
+
+
+def nics(at: Roots) -> List[str]:
+    """Names of the hardware NICs, sorted."""
     base = f"{at.sys}/class/net"
     names = sorted(os.listdir(base)) if os.path.isdir(base) else []
-    return [_text(f"{base}/{n}/address").lower() for n in names if os.path.exists(f"{base}/{n}/device")]
+    return [n for n in names if os.path.exists(f"{base}/{n}/device")]
 
 
 def numa(at: Roots) -> List[Dict[str, Any]]:

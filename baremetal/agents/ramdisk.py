@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from baremetal.agents import inventory
+from baremetal.agents import inventory, lldp
 from baremetal.agents.disks import Disk
 from baremetal.agents.http import Client, ServerSaid, ServerUnreachable, Url, retrying
 from baremetal.agents.progress import Reporter
@@ -53,6 +53,7 @@ class Agent:
         self.server = _needed(cmdline, "baremetal.url").split(",")[0]
         self.client = self.connect(self.server)
         self.poll_s = 30
+        self.lldp = lldp.Listener([])
         self.run_dir = "/run"
         self.settled = False
         self.last: Optional[words.Report] = None
@@ -65,6 +66,7 @@ class Agent:
     def run(self) -> None:
         """Until the server orders reboot or power-off (Leave)."""
         self.hello()
+        self.lldp = lldp.Listener(inventory.nics(self.roots))
         while True:
             order = self.next_order()
             if order is not None:
@@ -192,7 +194,13 @@ class Agent:
 
     def inspect(self, args: Dict[str, Any], reporter: Reporter) -> Dict[str, Any]:
         self.disks()
-        return {"inventory": inventory.collect(self.roots, bootif(self.cmdline))}
+        found = inventory.collect(self.roots, bootif(self.cmdline))
+        wait_s = args.get("lldp_s", 0)
+        heard = self.lldp.heard(min(float(wait_s), 60.0) if isinstance(wait_s, (int, float)) else 0.0)
+        for nic in found["interfaces"]:
+            nic["lldp"] = [list(tlv) for tlv in heard.get(nic["name"], [])]
+            nic["lldp_processed"] = lldp.readable(heard.get(nic["name"], []))
+        return {"inventory": found}
 
     def clean(self, args: Dict[str, Any], reporter: Reporter) -> Dict[str, Any]:
         from baremetal.agents import cleaner  # late: hello must not wait for it

@@ -64,6 +64,12 @@ class DiskRefused(NodeTrouble):
     code = "disk-refused"
 
 
+class NoSuchErase(NodeTrouble):
+    """The disk cannot be erased by the method ordered."""
+
+    code = "erase-unsupported"
+
+
 class WipeUnproved(NodeTrouble):
     """Erased, read again, and something is still there."""
 

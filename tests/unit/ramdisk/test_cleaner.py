@@ -134,7 +134,7 @@ def test_success_is_what_was_read_back(tmp_path: Path) -> None:
             target.zero(start, length)
         target.write_bytes(10 * MIB - 7, b"x")  # a drive that kept a byte
         with pytest.raises(WipeUnproved) as caught:
-            cleaner.prove(target, areas)
+            cleaner.prove(target, areas, nothing)
     assert caught.value.evidence["offset"] == 10 * MIB - 7
 
 
@@ -146,6 +146,21 @@ def test_one_failing_disk_does_not_spare_the_others(tmp_path: Path) -> None:
     assert caught.value.code == "disk-io"
     assert [d["result"] for d in caught.value.evidence["disks"]] == ["disk-io", "clean"]
     assert content(good)[:MIB] == bytes(MIB)
+
+
+def test_zero_erases_and_reads_every_byte(tmp_path: Path) -> None:
+    disk = make(tmp_path, "sda", size=9 * MIB + 512)
+    result = cleaner.clean({**order(disk), "method": "zero"}, [disk], nothing, str(tmp_path))
+    assert content(disk) == bytes(disk.size)
+    assert result["disks"][0]["bytes_verified"] == disk.size
+
+
+@pytest.mark.parametrize("method", ["discard", "secure"])
+def test_a_method_the_drive_lacks_is_no_success(tmp_path: Path, method: str) -> None:
+    disk = make(tmp_path, "sda")
+    with pytest.raises(NodeTrouble) as caught:
+        cleaner.clean({**order(disk), "method": method}, [disk], nothing, str(tmp_path))
+    assert caught.value.code == "erase-unsupported"
 
 
 def test_a_tiny_disk(tmp_path: Path) -> None:

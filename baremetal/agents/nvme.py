@@ -1,0 +1,82 @@
+"""NVMe admin commands through the kernel's ioctl: identify, health, format with erase.
+
+NVM Express Base 1.4: §5.15 Identify, §5.14.1.2 SMART / Health log, §5.23 Format NVM.
+The packing is pure and tested; only `admin` talks to the device.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+from typing import Any, Dict, Optional, Tuple
+
+from baremetal.agents.trouble import DiskIo
+
+ADMIN_CMD = 0xC0484E41  # _IOWR('N', 0x41, struct nvme_admin_cmd), linux/nvme_ioctl.h
+IDENTIFY, GET_LOG, FORMAT = 0x06, 0x02, 0x80
+USER_DATA, CRYPTO = 1, 2  # Secure Erase Settings of Format NVM
+_COMMAND = struct.Struct("<BBHIIIQQIIIIIIIIII")  # struct nvme_passthru_cmd, 72 bytes
+FORMAT_TIMEOUT_MS = 4 * 3600 * 1000
+
+
+def is_nvme(name: str) -> bool:
+    return name.startswith("nvme")
+
+
+def admin(path: str, opcode: int, nsid: int, length: int = 0, dw10: int = 0, timeout_ms: int = 10_000) -> bytes:
+    """One admin command that reads `length` bytes; OSError, or DiskIo with the drive's status."""
+    buffer = ctypes.create_string_buffer(max(length, 1))
+    address = ctypes.addressof(buffer) if length else 0
+    command = bytearray(
+        _COMMAND.pack(opcode, 0, 0, nsid, 0, 0, 0, address, 0, length, dw10, 0, 0, 0, 0, 0, timeout_ms, 0)
+    )
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        status = fcntl.ioctl(fd, ADMIN_CMD, command)
+    finally:
+        os.close(fd)
+    if status:
+        raise DiskIo(f"{path}: NVMe command 0x{opcode:02x} ended with status 0x{status:x}", disk=path, status=status)
+    return buffer.raw[:length]
+
+
+def health(path: str) -> Optional[Dict[str, Any]]:
+    """Wear and temperature, None when the drive does not say."""
+    try:
+        return parse_health(admin(path, GET_LOG, 0xFFFFFFFF, 512, 0x02 | (512 // 4 - 1) << 16))
+    except (OSError, DiskIo):
+        return None
+
+
+def parse_health(log: bytes) -> Dict[str, Any]:
+    """Figures of the SMART / Health log. `wear_percent` may exceed 100; data in units of 512,000 bytes."""
+    return {
+        "critical_warning": log[0],
+        "temperature_c": struct.unpack_from("<H", log, 1)[0] - 273,
+        "spare_percent": log[3],
+        "wear_percent": log[5],
+        "data_written_units": int.from_bytes(log[48:64], "little"),
+        "power_on_hours": int.from_bytes(log[128:144], "little"),
+        "media_errors": int.from_bytes(log[160:176], "little"),
+    }
+
+
+def erase_setting(controller: bytes) -> Optional[int]:
+    """The strongest Secure Erase Setting of an Identify Controller page: CRYPTO, USER_DATA, None without Format NVM."""
+    commands = struct.unpack_from("<H", controller, 256)[0]  # OACS, bit 1: Format NVM
+    if not commands & 0x2:
+        return None
+    return CRYPTO if controller[524] & 0x4 else USER_DATA  # FNA, bit 2: cryptographic erase
+
+
+def secure_erase(path: str, namespace: int = 1) -> Tuple[str, int]:
+    """Format the namespace with erase, keeping its LBA format: (method, setting). OSError or DiskIo when it fails."""
+    setting = erase_setting(admin(path, IDENTIFY, 0, 4096, 1))
+    if setting is None:
+        raise DiskIo(f"{path}: the drive has no Format NVM command", disk=path)
+    in_use = admin(path, IDENTIFY, namespace, 4096, 0)
+    lba_format = in_use[26] & 0xF  # FLBAS
+    admin(path, FORMAT, namespace, 0, lba_format | setting << 9, FORMAT_TIMEOUT_MS)
+    return ("nvme-format-crypto" if setting == CRYPTO else "nvme-format-erase"), setting
