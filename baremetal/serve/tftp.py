@@ -358,7 +358,8 @@ class TftpServer:
             case Outcome.DONE:
                 seconds = round(time.monotonic() - session.began, 3)
                 body |= {"bytes": session.size, "seconds": seconds, "resent": session.transfer.resent}
-                self._on_event({"kind": "loader-sent", "node": None, "body": body})
+                kind = "artifact-sent" if session.name.startswith("artifacts/") else "loader-sent"
+                self._on_event({"kind": kind, "node": None, "body": body})
             case Outcome.LOST:
                 why = f"{session.name}: silent after block {session.transfer.acked}"
                 self._on_event(
