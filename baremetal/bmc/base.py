@@ -29,6 +29,8 @@ from baremetal.bmc.faults import (
 from baremetal.model.node import Power
 
 __all__ = [
+    "OPTIONAL",
+    "BiosSettings",
     "BmcAuth",
     "BmcBusy",
     "BmcCipher",
@@ -46,12 +48,16 @@ __all__ = [
     "BootPlan",
     "Cap",
     "ConsoleStream",
+    "HttpBoot",
     "Identity",
     "LogRecord",
+    "NicList",
     "Power",
     "PowerOp",
     "Reading",
+    "SecureBoot",
     "User",
+    "VirtualMedia",
 ]
 
 
@@ -177,6 +183,16 @@ class User:
     enabled: bool
 
 
+# Optional methods by capability: what the protocols at the end of this file add to a driver.
+OPTIONAL: dict[Cap, tuple[str, ...]] = {
+    Cap.VIRTUAL_MEDIA: ("insert_media", "eject_media"),
+    Cap.HTTP_BOOT: ("set_http_boot",),
+    Cap.BIOS: ("bios", "set_bios"),
+    Cap.SECURE_BOOT: ("secure_boot", "set_secure_boot"),
+    Cap.NICS: ("nics",),
+}
+
+
 class ConsoleStream(Protocol):
     """A serial console: bytes both ways until closed by either side."""
 
@@ -251,3 +267,58 @@ class BmcDriver(Protocol):
     async def close(self) -> None:
         """End the session; a slot left open stays taken for about a minute."""
         ...
+
+
+@runtime_checkable
+class VirtualMedia(Protocol):
+    """A CD the BMC pretends to hold (Cap.VIRTUAL_MEDIA)."""
+
+    async def insert_media(self, url: str) -> None:
+        """Puts the image at this URL into the virtual CD drive."""
+        ...
+
+    async def eject_media(self) -> None:
+        """Takes out whatever is in it."""
+        ...
+
+
+@runtime_checkable
+class HttpBoot(Protocol):
+    """UEFI HTTP boot by the BMC's word, without DHCP options (Cap.HTTP_BOOT)."""
+
+    async def set_http_boot(self, url: str, *, once: bool = True) -> BootPlan:
+        """The next boot fetches this URL."""
+        ...
+
+
+@runtime_checkable
+class BiosSettings(Protocol):
+    """Firmware settings (Cap.BIOS). A change is pending until the machine restarts."""
+
+    async def bios(self) -> dict[str, str | int | bool]:
+        """All attributes in force."""
+        ...
+
+    async def set_bios(self, changes: dict[str, str | int | bool]) -> None:
+        """Makes changes pending."""
+        ...
+
+
+@runtime_checkable
+class SecureBoot(Protocol):
+    """UEFI Secure Boot (Cap.SECURE_BOOT)."""
+
+    async def secure_boot(self) -> bool:
+        """Is it enforced?"""
+        ...
+
+    async def set_secure_boot(self, on: bool) -> None:
+        """From the next boot on."""
+        ...
+
+
+@runtime_checkable
+class NicList(Protocol):
+    """MACs before the first boot (Cap.NICS)."""
+
+    async def nics(self) -> tuple[str, ...]: ...

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from baremetal.bmc.base import (
+    OPTIONAL,
     BmcDriver,
     BootDevice,
     BootPlan,
@@ -27,7 +28,7 @@ from baremetal.bmc.base import (
     Reading,
     User,
 )
-from baremetal.bmc.faults import BmcAuth, BmcError, BmcLied, BmcTimeout, BmcUnreachable
+from baremetal.bmc.faults import BmcAuth, BmcError, BmcLied, BmcTimeout, BmcUnreachable, BmcUnsupported
 from baremetal.model.node import Power
 
 T = TypeVar("T")
@@ -167,6 +168,20 @@ class Careful:
             await self._once("reset_bmc", self.inner.reset_bmc)
         except BmcTimeout:
             self._silences = 0
+
+    async def optional(self, op: str, *args: object, **kwargs: object) -> object:
+        """A method of an optional capability by its name: `optional("insert_media", url)`; see base.OPTIONAL."""
+        if not any(op in names for names in OPTIONAL.values()):
+            raise ValueError(f"no optional method {op!r}")
+        inner = getattr(self.inner, "optional", None)
+        if inner is not None:
+            return await self._once(op, lambda: inner(op, *args, **kwargs))
+        method = getattr(self.inner, op, None)
+        if method is None:
+            raise BmcUnsupported(
+                f"{self.name}: this BMC cannot {op.replace('_', ' ')}", fix="use a Redfish address for it"
+            )
+        return await self._once(op, lambda: method(*args, **kwargs))
 
     async def console(self) -> ConsoleStream:
         return await self._once("console", self.inner.console)

@@ -25,6 +25,7 @@ from typing import Any
 
 from baremetal.bmc import faults, wirejson
 from baremetal.bmc.base import (
+    OPTIONAL,
     BmcDriver,
     BootDevice,
     BootPlan,
@@ -245,7 +246,14 @@ class _Pooled:
 
     @property
     def caps(self) -> frozenset[Cap]:
-        return self._local.caps if self._local else IPMI_CAPS
+        """What this kind of address can do at most; the BMC itself may offer less."""
+        if self._local:
+            return self._local.caps
+        return IPMI_CAPS if self.url.scheme == "ipmi" else IPMI_CAPS | frozenset(OPTIONAL)
+
+    async def optional(self, op: str, *args: Any, **kwargs: Any) -> Any:
+        """A method of an optional capability; see base.OPTIONAL."""
+        return await self._call(op, *args, **kwargs)
 
     async def identify(self) -> Identity:
         return await self._call("identify")  # type: ignore[no-any-return]

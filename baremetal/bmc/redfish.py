@@ -239,6 +239,44 @@ class RedfishDriver:
         """MACs of the system's network ports, known before the first boot."""
         return await self._macs(link(await self.system(), "EthernetInterfaces"))
 
+    async def set_http_boot(self, url: str, *, once: bool = True) -> BootPlan:
+        """UefiHttp with HttpBootUri: the firmware fetches this URL itself."""
+        return await self.set_boot(BootDevice.HTTP, once=once, uefi=True, url=url)
+
+    async def insert_media(self, url: str) -> None:
+        from baremetal.bmc import redfishextras
+
+        await redfishextras.insert_media(self.http, await self._media_holders(), url)
+
+    async def eject_media(self) -> None:
+        from baremetal.bmc import redfishextras
+
+        await redfishextras.eject_media(self.http, await self._media_holders())
+
+    async def _media_holders(self) -> list[Doc]:
+        system = await self.system()
+        return [system, await self._manager(system)]
+
+    async def bios(self) -> dict[str, str | int | bool]:
+        from baremetal.bmc import redfishextras
+
+        return await redfishextras.bios(self.http, await self.system())
+
+    async def set_bios(self, changes: dict[str, str | int | bool]) -> None:
+        from baremetal.bmc import redfishextras
+
+        await redfishextras.set_bios(self.http, await self.system(), changes)
+
+    async def secure_boot(self) -> bool:
+        from baremetal.bmc import redfishextras
+
+        return await redfishextras.secure_boot(self.http, await self.system())
+
+    async def set_secure_boot(self, on: bool) -> None:
+        from baremetal.bmc import redfishextras
+
+        await redfishextras.set_secure_boot(self.http, await self.system(), on)
+
     async def close(self) -> None:
         await self.http.close()
 

@@ -20,7 +20,7 @@ from typing import Any
 from baremetal.bmc import wirejson
 from baremetal.bmc.base import BmcDriver
 from baremetal.bmc.drivers import driver
-from baremetal.bmc.faults import BmcError, BmcTimeout
+from baremetal.bmc.faults import BmcError, BmcTimeout, BmcUnsupported
 from baremetal.bmc.url import BmcUrl
 from baremetal.errors import BaremetalError
 
@@ -88,8 +88,11 @@ class Worker:
         try:
             args = [wirejson.unpack(item) for item in message["args"]]
             kwargs = {name: wirejson.unpack(item) for name, item in message["kwargs"].items()}
+            method = getattr(found, message["op"], None)
+            if method is None:
+                raise BmcUnsupported(f"{url.netloc}: this BMC cannot {message['op'].replace('_', ' ')}")
             async with asyncio.timeout(message["deadline_s"]):
-                return await getattr(found, message["op"])(*args, **kwargs)
+                return await method(*args, **kwargs)
         except TimeoutError:
             raise BmcTimeout(
                 f"{url.netloc}: {message['op']} not finished within {message['deadline_s']:.0f} s",

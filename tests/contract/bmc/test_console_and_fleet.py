@@ -23,6 +23,8 @@ from baremetal.lab.chassis import MemoryChassis, diskless_bmc
 from baremetal.secrets import Secret
 from baremetal.wire.ipmi.users import one_admin
 
+MAC = "52:54:00:aa:bb:01"
+
 
 @contextlib.asynccontextmanager
 async def rack(count=1, **options):
@@ -239,3 +241,49 @@ async def test_bare_power_is_one_datagram_each_way():
         assert bmc.datagrams - before == 1
         with contextlib.suppress(BmcError):
             await driver.close()
+
+
+@contextlib.asynccontextmanager
+async def redfish_machine():
+    """The lab's machine by its Redfish face."""
+    from baremetal.lab.redfish.face import Face
+    from baremetal.lab.redfish.service import Service
+
+    async with rack() as ((bmc,), _), Service({bmc.address: (Face(bmc.bmc, (MAC,)), bmc)}, port=0) as service:
+        driver = make(BmcUrl.parse(f"redfish+https://admin@{bmc.address}:{service.port}?timeout_s=5"), "right")
+        yield driver
+        await driver.close()
+
+
+class TestRedfishExtras:
+    async def test_it_has_the_optional_protocols(self):
+        from baremetal.bmc import base
+
+        async with redfish_machine() as driver:
+            for protocol in (base.VirtualMedia, base.HttpBoot, base.BiosSettings, base.SecureBoot, base.NicList):
+                assert isinstance(driver, protocol)
+            assert await driver.nics() == (MAC,)
+
+    async def test_virtual_cd_in_and_out_twice(self):
+        async with redfish_machine() as driver:
+            for _ in range(2):
+                await driver.insert_media("http://10.0.0.1/boot.iso")
+            for _ in range(2):
+                await driver.eject_media()
+
+    async def test_http_boot(self):
+        async with redfish_machine() as driver:
+            plan = await driver.set_http_boot("http://10.0.0.1/ipxe.efi")
+            assert (plan.device.value, plan.once, plan.url) == ("http", True, "http://10.0.0.1/ipxe.efi")
+
+    async def test_firmware_settings_are_checked_by_name(self):
+        async with redfish_machine() as driver:
+            assert (await driver.bios())["SriovGlobalEnable"] == "Disabled"
+            await driver.set_bios({"SriovGlobalEnable": "Enabled"})
+            with pytest.raises(BmcRefused, match="no firmware setting named Sriov"):
+                await driver.set_bios({"Sriov": "Enabled"})
+
+    async def test_secure_boot(self):
+        async with redfish_machine() as driver:
+            assert await driver.secure_boot() is False
+            await driver.set_secure_boot(True)

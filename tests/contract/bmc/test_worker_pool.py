@@ -9,7 +9,7 @@ import time
 import pytest
 
 from baremetal.bmc import pool as pools
-from baremetal.bmc.base import BmcAuth, BmcError, BmcTimeout, BmcUnreachable, Power, PowerOp
+from baremetal.bmc.base import BmcAuth, BmcError, BmcTimeout, BmcUnreachable, BmcUnsupported, Cap, Power, PowerOp
 from baremetal.bmc.careful import Care
 from baremetal.bmc.pool import BmcPool
 from baremetal.lab.bmc import VirtualBmc
@@ -148,6 +148,19 @@ async def test_a_cancelled_call_leaves_the_bmc_usable():
             await call
         bmc.faults.silent = False
         assert await driver.power() is Power.OFF
+
+
+async def test_optional_capabilities_come_through_or_are_refused(redfish_server):
+    async with redfish_server() as (_, port), rack() as (bmc,), BmcPool(care=ONCE) as pool:
+        redfish = pool.driver(f"redfish+http://admin@127.0.0.1:{port}", Secret("right"))
+        assert Cap.NICS in redfish.caps
+        assert list(await redfish.optional("nics")) == ["52:54:00:aa:bb:01"]
+        ipmi = pool.driver(url(bmc), Secret("right"))
+        assert Cap.NICS not in ipmi.caps
+        with pytest.raises(BmcUnsupported):
+            await ipmi.optional("nics")
+        with pytest.raises(ValueError):
+            await ipmi.optional("close")
 
 
 async def test_unreachable_through_the_pool():
