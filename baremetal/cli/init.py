@@ -42,7 +42,8 @@ def init(
         return
     for name in report.made:
         typer.echo(f"made  {name}")
-    typer.echo(f"{len(report.kept)} files were there already" if report.kept else "")
+    if report.kept:
+        typer.echo(f"{len(report.kept)} files were there already")
     if not settings.networks:
         typer.echo(f"next: name your provisioning interface in {path} ([[network]]), then: baremetal doctor")
     else:

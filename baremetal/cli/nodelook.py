@@ -190,18 +190,23 @@ def inventory(node: NodeName, as_json: Json = False) -> None:
             print(f"{name}: {render.text_of(value)}")
 
 
-def console(node: NodeName, boot: Annotated[str, typer.Option(help="Of this boot id [the last].")] = "") -> None:
+def console(
+    node: NodeName,
+    boot: Annotated[str, typer.Option(help="Of this boot id [the last].")] = "",
+    raw: Annotated[bool, typer.Option("--raw", help="As an asciicast, with its times (asciinema play).")] = False,
+) -> None:
     """The recorded serial console."""
-    print(Client.default().get(node_path(node, "console"), boot=boot) or "", end="")
+    print(Client.default().get(node_path(node, "console"), boot=boot, raw=1 if raw else None) or "", end="")
 
 
 def validate(
     node: NodeName,
     group: Annotated[str, typer.Option(help="pre-enroll, pre-deploy, post-deploy or pre-upgrade.")] = "pre-deploy",
+    image: Annotated[str, typer.Option("--image", "-i", help="As if this image were to be deployed.")] = "",
     as_json: Json = False,
 ) -> None:
     """Would the next step work? Each check with its reason and fix."""
-    doc = Client.default().get(node_path(node, "validate"), group=group)
+    doc = Client.default().get(node_path(node, "validate"), group=group, image=image)
     render.json_out(doc) if as_json else render.table(doc["checks"], ["verdict", "name", "reason", "fix"])
     if not doc["ok"]:
         raise typer.Exit(EXIT_FAILED)

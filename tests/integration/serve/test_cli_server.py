@@ -149,3 +149,19 @@ def test_audit_names_who_asked(served):
     rows = served.cli("audit", "--json").stdout
     assert '"enroll"' in rows
     assert "r1-u01" in served.cli("audit").stdout
+
+
+def test_allocation_says_why_no_node_was_chosen(served):
+    done = served.cli("allocation", "create", "compute", "--trait", "CUSTOM_GPU", "--json", check=False)
+    assert done.returncode == 1
+    excluded = {row["node"]: row["rule"] for row in out(done)["excluded"]}
+    assert set(excluded) == {"r1-u01", "r1-u02", "r1-u03"}
+    assert all(excluded.values())
+    assert len(out(served.cli("allocation", "list", "--json"))["allocations"]) == 1
+
+
+def test_boot_device_and_database(served):
+    assert served.cli("node", "boot-device", "r1-u01", "pxe").returncode == 0
+    assert "pxe" in served.cli("node", "boot-device", "r1-u01").stdout
+    assert served.cli("db", "check").returncode == 0
+    assert served.cli("node", "validate", "r1-u01", check=False).returncode in (0, 1)
