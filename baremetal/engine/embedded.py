@@ -19,6 +19,8 @@ from baremetal.engine.port import Due, EngineStats, Run
 log = logging.getLogger(__name__)
 
 SWEEP_S = 5.0
+PASS_S = 300.0  # no pass takes that long: BMC calls have their own deadlines, far shorter
+STOP_S = 5.0  # what running passes get when the server stops
 CRASH_PAUSE_S = 10.0  # a pass that raised (a bug) is tried again after this
 
 
@@ -30,6 +32,7 @@ class EmbeddedEngine:
         self._workers, self._sweep_s = workers, sweep_s
         self._heap: list[tuple[float, str]] = []
         self._at: dict[str, float] = {}  # the valid due time of a node; other heap entries are stale
+        self._urgent: dict[str, float] = {}  # an agent waits for the answer: first come, first served
         self._running: dict[str, asyncio.Task[None]] = {}
         self._again: dict[str, float] = {}
         self._changed = asyncio.Event()
@@ -39,11 +42,18 @@ class EmbeddedEngine:
         self._crashes = 0
         self._late: deque[float] = deque(maxlen=2000)
 
-    def wake(self, node_id: str, at: float | None = None) -> None:
-        """Due at `at` (Unix seconds), or now; an earlier due time stays."""
+    def wake(self, node_id: str, at: float | None = None, *, urgent: bool = False) -> None:
+        """Due at `at` (Unix seconds), or now; an earlier due time stays. Urgent ones go before all others."""
         at = self._clock.now() if at is None else at
         if node_id in self._running:
             self._again[node_id] = min(at, self._again.get(node_id, at))
+            return
+        if urgent:
+            self._at.pop(node_id, None)
+            self._urgent.setdefault(node_id, at)
+            self._changed.set()
+            return
+        if node_id in self._urgent:
             return
         if at < self._at.get(node_id, float("inf")):
             self._at[node_id] = at
@@ -64,12 +74,18 @@ class EmbeddedEngine:
         for task in self._main:
             task.cancel()
         await asyncio.gather(*self._main, return_exceptions=True)
-        if self._running:
-            await asyncio.gather(*self._running.values(), return_exceptions=True)
+        running = list(self._running.values())
+        if running:
+            _, late = await asyncio.wait(running, timeout=STOP_S)
+            for task in late:  # passes are safe to cut: the next server repeats at most one harmless effect
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def stats(self) -> EngineStats:
         """Queue length, passes so far, delays."""
-        return EngineStats(len(self._at), len(self._running), self._passes, self._crashes, tuple(self._late))
+        return EngineStats(
+            len(self._at) + len(self._urgent), len(self._running), self._passes, self._crashes, tuple(self._late)
+        )
 
     # -- inside ------------------------------------------------------------
 
@@ -82,6 +98,9 @@ class EmbeddedEngine:
 
     def _start_due(self) -> float | None:
         """Start what is due and has a free worker; seconds until the next is due."""
+        while self._urgent and len(self._running) < 2 * self._workers:
+            node_id = next(iter(self._urgent))
+            self._begin(node_id, self._clock.now() - self._urgent.pop(node_id))
         while self._heap:
             at, node_id = self._heap[0]
             if self._at.get(node_id) != at:
@@ -94,14 +113,18 @@ class EmbeddedEngine:
                 return None  # the end of a pass wakes us
             heapq.heappop(self._heap)
             del self._at[node_id]
-            self._late.append(late)
-            self._running[node_id] = asyncio.create_task(self._one(node_id), name=f"pass-{node_id}")
+            self._begin(node_id, late)
         return None
+
+    def _begin(self, node_id: str, late: float) -> None:
+        self._late.append(late)
+        self._running[node_id] = asyncio.create_task(self._one(node_id), name=f"pass-{node_id}")
 
     async def _one(self, node_id: str) -> None:
         next_at: float | None
         try:
-            next_at = await self._run(node_id)
+            async with asyncio.timeout(PASS_S):
+                next_at = await self._run(node_id)
             self._passes += 1
         except Exception:
             # A bug in a pass must not lose the node, nor spin.

@@ -32,8 +32,11 @@ class EngineStats:
 class Engine(Protocol):
     """Runs passes when they are due."""
 
-    def wake(self, node_id: str, at: float | None = None) -> None:
-        """The node is due at `at` (now when None). Forgetting this call only delays: the store has wake_at."""
+    def wake(self, node_id: str, at: float | None = None, *, urgent: bool = False) -> None:
+        """The node is due at `at` (now when None). Forgetting this call only delays: the store has wake_at.
+
+        `urgent`: somebody waits for the answer (an agent reported); it goes before what merely came due.
+        """
         ...
 
     async def start(self) -> None:

@@ -219,7 +219,7 @@ class Conductor:
     def _woken(self, due: set[str], changed: set[str]) -> None:
         self.publisher.refresh(changed)
         for node_id in due:
-            self.engine.wake(node_id)
+            self.engine.wake(node_id, urgent=True)
         self.bell.ring()
 
     def _touched(self, node_id: str) -> None:

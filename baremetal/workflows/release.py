@@ -19,10 +19,11 @@ async def rest(p: Pass) -> Outcome:
 
 
 async def off(p: Pass) -> Outcome:
-    """Machine off, tokens of its ramdisk dead."""
-    if p.ramdisk:
+    """Machine off, then the tokens of its ramdisk dead."""
+    outcome = await ensure_power(p, Power.OFF)
+    if isinstance(outcome, Done) and p.ramdisk:
         p.also(lambda c: boots.end(c, p.node.id, p.now, boots.RAMDISK))
-    return await ensure_power(p, Power.OFF)
+    return outcome
 
 
 @step("release.revoke", 100, "the deployed system's token and metadata end here")
