@@ -237,7 +237,8 @@ class DhcpServer:
             out = [sent for sent in out if not _gives_lease(sent[0])]
         for sent in out:
             self._send(sent)
-        self._publish()
+        if self.rules.events:
+            self._publish()
 
     def _guarded(self, receive: Callable[[bytes, float], Sent | None], data: bytes, now: float) -> Sent | None:
         """No datagram ends the service."""
@@ -299,11 +300,8 @@ class DhcpServer:
         self._publish()
 
     def _publish(self) -> None:
-        events = self.rules.events
-        if events:
-            self.rules.events = []
-            for event in events:
-                self._on_event(event)
+        for event in self.rules.drain():
+            self._on_event(event)
 
     def _tell(self, service: str, detail: str) -> None:
         self._on_event(

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import resource
 import select
 import socket
@@ -48,6 +49,9 @@ TICK_S = 0.1
 ROUNDS = 16  # polls of the inner epoll before the loop gets its turn
 LARGEST_TEXT = 16 << 20  # netascii is converted in memory
 FRAME = {socket.AF_INET: 1468, socket.AF_INET6: 1448}  # TFTP data in an Ethernet frame of 1,500 bytes
+
+# Names that loaders ask for in case they are there: shim for revocations and certificates, GRUB for modules and lists.
+_IN_CASE = re.compile(r"(revocations_\w+|shim_certificate_\d+)\.efi|grub/.*\.(lst|mod)")
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -253,6 +257,9 @@ class TftpServer:
         self._make_room(peer)
         found = self._tree.get(request.name)
         if found is None:
+            if _IN_CASE.fullmatch(request.name):
+                self._say(peer, error(NOT_FOUND, "not here"))
+                return
             raise BadPacket(f"no file {request.name}", NOT_FOUND)
         file, blocks, terms = self._blocks(found, request)
         try:
@@ -323,10 +330,13 @@ class TftpServer:
                 return
         raise BadPacket("too many transfers at once, try again", NOT_DEFINED)
 
-    def _refuse(self, peer: Any, code: int, why: str) -> None:
+    def _say(self, peer: Any, data: bytes) -> None:
         assert self._listen is not None
         with contextlib.suppress(OSError):
-            self._listen.sendto(error(code, why), peer)
+            self._listen.sendto(data, peer)
+
+    def _refuse(self, peer: Any, code: int, why: str) -> None:
+        self._say(peer, error(code, why))
         now = time.monotonic()
         mark = f"{peer[0]} {why}"
         if now - self._told.get(mark, float("-inf")) > 30:

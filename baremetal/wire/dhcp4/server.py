@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from baremetal.model.boot import BootRecord, Client, Decision
-from baremetal.model.network import Mode, Network
+from baremetal.model.network import Network
 from baremetal.wire import pxe
 from baremetal.wire.dhcp4.directory import Directory, Known
 from baremetal.wire.dhcp4.leases import Hold, Lease
@@ -40,12 +40,12 @@ from baremetal.wire.dhcp4.packet import (
     sub_options,
 )
 from baremetal.wire.dhcp4.replies import NO_TIMES, Route, Sent, nak, override, plain, reply
+from baremetal.wire.dhcp4.telling import Teller
 from baremetal.wire.dhcp4.templates import Scope, Template, compile_template, lease_times
 
 Answers = Callable[[Client, BootRecord | None, Network], Decision]
 Options = dict[int, bytes]
 MOST_TEMPLATES = 20_000  # the client chooses what the caches are keyed by, so they are bounded
-SEEN_AGAIN_S = 30.0  # the same answer to the same machine is told again after this
 SHORTEST_LEASE_S = 60
 BOOTP_LEASE_S = 30 * 86400  # BOOTP knows no lease; RFC 1534 wants for ever, a month can be taken back
 
@@ -59,7 +59,7 @@ class Server:
         self.scopes = [Scope.of(n) for n in networks]
         self.directory = Directory(self.scopes)
         self.bound: list[Lease] = []
-        self.events: list[dict[str, Any]] = []
+        self._teller = Teller()
         self.counts = dict.fromkeys(("received", "answered", "ignored", "bad", "naks"), 0)
         self.only_known = ""  # why strangers get no answer for now
         self._answers = answers
@@ -67,7 +67,16 @@ class Server:
         self._templates: dict[tuple[object, ...], Template] = {}
         self._relays: dict[bytes, Scope | None] = {}
         self._times: dict[int, tuple[bytes, bytes]] = {}
-        self._seen: dict[bytes, tuple[object, float]] = {}
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What to tell; `drain` empties it."""
+        return self._teller.events
+
+    def drain(self) -> list[dict[str, Any]]:
+        """What to tell since the last call."""
+        told, self._teller.events = self._teller.events, []
+        return told
 
     def update(self, records: Iterable[BootRecord]) -> None:
         """The nodes as they are now: replaces what was known."""
@@ -89,7 +98,7 @@ class Server:
             sent = self._dispatch(data, read(data), now)
         except BadPacket as exc:
             counts["bad"] += 1
-            self._refused(b"bad", "DHCP packet", exc.brief, data[28:34].hex(":"), now)
+            self._teller.refused(b"bad", "DHCP packet", exc.brief, data[28:34].hex(":"), now)
             return None
         counts["answered" if sent is not None else "ignored"] += 1
         return sent
@@ -115,13 +124,11 @@ class Server:
             return self._leasequery(data, scope, now)
         known = self.directory.by_key.get(key) or self.directory.recognise(key, options)
         template = self._template(options, key, scope, known)
-        seen = self._seen.get(key)
-        if seen is None or seen[0] is not template or now - seen[1] > SEEN_AGAIN_S:
-            self._tell_seen(key, template, scope, known, options, now)
+        self._teller.saw(key, template, known, options, now)
         if template.silent:
             return None
         if self.only_known and known is None:
-            self._remark(key, template, "ignore", self.only_known, None, now)
+            self._teller.remark(key, template, "ignore", self.only_known, None, now)
             return None
         if scope.network.proxy:
             return self._proxy(code, data, options, scope, template)
@@ -147,7 +154,7 @@ class Server:
         asked = int.from_bytes(wish, "big") if wish is not None and len(wish) == 4 else 0
         lease = self._lease_for(key, scope, known, template, asked, now)
         if lease is None:
-            self._remark(key, template, "no-address", f"no address is free on {scope.network.name}", known, now)
+            self._teller.remark(key, template, "no-address", f"no address is free on {scope.network.name}", known, now)
             return None
         if scope.rapid_commit and 80 in options:
             return self._acknowledge(data, options, key, scope, known, template, lease.ip, now, rapid=True)
@@ -166,7 +173,7 @@ class Server:
             holder = leases.holder(known.fixed, now)
             whose = holder.key.hex(":") if holder else "another machine"
             why = f"{known.record.name} should have {quad(known.fixed.to_bytes(4, 'big'))}, but {whose} holds it"
-            self._remark(key, template, "address-taken", f"{why}: it gets another", known, now)
+            self._teller.remark(key, template, "address-taken", f"{why}: it gets another", known, now)
         return leases.offer(key, now, wish=asked)
 
     def _request(
@@ -184,7 +191,7 @@ class Server:
             if len(named) != 4:
                 raise BadPacket(f"server id of {len(named)} bytes")
             scope.leases.withdraw(key)
-            self._remark(key, template, "other-server", f"it took the offer of server {quad(named)}", known, now)
+            self._teller.remark(key, template, "other-server", f"it took the offer of server {quad(named)}", known, now)
             return None
         reboot = raw is not None
         if raw is None:
@@ -198,7 +205,7 @@ class Server:
         if not why:
             return None
         self.counts["naks"] += 1
-        self._remark(key, template, "nak", why, known, now)
+        self._teller.remark(key, template, "nak", why, known, now)
         return nak(data, options, scope, why)
 
     def _objection(
@@ -244,7 +251,7 @@ class Server:
             self.bound.append(lease)  # a fixed address needs no journal: the store has it
         raw = ip.to_bytes(4, "big")
         body = {"mac": key.hex(":"), "address": quad(raw), "network": scope.network.name, "expires": expires}
-        self.events.append({"kind": "lease", "node": known.record.node_id if known else None, "body": body})
+        self._teller.events.append({"kind": "lease", "node": known.record.node_id if known else None, "body": body})
         return reply(ACK, data, options, scope, template, raw, times, rapid=rapid)
 
     def _inform(self, data: bytes, options: Options, scope: Scope, template: Template) -> Sent | None:
@@ -283,7 +290,7 @@ class Server:
         self.bound.append(Lease(key, ip, 0.0, Hold.OFFERED))
         if code == DECLINE:
             why = f"{quad(raw)} is in use by somebody else: nobody gets it for a while"
-            self._refused(key, "DHCP DECLINE", why, key.hex(":"), now)
+            self._teller.refused(key, "DHCP DECLINE", why, key.hex(":"), now)
 
     def _leasequery(self, data: bytes, scope: Scope, now: float) -> Sent | None:
         """RFC 4388: a relay asks who has an address, or which address a machine has. Only relays are told."""
@@ -330,13 +337,11 @@ class Server:
             template = self._template(options, key, scope, known)
             if template.silent or not template.boots:
                 return None
-            seen = self._seen.get(key)
-            if seen is None or seen[0] is not template or now - seen[1] > SEEN_AGAIN_S:
-                self._tell_seen(key, template, scope, known, options, now)
+            self._teller.saw(key, template, known, options, now)
             return reply(ACK, data, options, scope, template, NO_ADDRESS, NO_TIMES, proxy=True)[0]
         except BadPacket as exc:
             self.counts["bad"] += 1
-            self._refused(b"bad", "packet to port 4011", exc.brief, data[28:34].hex(":"), now)
+            self._teller.refused(b"bad", "packet to port 4011", exc.brief, data[28:34].hex(":"), now)
             return None
 
     # ------------------------------------------------------------ look-ups
@@ -355,7 +360,7 @@ class Server:
             scope = None
         if scope is None:
             why = f"no network of ours has link {quad(chosen[:4].ljust(4, bytes(1)))}"
-            self._refused(b"relay", "DHCP relay", why, quad(giaddr), now)
+            self._teller.refused(b"relay", "DHCP relay", why, quad(giaddr), now)
         return scope
 
     def _template(self, options: Options, key: bytes, scope: Scope, known: Known | None) -> Template:
@@ -393,59 +398,6 @@ class Server:
                 self._times.clear()
             times = self._times[seconds] = lease_times(seconds)
         return times
-
-    # ------------------------------------------------------------ what is told
-
-    def _tell_seen(
-        self, key: bytes, template: Template, scope: Scope, known: Known | None, options: Options, now: float
-    ) -> None:
-        if len(self._seen) > 4 * MOST_TEMPLATES:
-            self._seen.clear()
-        self._seen[key] = (template, now)
-        mac, uuid = key.hex(":"), pxe.uuid_text(options.get(97, b""))
-        told = template.told
-        if known is None and template.boots and scope.network.mode is not Mode.ANYBODY:
-            body = {
-                "mac": mac,
-                "uuid": uuid,
-                "arch": told["arch"],
-                "loader": told["loader"],
-                "network": told["network"],
-            }
-            self.events.append({"kind": "unknown-seen", "node": None, "body": body})
-        node = known.record.node_id if known is not None else None
-        self.events.append({"kind": "boot-seen", "node": node, "body": {"mac": mac, "uuid": uuid, **told}})
-
-    def _remark(
-        self, key: bytes, template: Template, decision: str, because: str, known: Known | None, now: float
-    ) -> None:
-        """Something about one machine's lease that its operator should know."""
-        if self._again(key + because.encode()[:64], now):
-            return
-        node = known.record.node_id if known is not None else None
-        body = {
-            "mac": key.hex(":"),
-            "uuid": template.client.uuid,
-            **template.told,
-            "decision": decision,
-            "because": because,
-        }
-        self.events.append({"kind": "boot-seen", "node": node, "body": body})
-
-    def _refused(self, key: bytes, what: str, why: str, source: str, now: float) -> None:
-        """Input that no machine of ours sends."""
-        if not self._again(key + why.encode()[:64], now):
-            self.events.append({"kind": "refused", "node": None, "body": {"what": what, "why": why, "source": source}})
-
-    def _again(self, mark: bytes, now: float) -> bool:
-        """Was this told within SEEN_AGAIN_S?"""
-        seen = self._seen.get(mark)
-        if seen is not None and now - seen[1] <= SEEN_AGAIN_S:
-            return True
-        if len(self._seen) > 4 * MOST_TEMPLATES:
-            self._seen.clear()
-        self._seen[mark] = (None, now)
-        return False
 
 
 _BOOT_TYPES = (bytes((DISCOVER,)), bytes((REQUEST,)), bytes((INFORM,)))

@@ -21,7 +21,7 @@ from baremetal.model.boot import (
     LocalDisk,
     Script,
 )
-from baremetal.model.network import Network
+from baremetal.model.network import Mode, Network
 from baremetal.wire.dhcp4.leases import LeaseTable
 from baremetal.wire.dhcp4.options import encode_all
 from baremetal.wire.dhcp4.packet import option
@@ -107,6 +107,7 @@ class Template:
     asks_times: bool
     boots: bool
     silent: bool
+    mode: Mode
     told: dict[str, str]
 
 
@@ -151,6 +152,7 @@ def compile_template(
         asks_times=58 in (wanted or b"") or 59 in (wanted or b""),
         boots=client.loader is not Loader.NONE,
         silent=isinstance(decision, Ignore),
+        mode=scope.network.mode,
         told={
             "arch": str(client.arch),
             "loader": str(client.loader),

@@ -1,0 +1,77 @@
+"""What the DHCP server tells of its answers: one event per machine and answer, not one per packet. No I/O.
+
+Kinds and bodies are those of protocol/plane.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from baremetal.model.network import Mode
+from baremetal.wire import pxe
+from baremetal.wire.dhcp4.directory import Known
+from baremetal.wire.dhcp4.templates import Template
+
+AGAIN_S = 30.0  # the same answer to the same machine is told again after this
+MOST_MARKS = 80_000  # clients choose what is remembered, so it is bounded
+
+
+class Teller:
+    """Collects `events`; remembers what was told lately."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._seen: dict[bytes, tuple[object, float]] = {}
+
+    def saw(self, key: bytes, template: Template, known: Known | None, options: dict[int, bytes], now: float) -> None:
+        """A machine asked and this is what it is answered."""
+        seen = self._seen.get(key)
+        if seen is not None and seen[0] is template and now - seen[1] <= AGAIN_S:
+            return
+        self._remember(key, template, now)
+        mac, uuid, told = key.hex(":"), pxe.uuid_text(options.get(97, b"")), template.told
+        if known is None and template.boots and template.mode is not Mode.ANYBODY:
+            body = {
+                "mac": mac,
+                "uuid": uuid,
+                "arch": told["arch"],
+                "loader": told["loader"],
+                "network": told["network"],
+            }
+            self.events.append({"kind": "unknown-seen", "node": None, "body": body})
+        node = known.record.node_id if known is not None else None
+        self.events.append({"kind": "boot-seen", "node": node, "body": {"mac": mac, "uuid": uuid, **told}})
+
+    def remark(
+        self, key: bytes, template: Template, decision: str, because: str, known: Known | None, now: float
+    ) -> None:
+        """Something about one machine's lease that its operator should know."""
+        if self._again(key + because.encode()[:64], now):
+            return
+        node = known.record.node_id if known is not None else None
+        body = {
+            "mac": key.hex(":"),
+            "uuid": template.client.uuid,
+            **template.told,
+            "decision": decision,
+            "because": because,
+        }
+        self.events.append({"kind": "boot-seen", "node": node, "body": body})
+
+    def refused(self, key: bytes, what: str, why: str, source: str, now: float) -> None:
+        """Input that no machine of ours sends."""
+        if not self._again(key + why.encode()[:64], now):
+            self.events.append({"kind": "refused", "node": None, "body": {"what": what, "why": why, "source": source}})
+
+    def _again(self, mark: bytes, now: float) -> bool:
+        """Was this told within AGAIN_S?"""
+        seen = self._seen.get(mark)
+        if seen is not None and now - seen[1] <= AGAIN_S:
+            return True
+        self._remember(mark, None, now)
+        return False
+
+    def _remember(self, mark: bytes, what: object, now: float) -> None:
+        if len(self._seen) > MOST_MARKS:
+            self._seen.clear()
+        self._seen[mark] = (what, now)
