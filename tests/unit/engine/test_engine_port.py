@@ -39,7 +39,7 @@ class Rows:
 
 async def until(test, timeout_s: float = 5.0) -> None:  # type: ignore[no-untyped-def]
     async with asyncio.timeout(timeout_s):
-        while not test():
+        while not test():  # noqa: ASYNC110 (plain conditions, no event to wait for)
             await asyncio.sleep(0.005)
 
 
