@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from baremetal.lab import qemu, tools
+from baremetal.lab import kcs, qemu, tools
 from baremetal.lab.accel import Accel
 from baremetal.lab.console import Console
 from baremetal.lab.disks import DiskShelf
@@ -66,6 +66,7 @@ class Machine:
         self.on_change: Callable[[Machine], None] = lambda _: None
         self._accel = accel
         self._instance: _Instance | None = None
+        self._kcs: asyncio.Server | None = None
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watches: set[asyncio.Task[None]] = set()
@@ -75,6 +76,8 @@ class Machine:
         for leftover in self.directory.glob("*.part"):
             leftover.unlink()
         await self.console.start()
+        if self.spec.kcs:
+            self._kcs = await kcs.serve(self.directory, lambda: self.bmc)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -83,6 +86,8 @@ class Machine:
         if self._instance is not None:
             await self._stop(self._instance)
         await self.console.close()
+        if self._kcs is not None:
+            self._kcs.close()
 
     # The chassis interface
 
@@ -164,7 +169,10 @@ class Machine:
             process = await self._execute(qemu.arguments(self.spec, wiring, boot), fds)
         instance = _Instance(process, Qmp(qmp_ours, lambda event: instance.heard(event)))
         run = asyncio.get_running_loop().create_task
-        instance.tasks = [run(instance.qmp.run()), run(self.console.attach(line_ours))]
+        instance.tasks = [
+            run(instance.qmp.run()),
+            run(self.console.attach(line_ours)),
+        ]
         watch = run(self._watch(instance))
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)

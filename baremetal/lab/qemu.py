@@ -53,7 +53,6 @@ class Wiring:
     accel: tuple[str, ...]
     qmp_fd: int
     serial_fd: int
-    kcs_fd: int | None = None
 
 
 def arguments(spec: MachineSpec, wiring: Wiring, boot: Boot) -> list[str]:
@@ -83,8 +82,13 @@ def arguments(spec: MachineSpec, wiring: Wiring, boot: Boot) -> list[str]:
         "chardev:ser0",
     ]
     out += ["-chardev", f"socket,id=mon0,fd={wiring.qmp_fd}", "-mon", "chardev=mon0,mode=control", "-monitor", "none"]
-    if wiring.kcs_fd is not None:
-        out += ["-chardev", f"socket,id=ipmi0,fd={wiring.kcs_fd}", "-device", "ipmi-bmc-extern,id=bmc0,chardev=ipmi0"]
+    if spec.kcs:  # QEMU 7.2 dies of a socket that is connected from the start; this one connects a moment later
+        out += [
+            "-chardev",
+            "socket,id=ipmi0,path=kcs.sock,reconnect=1",
+            "-device",
+            "ipmi-bmc-extern,id=bmc0,chardev=ipmi0",
+        ]
         out += ["-device", "isa-ipmi-kcs,bmc=bmc0"]
     return out
 

@@ -20,6 +20,7 @@ class MachineSpec:
 
     `oprom`: the NIC carries QEMU's iPXE option ROM. Without it a UEFI machine
     boots by OVMF's own PXE stack, as servers do; a BIOS machine always needs it.
+    `kcs`: the system inside reaches the BMC too, at the standard I/O port.
     `boot_order` is what the firmware tries when no override is set.
     """
 

@@ -25,12 +25,20 @@ pytestmark = pytest.mark.lab
 REBOOTER = bytes.fromhex("b80052 b8520e bb0000 b052 ba f803 ee b0fe e664 f4 ebfd".replace(" ", ""))
 #: One that sends back what it reads from the serial port.
 ECHO = bytes.fromhex("bafd03 ec a801 74f8 baf803 ec ee ebf1".replace(" ", ""))
+#: One that asks its BMC for Get Device ID over KCS (ports CA2h, CA3h) and prints the answer in hex: <1c0100…>
+KCS = bytes.fromhex(
+    "fa31c08ed8b061e84e00b018e85600b062e84400b001e84c00be8e7cbaf803b03ceee82a00baa30cec88c4c0ec0680fc017513a80174ebba"
+    "a20cece83900baa20cb068eeebdcbaf803b03eeef4ebfdbaa30ceca80275fbc350e8f3ffe8130058baa30ceec350e8e6ffe8060058baa20c"
+    "eec3baa20cecc350c0e804e8030058240f04303c3976020427baf803eec3"
+)
 #: One that prints H and halts.
 HALTER = bytes.fromhex("b048 baf803 ee f4 ebfd".replace(" ", ""))
 
 BIOS = MachineSpec("bios-1", "bios", "52:54:00:90:00:01", 0.25, 256, "10.91.0.11")
 UEFI = MachineSpec("uefi-1", "uefi", "52:54:00:90:00:02", 0.25, 512, "10.91.0.12", nics=2, disk="nvme")
-ODD = MachineSpec("odd-1", "bios", "52:54:00:90:00:03", 0.25, 256, "10.91.0.13", nic="e1000e", disk="ahci", disks=2)
+ODD = MachineSpec(
+    "odd-1", "bios", "52:54:00:90:00:03", 0.25, 256, "10.91.0.13", nic="e1000e", disk="ahci", disks=2, kcs=True
+)
 WAIT_S = 60.0
 
 
@@ -160,6 +168,15 @@ def test_console_by_socket_and_by_sol(lab):
         process.wait()
         os.close(master)
         os.close(slave)
+    lab.off(ODD)
+
+
+def test_the_machine_talks_to_its_own_bmc(lab):
+    _boot_sector(lab, ODD, KCS)
+    mark = len(lab.serial(ODD))
+    lab.ipmitool(ODD, "power", "on")
+    lab.until("the answer to Get Device ID", lambda: b">" in lab.serial(ODD)[mark:])
+    assert b"<1c010020010217028ff21b00010100000000>" in lab.serial(ODD)[mark:]
     lab.off(ODD)
 
 

@@ -52,6 +52,8 @@ LINES = [  # options                                   in the line, not in the l
     ),
     ({"disk": "nvme"}, ["nvme,drive=d0,serial=SN-N1-D0"], []),
     ({"disk": "scsi"}, ["virtio-scsi-pci", "scsi-hd,bus=scsi0.0,scsi-id=0"], []),
+    ({"kcs": True}, ["isa-ipmi-kcs,bmc=bmc0", "socket,id=ipmi0,path=kcs.sock"], []),
+    ({}, ["virtio-blk-pci"], ["ipmi"]),
     ({"nic": "e1000e", "nics": 2}, ["e1000e,netdev=net0", "ifname=tap0n1", "mac=52:54:00:90:00:41"], []),
 ]
 
