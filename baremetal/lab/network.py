@@ -71,7 +71,8 @@ class RackNetwork:
         _write(f"/proc/sys/net/ipv6/conf/{bridge}/accept_dad", "0")
         await ip(
             f"link add {bridge}up type veth peer name {bridge}peer",
-            f"link set {bridge}peer up",
+            # Deaf: it would answer ARP for the server's address, and packets would come in by the wrong interface.
+            f"link set {bridge}peer arp off multicast off up",
             f"link set {bridge}up master {bridge} up",
             f"addr add {spec.server}/{spec.cidr.partition('/')[2]} dev {bridge}",
             *((f"addr add {spec.ula} dev {bridge} nodad",) if spec.ula else ()),
