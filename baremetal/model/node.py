@@ -69,7 +69,8 @@ class Node:
     one. `power_wanted` is on, off, reboot or soft-off while that is being done;
     `held` says why a workflow stands still between two steps. `evidence` counts
     what came in from outside, `work` is the running workflow's own notebook
-    (steps left, attempts): only passes read it.
+    (steps left, attempts): only passes read it. `extra` is what other tools'
+    APIs keep beside the node (`ironic`: instance_info, owner …).
     """
 
     id: str
@@ -103,6 +104,7 @@ class Node:
     root_device: dict[str, Any] = field(default_factory=dict)
     image_id: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
     maintenance: str | None = None
     protected: bool = False
     retired: bool = False

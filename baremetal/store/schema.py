@@ -11,7 +11,7 @@ from sqlalchemy.engine import Engine
 from baremetal.errors import MachineError
 
 # The revision this program works with; migrations/versions/ ends there.
-HEAD = "0001"
+HEAD = "0002"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

@@ -45,6 +45,7 @@ nodes = sa.Table(
     sa.Column("root_device", sa.JSON, nullable=False),
     sa.Column("image_id", sa.String(80)),
     sa.Column("config", sa.JSON, nullable=False),
+    sa.Column("extra", sa.JSON, nullable=False, server_default="{}"),
     sa.Column("maintenance", sa.Text),
     sa.Column("protected", sa.Boolean, nullable=False),
     sa.Column("retired", sa.Boolean, nullable=False),
