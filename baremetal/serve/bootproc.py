@@ -18,6 +18,7 @@ from typing import Any
 
 from baremetal.boot.decide import Urls, decide
 from baremetal.bootplane.app import make_apps
+from baremetal.bootplane.copy import SnapshotCopy
 from baremetal.bootplane.link import Link
 from baremetal.bootplane.spool import Spool
 from baremetal.bootplane.state import Change, State
@@ -26,7 +27,9 @@ from baremetal.errors import MachineError, UsageError
 from baremetal.model.network import Network
 from baremetal.serve import child, ports
 from baremetal.serve.dhcp import DhcpServer
+from baremetal.serve.grubtree import GrubTree
 from baremetal.serve.http import Listener
+from baremetal.serve.keyfiles import read_key
 from baremetal.serve.listen import bind, tls_context
 from baremetal.serve.loaders import LoaderTree, read_loaders, read_templates
 from baremetal.serve.privileges import CAP_NET_BIND_SERVICE, CAP_NET_RAW
@@ -45,7 +48,8 @@ async def serve(settings: Settings, life: child.Life) -> None:
         )
     state = State()
     spool = Spool(settings.boot_dir / "spool.jsonl", settings.spool_limit)
-    link = Link(settings.plane_socket, state, spool, settings.boot_dir / "snapshot.json")
+    copy = SnapshotCopy(settings.boot_dir / "snapshot", read_key(settings, "boot.key"))
+    link = Link(settings.plane_socket, state, spool, copy)
     link.recall()
     loaders = LoaderTree(read_loaders())
     async with contextlib.AsyncExitStack() as stack:
@@ -83,12 +87,12 @@ class Packets:
 
     def open(self) -> None:
         """Open every socket; MachineError says what stands in the way."""
-        loop = asyncio.get_running_loop()
+        loop, templates = asyncio.get_running_loop(), read_templates()
         for network in self._settings.networks:
             self._dhcp.append(self._start_dhcp(network, loop))
-            tftp = TftpServer(
-                network.server, self._settings.tftp_port, self._loaders, self._event, interface=network.interface
-            )
+            agents = f"https://{network.server}:{self._settings.https_port}"
+            tree = GrubTree(self._loaders, self._state, self._link, templates, agents)
+            tftp = TftpServer(network.server, self._settings.tftp_port, tree, self._event, interface=network.interface)
             self._start(tftp.start, loop, "udp", network.server, self._settings.tftp_port)
             self._closers.append(tftp.close)
             if network.ra_prefix:
@@ -133,7 +137,7 @@ class Packets:
         if event["kind"] == "lease":
             body = event["body"]
             self._state.leased(body["address"], body["mac"])
-        if event["kind"] == "loader-sent" and not event.get("node"):
+        if event["kind"] in ("loader-sent", "artifact-sent") and not event.get("node"):
             entry = self._state.by_address(str(event["body"].get("source", "")))
             event = {**event, "node": entry.view.node if entry else None}
         self._link.event(event)
