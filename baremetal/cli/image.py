@@ -55,8 +55,10 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build an image from a definition, or from elements as disk-image-create does."""
-    from baremetal.images import builder
+    from baremetal.images import builder, userns
 
+    if engine != "dib":
+        userns.enter()
     classic = _Classic(
         output, arch, types, packages, trace, no_base, uncompressed, image_size, root_label, install_type
     )
@@ -70,7 +72,7 @@ def build(
     for warning in result.warnings:
         render.note(f"warning: {warning}")
     written = _deliver(result, output)
-    keep = add_image if add_image is not None else (not output and not until)
+    keep = add_image if add_image is not None else (not output and not until and userns.initial())
     stored = _store_result(result, definition) if keep and result.kind != "partial" else None
     _say(result, written, stored, as_json)
 
@@ -326,9 +328,11 @@ def _options(
 def _cache(given: Path | None) -> Path:
     if given:
         return given.resolve()
-    if os.geteuid() != 0:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "baremetal"
     from baremetal.config import Settings
+    from baremetal.images import userns
+
+    if os.geteuid() != 0 and "BAREMETAL_CACHE_DIR" not in os.environ:
+        return userns.user_cache()
 
     return Settings.load().cache_dir
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from baremetal.errors import BaremetalError
-from baremetal.images import assemble, disk, errors, keys, mirror, plan, provenance, runner, stage
+from baremetal.images import assemble, disk, errors, keys, lockfile, mirror, plan, provenance, runner, stage, userns
 from baremetal.images.definition import Definition
 from baremetal.images.elements import Element, dib_lib_dir, merge_hooks, resolve, search_path, with_defaults
 from baremetal.images.environment import keyed, lay_out, phase_environment, uuid_for
@@ -93,8 +93,11 @@ class Build:
         )
         if self.seen.stale:
             self.warnings.append(self.seen.stale)
-        self.epoch = mirror.epoch_of(options.epoch or definition.env.get("SOURCE_DATE_EPOCH"), self.seen)
-        self.rootless = os.geteuid() != 0
+        locked_epoch, self.pins = lockfile.read(definition.lock) if definition.lock else (0, {})
+        asked = (
+            options.epoch or definition.env.get("SOURCE_DATE_EPOCH") or (str(locked_epoch) if locked_epoch else None)
+        )
+        self.epoch = mirror.epoch_of(asked, self.seen)
         self.done: list[plan.Planned] = []
         self.dir = Path()
         self.context: plan.Context
@@ -124,6 +127,10 @@ class Build:
             mirror=self.mirror,
             epoch=self.epoch,
         )
+        if self.pins:
+            pinned = directory / "apt-preferences"
+            pinned.write_text(lockfile.preferences(self.pins))
+            self.env["DIB_APT_PREFERENCES"] = str(pinned)
         (self.options.cache / "dib/locks").mkdir(parents=True, exist_ok=True)
         self.context = plan.Context(
             self.definition.name, self.elements, hooks, self.env, self.definition.packages, self._base_inputs()
@@ -133,7 +140,7 @@ class Build:
         lock = self.definition.lock.read_text() if self.definition.lock else ""
         return {
             "packages of the mirror": lock or self.seen.digest,
-            "runner": f"{keys.VERSION} {'rootless' if self.rootless else 'root'}",
+            "runner": f"{keys.VERSION} {'root' if userns.initial() else 'user namespace'}",
             "fstab": self._fstab(),
         }
 
@@ -231,7 +238,6 @@ class Build:
                 timeout_s=self.options.phase_timeout_s,
                 progress=started,
                 owner=lambda path: self.owner.get(path, ""),
-                rootless=self.rootless,
             )
             for words in outcome.left:
                 self.warnings.append(f"{planned.step.name}: a script left a process running, it was ended: {words}")
@@ -276,12 +282,25 @@ class Build:
         spec_file = logs / "assemble.spec.json"
         spec_file.write_text(json.dumps(asdict(spec)))
         env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [*runner.namespace(self.rootless), sys.executable, "-m", "baremetal.images.assemble", str(spec_file)]
+        command = [*runner.namespace(), sys.executable, "-m", "baremetal.images.assemble", str(spec_file)]
         with open(logs / "assemble.log", "wb") as log:
             done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env, check=False)
         if done.returncode != 0:
             raise _assembly_error(out, logs / "assemble.log", done.returncode)
         spec_file.unlink()
+
+    def hold_to_lock(self, out: Path) -> None:
+        """BuildFailed when the tree holds other packages than the lock file names."""
+        if not self.pins:
+            return
+        installed = {p["name"]: p["version"] for p in json.loads((out / "packages.json").read_text())}
+        words = lockfile.departures(self.pins, installed)
+        if words:
+            raise BuildFailed(
+                f"{self.definition.name}: not what its lock file says ({len(words)} packages)",
+                detail="\n".join(words[:20]),
+                fix=f"the mirror may have dropped versions: point it at a snapshot, or remove {self.definition.lock}",
+            )
 
     def provenance(self, out: Path) -> str:
         """Inputs and outputs of this build as one statement."""
@@ -424,6 +443,7 @@ def _stored(job: Build, logs: Path) -> BuildResult:
     draft.mkdir()
     try:
         job.finish(draft, logs)
+        job.hold_to_lock(draft)
         (draft / "provenance.json").write_text(job.provenance(draft))
         meta = {
             "name": job.definition.name,

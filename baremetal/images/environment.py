@@ -54,6 +54,7 @@ BUILD_ONLY = frozenset(
         "SSL_CERT_FILE",
         "SSL_CERT_DIR",
         "DIB_DEBUG_TRACE",
+        "DIB_APT_PREFERENCES",
     ]
 )
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")

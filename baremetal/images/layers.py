@@ -174,9 +174,13 @@ def content(draft: Path) -> tuple[str, int]:
                 size += st.st_size
                 with open(path, "rb") as file:
                     digest.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
-            elif stat.S_ISDIR(st.st_mode) and "trusted.overlay.opaque" in _xattrs(path):
+            elif stat.S_ISDIR(st.st_mode) and _OPAQUE & set(_xattrs(path)):
                 digest.update(b"opaque")
     return digest.hexdigest(), size
+
+
+# overlayfs' mark of a directory that hides the one below it, as root and in a user namespace.
+_OPAQUE = {"trusted.overlay.opaque", "user.overlay.opaque"}
 
 
 def _xattrs(path: str) -> list[str]:

@@ -46,7 +46,7 @@ def overlay(target: Path, lowers: list[Path], upper: Path | None, work: Path | N
     options = ["lowerdir=" + ":".join(os.path.relpath(p, base) for p in lowers)]
     if upper and work:
         options += [f"upperdir={os.path.relpath(upper, base)}", f"workdir={os.path.relpath(work, base)}"]
-    if os.geteuid() != 0 or not _initial_user_namespace():
+    if not _initial_user_namespace():
         options.append("userxattr")
     here = os.getcwd()
     os.chdir(base)

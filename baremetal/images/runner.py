@@ -58,14 +58,13 @@ def run_stage(
     timeout_s: float,
     progress: Progress,
     owner: Callable[[str], str],
-    rootless: bool = False,
 ) -> Outcome:
     """Run one phase; raises BuildFailed naming element, phase, script and last lines."""
     spec_file = log.with_suffix(".spec.json")
     spec.report = str(log.with_suffix(".report.json"))
     spec_file.write_text(json.dumps(asdict(spec)))
     Path(spec.report).unlink(missing_ok=True)
-    command = [*namespace(rootless), sys.executable, "-m", "baremetal.images.stage", str(spec_file)]
+    command = [*namespace(), sys.executable, "-m", "baremetal.images.stage", str(spec_file)]
     outcome, tail, code = _follow(command, log, timeout_s, lambda script: progress(spec.phase, script))
     if code == 0:
         report = json.loads(Path(spec.report).read_text())
@@ -76,10 +75,9 @@ def run_stage(
     raise _failure(spec, outcome, tail, code, log, timeout_s, owner)
 
 
-def namespace(rootless: bool) -> list[str]:
+def namespace() -> list[str]:
     """The command prefix: private mounts, private PIDs, all of it dies with us."""
-    head = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
-    return [*head, "--map-root-user", "--map-auto", "--"] if rootless else [*head, "--"]
+    return "unshare --mount --pid --fork --kill-child --mount-proc --propagation private --".split()  # noqa: SIM905
 
 
 def _follow(

@@ -120,7 +120,7 @@ def test_a_failing_script_is_named_with_its_last_lines(tmp_path: Path) -> None:
 
 
 def test_a_hanging_script_is_ended_and_named(tmp_path: Path) -> None:
-    with pytest.raises(errors.BuildFailed, match="slow.*60-slow.*within 3 s"):
+    with pytest.raises(errors.BuildFailed, match=r"slow.*60-slow.*within 3 s"):
         builder.build(definition("slow"), options(tmp_path / "c", phase_timeout_s=3.0))
 
 
@@ -162,7 +162,9 @@ from pathlib import Path
 sys.path.insert(0, {here!r})
 import test_build_offline as t
 from baremetal.images import builder
-builder.build(t.definition("greet", "slow"), t.options(Path({cache!r})), lambda step, script, f: print(script, flush=True))
+def say(step, script, fraction):
+    print(script, flush=True)
+builder.build(t.definition("greet", "slow"), t.options(Path({cache!r})), say)
 """
 
 

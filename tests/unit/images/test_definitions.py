@@ -133,7 +133,7 @@ def test_a_lock_goes_round(tmp_path: Path) -> None:
 def test_a_broken_lock_says_which_line(tmp_path: Path) -> None:
     path = tmp_path / "x.lock"
     path.write_text("epoch 1\nbash\n")
-    with pytest.raises(BadDefinition, match="x.lock:2"):
+    with pytest.raises(BadDefinition, match=r"x\.lock:2"):
         lockfile.read(path)
 
 
