@@ -161,14 +161,14 @@ def _install(values: Any, options: argparse.Namespace) -> int:
         transaction.commit()
         transaction.finish()
         if state is not None:
-            _remember(state, plan)
+            _remember(state, plan, changes)
     return 0
 
 
-def _remember(state: str, plan: List[Any]) -> None:
+def _remember(state: str, plan: List[Any], changes: List[Any]) -> None:
     from baremetal.agents.apply.manifest import Manifest
 
-    Manifest(os.path.join(state, "manifest.json")).update(plan)
+    Manifest(os.path.join(state, "manifest.json")).update(plan, [change.path for change in changes])
 
 
 def _diff(changes: List[Any], values: Any, show_secrets: bool) -> int:

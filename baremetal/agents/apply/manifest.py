@@ -48,11 +48,11 @@ class Manifest:
     def orphans(self, plan: Iterable[Planned]) -> List[Change]:
         """Files of ours that no template wants any more, as removals; those changed by others are left alone."""
         wanted = {item.path for item in plan}
-        drifted = {d.path for d in self.drift()}
+        left = [path for path in sorted(self.files) if path not in wanted]
         return [
             Change(path, "removed", b"", 0, None, None, None)
-            for path in sorted(self.files)
-            if path not in wanted and path not in drifted
+            for path in left
+            if not _difference(path, self.files[path])
         ]
 
     def drift(self) -> List[Drift]:
@@ -64,16 +64,17 @@ class Manifest:
                 found.append(Drift(path, what))
         return found
 
-    def update(self, plan: Iterable[Planned]) -> None:
+    def update(self, plan: Iterable[Planned], changed: Iterable[str]) -> None:
         """All planned files are in place: remember how they are. What is no longer planned is no longer ours."""
         entries = {}
+        touched = set(changed)
         for item in plan:
             old = self.files.get(item.path)
+            if old is not None and item.path not in touched:
+                entries[item.path] = old
+                continue
             identity = _identity(item.path)
             if identity is None:
-                continue
-            if old is not None and old["identity"] == identity:
-                entries[item.path] = old
                 continue
             status = os.stat(item.path)
             entries[item.path] = {
@@ -90,7 +91,7 @@ class Manifest:
             self.save()
 
     def save(self) -> None:
-        write_json(self.path, {"schema": 1, "files": self.files})
+        write_json(self.path, {"schema": 1, "files": self.files}, durable=False)
 
 
 def _identity(path: str) -> Optional[List[int]]:

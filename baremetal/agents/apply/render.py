@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple
 
 from baremetal.agents.apply import control, executable, mustache
@@ -22,11 +23,13 @@ MAX_TEMPLATE = 16 * 1024 * 1024
 
 
 class Template(NamedTuple):
-    """One file of the tree. `target` is relative to the output root."""
+    """One file of the tree. `target` is relative to the output root, `controls` are control files beside it."""
 
     path: str
     target: str
     kind: str  # "mustache" | "jinja" | "executable"
+    stamp: Stamp
+    controls: Tuple[str, ...]
 
 
 class Planned(NamedTuple):
@@ -41,27 +44,48 @@ class Planned(NamedTuple):
 def templates(root: str) -> List[Template]:
     """All templates below `root`, in the order of their names; links to directories are not entered."""
     found: List[Template] = []
+    _walk(root, "", found)
     targets: Dict[str, str] = {}
-    for directory, subdirectories, files in os.walk(root):
-        subdirectories.sort()
-        for name in sorted(files):
-            if name.endswith(control.SUFFIX):
-                continue
-            path = os.path.join(directory, name)
-            template = _classify(path, os.path.relpath(path, root))
-            if template.target in targets:
-                raise BadTemplate(f"{path} and {targets[template.target]} are templates of the same file")
-            targets[template.target] = path
-            found.append(template)
+    for template in found:
+        if template.target in targets:
+            raise BadTemplate(f"{template.path} and {targets[template.target]} are templates of the same file")
+        targets[template.target] = template.path
     return found
 
 
-def _classify(path: str, relative: str) -> Template:
-    if os.path.isfile(path) and os.access(path, os.X_OK):
-        return Template(path, relative, "executable")
-    if relative.endswith(JINJA_SUFFIX):
-        return Template(path, relative[: -len(JINJA_SUFFIX)], "jinja")
-    return Template(path, relative, "mustache")
+def _walk(root: str, below: str, found: List[Template]) -> None:
+    """One stat per file: a tree of a thousand is walked at every change."""
+    try:
+        with os.scandir(os.path.join(root, below)) as entries:
+            here = sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as exc:
+        raise BadTemplate(f"cannot read template directory {os.path.join(root, below)}", detail=str(exc)) from exc
+    names = {entry.name for entry in here}
+    for entry in here:
+        relative = f"{below}/{entry.name}" if below else entry.name
+        if entry.is_dir(follow_symlinks=False):
+            _walk(root, relative, found)
+        elif not entry.name.endswith(control.SUFFIX) and not entry.is_dir():
+            found.append(_classify(entry, relative, names))
+
+
+def _classify(entry: "os.DirEntry[str]", relative: str, names: Set[str]) -> Template:
+    try:
+        status = entry.stat()
+    except OSError as exc:
+        raise BadTemplate(f"cannot read template {entry.path}", detail=str(exc)) from exc
+    stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+    kind, target, stems = "mustache", relative, [entry.name]
+    if status.st_mode & 0o111 and stat.S_ISREG(status.st_mode) and os.access(entry.path, os.X_OK):
+        kind = "executable"
+    elif relative.endswith(JINJA_SUFFIX):
+        kind, target = "jinja", relative[: -len(JINJA_SUFFIX)]
+        stems.append(entry.name[: -len(JINJA_SUFFIX)])
+    directory = os.path.dirname(entry.path)
+    controls = tuple(os.path.join(directory, stem) for stem in stems if stem + control.SUFFIX in names)
+    return Template(entry.path, target, kind, stamp, controls)
 
 
 class _Known(NamedTuple):
@@ -112,16 +136,11 @@ class Renderer:
 
     def _control(self, template: Template) -> Control:
         """X.oac beside template X; for X.j2 also X.oac."""
-        stems = [template.path]
-        if template.kind == "jinja":
-            stems.append(template.path[: -len(JINJA_SUFFIX)])
-        for stem in stems:
+        for stem in template.controls:
             stamp = _stamp(stem + control.SUFFIX)
-            if stamp is None:
-                continue
             known = self._controls.get(stem)
-            if known is None or known[0] != stamp:
-                known = self._controls[stem] = (stamp, control.read(stem))
+            if stamp is None or known is None or known[0] != stamp:
+                known = self._controls[stem] = (stamp or (0, 0, 0), control.read(stem))
             return known[1]
         return control.NOTHING
 
@@ -141,13 +160,10 @@ class Renderer:
             raise BadTemplate(f"template {template.path} cannot be rendered", detail=str(exc)) from exc
 
     def _parsed(self, template: Template) -> _Known:
-        stamp = _stamp(template.path)
         known = self._known.get(template.path)
-        if stamp is not None and known is not None and known.stamp == stamp:
-            return known
-        parsed, roots = _parse_text(template.kind, _read(template.path))
-        known = _Known(stamp or (0, 0, 0), parsed, roots)
-        self._known[template.path] = known
+        if known is None or known.stamp != template.stamp:
+            parsed, roots = _parse_text(template.kind, _read(template.path))
+            known = self._known[template.path] = _Known(template.stamp, parsed, roots)
         return known
 
 

@@ -19,10 +19,11 @@ LIST = "os_config_files.json"
 
 
 class Cache:
-    """One cache directory."""
+    """One cache directory. `indent` as json.dumps has it; None is ten times faster."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, indent: Optional[int] = 1) -> None:
         self.directory = directory
+        self.indent = indent
 
     def path(self, name: str) -> str:
         return os.path.join(self.directory, f"{name}.json")
@@ -31,7 +32,7 @@ class Cache:
         """Write it; is it another document than the command last succeeded with?"""
         os.makedirs(self.directory, exist_ok=True)
         path = self.path(name)
-        text = json.dumps(content, indent=1).encode("ascii")
+        text = json.dumps(content, indent=self.indent).encode("ascii")
         first = not os.path.exists(f"{path}.orig")
         if not same_file(path, text):
             replace(path, text)

@@ -66,7 +66,7 @@ class Converger:
     def __init__(self, places: Places) -> None:
         self.places = places
         self.renderer = Renderer()
-        self.cache = Cache(places.cache)
+        self.cache = Cache(places.cache, indent=None)
         self.manifest = Manifest(os.path.join(places.state, "manifest.json"))
 
     def converge(
@@ -89,13 +89,13 @@ class Converger:
                 attempt.run()
             outcome = APPLIED if attempt.ran or attempt.changes else UNCHANGED
         except Exception as exc:
-            outcome, fault = FAILED, _masked(to_fault(exc), secrets_in([c for _, c in sources]))
+            outcome, fault = FAILED, _masked(to_fault(exc), attempt.secrets)
             attempt.note_recovery(fault)
         return ConfigReport(
             metadata_generation=generation,
             outcome=outcome,
             files=_files(attempt.plan, attempt.changes),
-            scripts=[_script(s, attempt.secrets) for s in attempt.scripts],
+            scripts=_scripts(attempt),
             seconds=round(time.monotonic() - begun, 3),
             fault=fault.to_json() if fault is not None else None,
             facts=facts(),
@@ -118,10 +118,14 @@ class _Attempt:
         self.plan: List[Planned] = []
         self.changes: List[Change] = []
         self.scripts: List[Script] = []
-        self.secrets = secrets_in([content for _, content in sources])
         self.ran = False
         self.recovered: Optional[Failure] = None
         self.recovery_ran = False
+
+    @property
+    def secrets(self) -> "set[str]":
+        """What must not appear in a report."""
+        return secrets_in([content for _, content in self.sources])
 
     def run(self) -> None:
         values = merged(self.sources)
@@ -142,7 +146,7 @@ class _Attempt:
             self._back(transaction, committed, isinstance(exc, Exception))
             raise
         transaction.finish()
-        self.owner.manifest.update(self.plan)
+        self.owner.manifest.update(self.plan, [change.path for change in self.changes])
         self.owner.cache.commit([name for name, _ in self.sources])
         self._forget_others()
 
@@ -250,9 +254,13 @@ def _files(plan: List[Planned], changes: List[Change]) -> List[Dict[str, Any]]:
     return found[:MOST_FILES]
 
 
-def _script(script: Script, secrets: "set[str]") -> Dict[str, Any]:
+def _scripts(attempt: _Attempt) -> List[Dict[str, Any]]:
+    return [_script(script, attempt) for script in attempt.scripts]
+
+
+def _script(script: Script, attempt: _Attempt) -> Dict[str, Any]:
     outcome = script.outcome
-    tail = mask(outcome.tail, secrets)[-2000:] if outcome.exit or outcome.timed_out else ""
+    tail = mask(outcome.tail, attempt.secrets)[-2000:] if outcome.exit or outcome.timed_out else ""
     return {
         "phase": script.phase,
         "name": script.name,

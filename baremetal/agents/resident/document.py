@@ -83,6 +83,7 @@ class Documents:
     def __init__(self, state: State, identity: Identity) -> None:
         self.state = state
         self.identity = identity
+        self._candidate: Optional[Verified] = None
         found = state.read("generation.json")
         counters: Dict[str, Any] = found if isinstance(found, dict) else {}
         self.seen = int(counters.get("seen", -1))
@@ -98,22 +99,26 @@ class Documents:
                 detail="a replay, or the server's database was restored from a backup",
                 fix="raise the generation on the server by a change of metadata, or deploy the node again",
             )
-        before = self.candidate()
+        before = self.candidate()  # from memory, but for the first after a start
         if before is not None and before.generation == verified.generation and before.raw != raw:
             raise DocumentRefused(f"two different documents have generation {verified.generation}")
         kept = {"raw": base64.b64encode(raw).decode("ascii"), "signature": verified.signature}
         self.state.write("candidate.json", kept)
+        self._candidate = verified
         self.seen = verified.generation
         self._save()
         return verified
 
     def candidate(self) -> Optional[Verified]:
-        """The newest document, verified again: the disk may have been tampered with."""
+        """The newest document; from disk it is verified again, somebody may have changed it there."""
+        if self._candidate is not None:
+            return self._candidate
         found = self.state.read("candidate.json")
         if not isinstance(found, dict):
             return None
         try:
-            return verify(base64.b64decode(found["raw"]), str(found["signature"]), self.identity)
+            self._candidate = verify(base64.b64decode(found["raw"]), str(found["signature"]), self.identity)
+            return self._candidate
         except (DocumentRefused, KeyError, ValueError):
             return None
 
