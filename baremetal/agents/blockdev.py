@@ -17,6 +17,7 @@ from typing import Any, Dict, List, Tuple
 from baremetal.agents.trouble import DiskIo, DiskReadOnly, DiskRefused, NodeTrouble
 
 # linux/fs.h
+BLKROGET = 0x125E
 BLKRRPART = 0x125F
 BLKFLSBUF = 0x1261
 BLKSSZGET = 0x1268
@@ -35,6 +36,8 @@ class Target:
         try:
             self.is_block = stat.S_ISBLK(os.fstat(self._fd).st_mode)
             self.size, self.sector = self._geometry()
+            if write and self._is_read_only():
+                raise DiskReadOnly(f"{path} is write-protected", fix="check its switch or controller", disk=path)
             self.direct = self._go_direct() if write else False
         except BaseException:
             os.close(self._fd)
@@ -177,6 +180,10 @@ class Target:
             return os.fstat(self._fd).st_size, 512
         size = struct.unpack("Q", fcntl.ioctl(self._fd, BLKGETSIZE64, bytes(8)))[0]
         return size, struct.unpack("i", fcntl.ioctl(self._fd, BLKSSZGET, bytes(4)))[0]
+
+    def _is_read_only(self) -> bool:
+        """The kernel opens a write-protected disk for writing all the same, and fails later."""
+        return self.is_block and bool(struct.unpack("i", fcntl.ioctl(self._fd, BLKROGET, bytes(4)))[0])
 
     def _go_direct(self) -> bool:
         try:
