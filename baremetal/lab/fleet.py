@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import resource
 import signal
 import uuid
 from contextlib import AsyncExitStack
@@ -92,6 +93,8 @@ def _one(spec: FleetSpec, number: int, address: str) -> VirtualBmc:
 async def serve(spec: FleetSpec, ready: asyncio.Event | None = None) -> list[VirtualBmc]:
     """Serve until SIGINT or SIGTERM; returns the BMCs as they ended."""
     stop = asyncio.Event()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a socket each; the usual limit is 1024
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)

@@ -6,7 +6,10 @@ Never run on the host's own network: `refuse_host` is asked first.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import socket
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,20 +18,34 @@ from baremetal.lab import namespace, tools
 from baremetal.lab.spec import RackSpec
 
 _MAX_NAME = 15
+_SIOCGIFFLAGS = 0x8913
 # Its own, or the bridge takes the lowest of its ports and changes as they come.
 _BRIDGE_MAC = "52:54:00:90:ff:01"
 
 
 def refuse_host() -> None:
     """Raise when we are in the host's network: the lab would answer DHCP on real wires."""
-    if namespace.inside():
+    if namespace.inside() or not _hosts_own():
         return
-    if os.readlink("/proc/self/ns/net") == os.readlink("/proc/1/ns/net"):
-        raise Refused(
-            "a rack is never built in the host's own network",
-            detail="this process shares the network namespace of process 1",
-            fix="baremetal lab up makes namespaces of its own; in a test: unshare --net",
-        )
+    raise Refused(
+        "a rack is never built in the host's own network",
+        detail="this process shares the network namespace of process 1, or it has interfaces that are up",
+        fix="baremetal lab up makes namespaces of its own; in a test: unshare --net",
+    )
+
+
+def _hosts_own() -> bool:
+    try:
+        return os.readlink("/proc/self/ns/net") == os.readlink("/proc/1/ns/net")
+    except OSError:  # process 1 is hidden from us: a network namespace made for a lab has nothing that is up
+        return any(_is_up(name) for _, name in socket.if_nameindex() if name != "lo")
+
+
+def _is_up(interface: str) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("16sh14x", interface.encode(), 0))
+    flags: int = struct.unpack_from("16sh", answer)[1]
+    return bool(flags & 1)
 
 
 async def ip(*lines: str) -> None:

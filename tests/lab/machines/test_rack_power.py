@@ -7,6 +7,7 @@ import os
 import pty
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ KCS = bytes.fromhex(
     "a20cece83900baa20cb068eeebdcbaf803b03eeef4ebfdbaa30ceca80275fbc350e8f3ffe8130058baa30ceec350e8e6ffe8060058baa20c"
     "eec3baa20cecc350c0e804e8030058240f04303c3976020427baf803eec3"
 )
+#: CD boot code that prints [CD] on the serial port and halts.
+CD = bytes.fromhex("baf803 b05b ee b043 ee b044 ee b05d ee f4 ebfd".replace(" ", ""))
 #: One that prints H and halts.
 HALTER = bytes.fromhex("b048 baf803 ee f4 ebfd".replace(" ", ""))
 
@@ -56,6 +59,13 @@ class Lab:
 
     def ipmitool(self, spec: MachineSpec, *words: str) -> str:
         return self.run("ipmitool", "-I", "lanplus", "-H", spec.bmc_address, "-U", "admin", "-P", "secret", *words)
+
+    def redfish(self, spec: MachineSpec, method: str, path: str, body: object) -> str:
+        url = f"https://{spec.bmc_address}/redfish/v1/{path}"
+        request = ("-X", method, "-d", json.dumps(body), url)
+        said = self.run("curl", "-sk", "-m", "20", "-u", "admin:secret", "-w", "\n%{http_code}", *request)
+        assert said.splitlines()[-1] in ("200", "204"), said
+        return said
 
     def fault(self, spec: MachineSpec, name: str) -> None:
         control.ask(self.dir, {"do": "fault", "node": spec.name, "fault": name})
@@ -202,6 +212,41 @@ def test_small_disk(lab):
     assert info["virtual-size"] == 64 * 1024 * 1024
     lab.fault(BIOS, "heal")
     lab.off(BIOS)
+
+
+def test_virtual_cd_boots_once_by_redfish(lab, tmp_path):
+    (tmp_path / "boot.bin").write_bytes(CD.ljust(2048, b"\0"))
+    iso = tmp_path / "boot.iso"
+    options = ["-b", "boot.bin", "-no-emul-boot", "-boot-load-size", "4", "-o", str(iso)]
+    made = ["xorriso", "-as", "mkisofs", "-quiet", *options, str(tmp_path)]
+    subprocess.run(made, check=True, capture_output=True)
+    web = [sys.executable, "-m", "http.server", "-d", str(tmp_path), "-b", "192.168.90.1", "8099"]
+    server = subprocess.Popen(namespace.enter(lab.dir, web), stderr=subprocess.DEVNULL)
+    try:
+        lab.until("the web server", lambda: "200" in lab.run("curl", "-sI", "http://192.168.90.1:8099/boot.iso"))
+        image = {"Image": "http://192.168.90.1:8099/boot.iso"}
+        lab.redfish(BIOS, "POST", "Managers/1/VirtualMedia/Cd/Actions/VirtualMedia.InsertMedia", image)
+        lab.until("the image", (lab.dir / "nodes" / BIOS.name / "cd0.iso").exists)
+    finally:
+        server.kill()
+        server.wait()
+    lab.redfish(BIOS, "PATCH", "Systems/1", {"Boot": {"BootSourceOverrideTarget": "Cd"}})
+    seen = len(lab.serial(BIOS))
+    lab.redfish(BIOS, "POST", "Systems/1/Actions/ComputerSystem.Reset", {"ResetType": "On"})
+    lab.until("the CD's boot code", lambda: b"[CD]" in lab.serial(BIOS)[seen:])
+    assert "No override" in lab.ipmitool(BIOS, "chassis", "bootparam", "get", "5")
+    lab.redfish(BIOS, "POST", "Managers/1/VirtualMedia/Cd/Actions/VirtualMedia.EjectMedia", {})
+    lab.off(BIOS)
+
+
+def test_uefi_http_boot_override_by_redfish(lab):
+    boot = {"BootSourceOverrideTarget": "UefiHttp", "BootSourceOverrideEnabled": "Once"}
+    lab.redfish(UEFI, "PATCH", "Systems/1", {"Boot": boot})
+    seen = len(lab.serial(UEFI))
+    lab.redfish(UEFI, "POST", "Systems/1/Actions/ComputerSystem.Reset", {"ResetType": "On"})
+    lab.until("OVMF starts HTTP boot", lambda: b"Start HTTP Boot over IPv4" in lab.serial(UEFI)[seen:])
+    assert b"Start PXE" not in lab.serial(UEFI)[seen:]
+    lab.off(UEFI)
 
 
 def test_bmc_faults_come_and_go(lab):
