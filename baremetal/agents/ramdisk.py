@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from baremetal.agents import inventory, lldp
+from baremetal.agents import clock, inventory, lldp
 from baremetal.agents.disks import Disk
 from baremetal.agents.http import Client, ServerSaid, ServerUnreachable, Url, retrying
 from baremetal.agents.progress import Reporter
@@ -106,7 +106,8 @@ class Agent:
         welcome = words.HelloAnswer.from_bytes(answer.body)
         self.client.token = welcome.token
         self.poll_s = max(1, min(int(welcome.poll_s), 300))
-        _set_clock(answer.headers.get("date", ""))
+        if clock.follow(answer.headers.get("date", "")):
+            say(f"clock set to {answer.headers['date']}")
         say(f"this is {welcome.name}")
 
     def next_order(self) -> Optional[words.Order]:
@@ -295,26 +296,6 @@ def _needed(cmdline: Dict[str, str], key: str) -> str:
 def _brief(exc: Exception) -> str:
     detail = exc.detail if isinstance(exc, ServerUnreachable) else ""
     return f"{getattr(exc, 'brief', exc)}{': ' + detail if detail else ''}"
-
-
-def _set_clock(date: str) -> None:
-    """Take the server's time (HTTP Date, RFC 9110 §5.6.7) when ours is off by more than a minute."""
-    months = "JanFebMarAprMayJunJulAugSepOctNovDec"
-    words_ = date.replace(":", " ").split()
-    try:
-        day, year, hour, minute, second = (int(words_[n]) for n in (1, 3, 4, 5, 6))
-        month = months.index(words_[2]) // 3 + 1
-        # Days since 1970 of the civil date: March-based years (Hinnant, "chrono-compatible low-level date algorithms")
-        y = year - (month <= 2)
-        era, yoe = y // 400, y % 400
-        doy = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
-        days = era * 146097 + yoe * 365 + yoe // 4 - yoe // 100 + doy - 719468
-        theirs = days * 86400 + hour * 3600 + minute * 60 + second
-        if abs(theirs - time.time()) > 60:
-            time.clock_settime(time.CLOCK_REALTIME, theirs)
-            say(f"clock set to {date}")
-    except (IndexError, ValueError, OSError):
-        pass  # a wrong clock only makes log lines odd: TLS does not look at it
 
 
 if __name__ == "__main__":
