@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from baremetal.bootplane.copy import SnapshotCopy
 from baremetal.bootplane.spool import Spool, SpoolFull
 from baremetal.bootplane.state import State
 from baremetal.errors import BaremetalError, Unreachable
@@ -55,7 +56,7 @@ class CallFailed(BaremetalError):
 class Link:
     """`await run()` until cancelled. `synced`: a snapshot of this connection is loaded."""
 
-    def __init__(self, socket_path: Path, state: State, spool: Spool, copy: Path | None = None) -> None:
+    def __init__(self, socket_path: Path, state: State, spool: Spool, copy: SnapshotCopy | None = None) -> None:
         self.state = state
         self.synced = False
         self._socket, self._spool, self._copy = socket_path, spool, copy
@@ -106,12 +107,12 @@ class Link:
         if self._copy is None:
             return False
         try:
-            doc = json.loads(self._copy.read_bytes())
-            self.state.load(int(doc["version"]), Snapshot.from_json(doc["snapshot"]))
-        except FileNotFoundError:
-            return False
+            found = self._copy.read()
+            if found is None:
+                return False
+            self.state.load(*found)
         except (OSError, ValueError, KeyError, TypeError) as exc:
-            log.warning("snapshot copy %s is unusable, waiting for control: %s", self._copy, exc)
+            log.warning("the copy of the snapshot is unusable, waiting for control: %s", exc)
             return False
         return True
 
@@ -237,14 +238,6 @@ class Link:
         assert self._copy is not None
         version, snapshot = self.state.version, self.state.to_snapshot()
         try:
-            await asyncio.to_thread(_write, self._copy, version, snapshot)
+            await asyncio.to_thread(self._copy.write, version, snapshot)
         except OSError as exc:
-            log.warning("snapshot copy %s cannot be written: %s", self._copy, exc)
-
-
-def _write(path: Path, version: int, snapshot: Snapshot) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w") as file:
-        json.dump({"version": version, "snapshot": snapshot.to_json()}, file, separators=(",", ":"))
-    temporary.replace(path)
+            log.warning("the copy of the snapshot cannot be written: %s", exc)

@@ -105,21 +105,22 @@ def line(event: dict[str, Any]) -> str:
 
 def _record(settings: Settings, mac: str) -> BootRecord | None:
     """The node of this MAC as the boot plane last knew it."""
-    import json
-
+    from baremetal.bootplane.copy import SnapshotCopy
     from baremetal.bootplane.state import State
-    from baremetal.protocol.plane import Snapshot
+    from baremetal.serve.keyfiles import read_key
 
-    copy = settings.boot_dir / "snapshot.json"
+    path = settings.boot_dir / "snapshot"
     try:
-        document = json.loads(copy.read_bytes())
-    except FileNotFoundError:
-        render.note(f"no node is known: {copy} does not exist (has baremetal serve run here?)")
-        return None
+        found = SnapshotCopy(path, read_key(settings, "boot.key")).read()
     except PermissionError as exc:
-        raise UsageError(f"may not read {copy}", fix="run as root") from exc
+        raise UsageError(f"may not read {exc.filename}", fix="run as root") from exc
+    except (OSError, ValueError) as exc:
+        raise UsageError(f"{path} cannot be used: {exc}", fix="start baremetal serve; it writes a new one") from exc
+    if found is None:
+        render.note(f"no node is known: {path} does not exist (has baremetal serve run here?)")
+        return None
     state = State()
-    state.load(int(document["version"]), Snapshot.from_json(document["snapshot"]))
+    state.load(*found)
     entry = state.by_mac(mac)
     return entry.record if entry is not None else None
 

@@ -28,6 +28,7 @@ from baremetal.config import Settings
 from baremetal.errors import MachineError
 from baremetal.protocol.plane import MAX_FRAME
 from baremetal.serve import child, privileges
+from baremetal.serve.keyfiles import read_key
 from baremetal.serve.listen import bind, tls_context
 
 if TYPE_CHECKING:
@@ -140,9 +141,9 @@ async def _conductor(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     from baremetal.workflows.site import Keys
 
     keys = Keys(
-        operator=_key(settings, "operator.key"),
-        metadata=_key(settings, "metadata.key"),
-        signing_pem=_key(settings, "metadata-signing.pem"),
+        operator=read_key(settings, "operator.key"),
+        metadata=read_key(settings, "metadata.key"),
+        signing_pem=read_key(settings, "metadata-signing.pem"),
     )
     values = {name: getattr(settings, name) for name in POLICY}
     sync_s = settings.power_sync_s or NEVER_S
@@ -160,15 +161,6 @@ async def _conductor(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
         policy=policy,
         state_dir=settings.state_dir,
     )
-
-
-def _key(settings: Settings, name: str) -> bytes:
-    """A key from systemd's credentials, else from keys_dir."""
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    for directory in (credentials, settings.keys_dir):
-        if directory and (Path(directory) / name).is_file():
-            return (Path(directory) / name).read_bytes()
-    raise MachineError(f"key {name} is missing in {settings.keys_dir}", fix="baremetal init")
 
 
 def make_site(settings: Settings) -> Site:

@@ -17,7 +17,7 @@ from baremetal.errors import MachineError
 from baremetal.serve import tls
 from baremetal.serve.owners import hand_over
 
-SEALING_KEYS = ("operator.key", "metadata.key")
+SEALING_KEYS = ("operator.key", "metadata.key", "boot.key")
 SIGNING_KEYS = ("image-signing.pem", "metadata-signing.pem")
 
 

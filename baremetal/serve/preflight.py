@@ -48,7 +48,10 @@ def _rights(settings: Settings) -> Iterator[BaremetalError]:
 
 
 def _made(settings: Settings) -> Iterator[BaremetalError]:
-    needed = [settings.keys_dir / "operator.key", settings.keys_dir / "metadata.key", settings.tls_dir / "server.pem"]
+    keys = [settings.keys_dir / f"{name}.key" for name in ("operator", "metadata", "boot")]
+    if os.environ.get("CREDENTIALS_DIRECTORY"):
+        keys = []  # the processes look there first
+    needed = [*keys, settings.tls_dir / "server.pem"]
     missing = [path for path in needed if not _exists(path)]
     if missing:
         yield MachineError(

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from baremetal.api.planelink import PlaneLink
 from baremetal.bootplane.app import make_apps
+from baremetal.bootplane.copy import SnapshotCopy
 from baremetal.bootplane.link import Link
 from baremetal.bootplane.spool import Spool
 from baremetal.bootplane.state import State
@@ -21,6 +22,7 @@ from baremetal.protocol.plane import MAX_FRAME, NodeView, Snapshot
 from baremetal.serve.loaders import read_templates
 
 MAC = "52:54:00:00:00:01"
+KEY = bytes(32)
 NONCE_KEY = "11" * 32
 
 
@@ -97,7 +99,7 @@ async def rig(tmp_path):
     )
     await control.start()
     state, spool = State(), Spool(tmp_path / "spool.jsonl")
-    link = Link(control.path, state, spool, tmp_path / "snapshot.json")
+    link = Link(control.path, state, spool, SnapshotCopy(tmp_path / "snapshot", KEY))
     task = asyncio.create_task(link.run())
     apps = make_apps(state, link, templates=read_templates(), loaders={"small.efi": b"MZ"}, https_port=8443)
     runners, urls = [], []

@@ -1,8 +1,9 @@
 """Messages survive a crash, stay in order and bounded; the link comes back and catches up."""
 
 import pytest
-from conftest_bootplane import until, view
+from conftest_bootplane import KEY, until, view
 
+from baremetal.bootplane.copy import SnapshotCopy
 from baremetal.bootplane.link import Link
 from baremetal.bootplane.spool import Spool, SpoolFull
 from baremetal.bootplane.state import State
@@ -86,12 +87,17 @@ async def test_messages_spooled_while_control_is_away_arrive_once_in_order(rig):
 
 async def test_boot_plane_that_starts_alone_knows_its_nodes(rig, tmp_path):
     await rig.link._write_copy()
+    path = tmp_path / "snapshot"
     state = State()
-    link = Link(tmp_path / "nowhere", state, Spool(tmp_path / "other"), tmp_path / "snapshot.json")
+    link = Link(tmp_path / "nowhere", state, Spool(tmp_path / "other"), SnapshotCopy(path, KEY))
     assert link.recall()
     assert state.by_mac("52:54:00:00:00:01").view.node == "n1"
-    (tmp_path / "snapshot.json").write_text('{"version": 1')
-    assert not Link(tmp_path / "nowhere", State(), Spool(tmp_path / "o2"), tmp_path / "snapshot.json").recall()
+    content = path.read_bytes()
+    assert b"name-n1" not in content  # sealed: it holds what nodes are configured with
+    assert path.stat().st_mode & 0o777 == 0o600
+    for damaged, key in ((content[:-1], KEY), (b"", KEY), (content, b"\1" * 32)):
+        path.write_bytes(damaged)
+        assert not Link(tmp_path / "nowhere", State(), Spool(tmp_path / "o2"), SnapshotCopy(path, key)).recall()
 
 
 async def test_a_large_snapshot_comes_whole(rig):
