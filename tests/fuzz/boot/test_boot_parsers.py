@@ -1,0 +1,169 @@
+"""Coverage-guided fuzzing of every parser that reads the wire: any bytes give a packet or a clean error.
+
+The gate replays the corpus (tests/data/fuzz/<parser>/, one file an input, named by what it covers first) and
+mutates it for a moment. `BAREMETAL_FUZZ_S=600 pytest tests/fuzz/boot` goes on for ten minutes a parser and adds
+inputs that reach lines nothing in the corpus reached.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from baremetal.boot.decide import Urls, decide
+from baremetal.errors import BaremetalError
+from baremetal.model.network import Mode, Network
+from baremetal.serve.loaders import read_loaders
+from baremetal.serve.rivalwatch import rival_of
+from baremetal.wire import nd, pxe
+from baremetal.wire.dhcp4 import packet as dhcp
+from baremetal.wire.dhcp4.server import Server
+from baremetal.wire.story import Frame, tell
+from baremetal.wire.tftp import packet as tftp
+from baremetal.wire.tftp.blocks import Blocks, PageCache
+from baremetal.wire.tftp.transfer import Transfer, negotiate
+
+CORPUS = Path(__file__).parents[2] / "data" / "fuzz"
+WATCHED = str(Path(dhcp.__file__).parents[1])  # lines below baremetal/wire count
+FOR_S = float(os.environ.get("BAREMETAL_FUZZ_S", "0.5"))
+NETWORK = Network("n", "eth0", "10.0.0.0/16", "10.0.0.1", "10.0.1.1", "10.0.250.250", mode=Mode.ANYBODY)
+ANSWERS = functools.partial(decide, urls=Urls(http="http://10.0.0.1:8080", loaders=read_loaders()))
+INTERESTING = [
+    b"\0",
+    b"\xff",
+    b"\x35\x01\x01",
+    b"\x35\x01\x03",
+    b"\x34\x01\x03",
+    b"\x52\x06\x05\x04\x0a\0\0\1",
+    b"\x32\x04\x0a\0\1\5",
+    b"\x36\x04\x0a\0\0\1",
+    b"\x5d\x02\0\7",
+    b"blksize\x009\0",
+    b"windowsize\0",
+    b"tsize\0",
+    b"octet\0",
+    b"..",
+    dhcp.MAGIC,
+]
+
+
+def read_dhcp(data: bytes) -> None:
+    message = dhcp.parse(data)
+    pxe.client(message.options, message.mac)
+    dhcp.parse(dhcp.build(message))
+
+
+def serve_dhcp(data: bytes) -> None:
+    server = Server([NETWORK], ANSWERS)
+    for now in (1.0, 2.0):
+        sent = server.receive(data, now)
+        if sent is not None:
+            dhcp.parse(sent[0])
+        server.receive_boot(data, now)
+
+
+def read_tftp(data: bytes) -> None:
+    request = tftp.parse_request(data)
+    terms = negotiate(request, 100, 1468)
+    Transfer(Blocks("f", 100, terms.blksize, lambda o, n: bytes(100)[o : o + n], PageCache()), terms, 0.0).first()
+
+
+def run_tftp(data: bytes) -> None:
+    content = bytes(3000)
+    request = tftp.Request("f", "octet", {"windowsize": "3", "blksize": "64"})
+    run = Transfer(
+        Blocks("f", 3000, 64, lambda o, n: content[o : o + n], PageCache()), negotiate(request, 3000, 1468), 0.0
+    )
+    run.first()
+    for at in range(0, len(data), 4):
+        run.receive(data[at : at + 4], at / 10)
+        run.tick(at / 10)
+
+
+def read_ra(data: bytes) -> None:
+    nd.is_solicitation(data)
+    nd.parse_advertisement(data)
+
+
+def hear_rival(data: bytes) -> None:
+    rival_of(data, "10.0.0.1")
+
+
+def tell_story(data: bytes) -> None:
+    ports = [(68, 67), (67, 68), (3000, 69), (69, 3000), (4011, 4011)]
+    tell(Frame(float(n), "a", "b", "10.0.0.9", "10.0.0.1", "udp", *p, data) for n, p in enumerate(ports))
+
+
+PARSERS: dict[str, Callable[[bytes], None]] = {
+    f.__name__: f for f in (read_dhcp, serve_dhcp, read_tftp, run_tftp, read_ra, hear_rival, tell_story)
+}
+
+
+def lines_of(parser: Callable[[bytes], None], data: bytes) -> set[tuple[str, int]]:
+    """Which lines this input reaches; anything but a clean error is raised on."""
+    hit: set[tuple[str, int]] = set()
+
+    def trace(frame: FrameType, event: str, _arg: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(WATCHED):
+            return None
+        hit.add((frame.f_code.co_filename, frame.f_lineno))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        parser(data)
+    except BaremetalError:
+        pass
+    finally:
+        sys.settrace(before)
+    return hit
+
+
+def mutate(rnd: random.Random, data: bytes) -> bytes:
+    raw = bytearray(data or b"\0")
+    for _ in range(rnd.choice((1, 1, 2, 4, 16))):
+        at = rnd.randrange(len(raw) + 1)
+        match rnd.randrange(5):
+            case 0 if at < len(raw):
+                raw[at] = rnd.choice((0, 1, 127, 128, 255, rnd.randrange(256)))
+            case 1:
+                raw[at:at] = rnd.choice(INTERESTING)
+            case 2:
+                del raw[at : at + rnd.choice((1, 4, 100))]
+            case 3:
+                raw[at:at] = raw[at : at + rnd.randrange(40)]
+            case _:
+                raw[at:at] = rnd.randbytes(rnd.randrange(6))
+    return bytes(raw[:1500])
+
+
+@pytest.mark.parametrize("name", sorted(PARSERS))
+def test_any_bytes(name: str) -> None:
+    parser, folder = PARSERS[name], CORPUS / name
+    corpus = [f.read_bytes() for f in sorted(folder.glob("*"))]
+    assert corpus, f"{folder} is empty"
+    known: set[tuple[str, int]] = set()
+    for data in corpus:
+        known |= lines_of(parser, data)
+    rnd, end = random.Random(os.environ.get("BAREMETAL_FUZZ_SEED", name)), time.monotonic() + FOR_S
+    while time.monotonic() < end:
+        data = mutate(rnd, rnd.choice(corpus))
+        new = lines_of(parser, data) - known
+        if new:
+            known |= new
+            corpus.append(data)
+            if FOR_S > 5:
+                where = min(new)
+                digest = hashlib.sha256(data).hexdigest()[:8]
+                (folder / f"{Path(where[0]).stem}-{where[1]}-{digest}").write_bytes(data)
