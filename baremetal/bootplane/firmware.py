@@ -79,7 +79,7 @@ class Firmware:
         if record.purpose is not Purpose.RAMDISK:
             return self._text(ipxe.template_name(record), entry, where)
         if not (record.kernel and record.initrd and record.boot_id):
-            because = f"{record.because}; but no ramdisk is there yet: baremetal image build ramdisk"
+            because = f"{record.because}; but no ramdisk is there yet: baremetal image build deploy-ramdisk"
             return self._text(WAIT_TEMPLATE, entry, where | {"because": because})
         if view.nonce_key is None:
             # The agent of this boot has said hello already: a second nonce would let a neighbour in.

@@ -45,6 +45,8 @@ def list_(
         render.json_out({"nodes": found})
         return
     rows = [node | {"class": node["resource_class"], "doing": nodelook.now_of(node)} for node in found]
+    for row in rows:
+        row["state"] = row["ironic_state"] if row.get("fault") else row["state"]
     names = [c.strip() for c in columns.split(",") if c.strip()] or LIST_COLUMNS
     if rows and (unknown := [c for c in names if c not in rows[0]]):
         raise UsageError(f"no column {', '.join(unknown)}", detail=f"columns: {', '.join(sorted(rows[0]))}")

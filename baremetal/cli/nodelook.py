@@ -33,7 +33,7 @@ def show(node: dict[str, Any]) -> None:
     fault, wait = node.get("fault"), node.get("wait")
     doc = {
         "name": node["name"],
-        "state": f"{node['state']} for {render.ago(node['state_since'])}",
+        "state": f"{node['ironic_state'] if fault else node['state']} for {render.ago(node['state_since'])}",
         "doing": now_of(node),
         "fault": fault["brief"] if fault else "",
         "fix": fault.get("fix", "") if fault else "",

@@ -37,7 +37,7 @@ from baremetal.serve.ra import RouterAdvertiser
 from baremetal.serve.sockets import PortTaken
 from baremetal.serve.tftp import TftpServer
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("baremetal.serve.bootproc")  # __name__ is __main__ here
 
 
 async def serve(settings: Settings, life: child.Life) -> None:

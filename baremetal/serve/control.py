@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from baremetal.workflows.conductor import Conductor
     from baremetal.workflows.site import Site
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("baremetal.serve.control")  # __name__ is __main__ here
 
 # Settings that are the passes' policy, under the same name.
 POLICY = (

@@ -36,7 +36,7 @@ async def test_script_after_hello_waits_and_alarms(rig):
 async def test_script_waits_while_there_is_no_ramdisk(rig):
     rig.control.push(view(nonce_key="11" * 32, record={"kernel": None}))
     await until(lambda: rig.state.nodes["n1"].record.kernel is None)
-    assert "image build ramdisk" in await script(rig)
+    assert "image build deploy-ramdisk" in await script(rig)
 
 
 async def test_hostile_command_line_never_reaches_the_script(rig):
