@@ -174,12 +174,7 @@ class Demo:
 
     def _page(self, name: str, wanted: str) -> str:
         """The node's web page, fetched inside the rack's network; waits until it shows `wanted`."""
-        node = self.client().get(f"/api/nodes/{name}")
-        address = next((p["address"] for p in node.get("ports", []) if p.get("address")), None)
-        if not address:
-            raise MachineError(
-                f"{name} has no address", detail="the server gave it none", fix="baremetal network leases"
-            )
+        address = self._address(name)
         fetch = namespace.python("baremetal.lab.fetch", f"http://{address}/", wanted, str(PAGE_TRIES_S))
         done = subprocess.run(namespace.enter(self.options.lab_dir, fetch), capture_output=True, text=True, check=False)
         if done.returncode:
@@ -189,6 +184,16 @@ class Demo:
                 fix=f"baremetal lab console {name}; baremetal node explain {name}",
             )
         return done.stdout.strip()
+
+    def _address(self, name: str) -> str:
+        """The node's address: the one fixed for a port of its, else that of its lease."""
+        ports = self.client().get(f"/api/nodes/{name}").get("ports", [])
+        leases = {lease["mac"]: lease["address"] for lease in self.client().get("/api/leases")["leases"]}
+        for port in ports:
+            address = port.get("address") or leases.get(port["mac"])
+            if address:
+                return str(address)
+        raise MachineError(f"{name} has no address", detail="the server gave it none", fix="baremetal network leases")
 
     def _change(self, results: list[dict[str, Any]]) -> float:
         """Change the greeting; seconds until every page shows it."""
