@@ -23,7 +23,14 @@ def events(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON; with --follow one document a line.")] = False,
 ) -> None:
-    """Events, oldest first."""
+    """Events, oldest first.
+
+    \b
+    Examples:
+      baremetal events --follow
+      baremetal events --node r1-u07 --kind fault
+      baremetal events --follow --json | jq 'select(.outcome == "failed")'
+    """
     client = Client.default()
     doc = client.get("/api/events", node=node, kind=kind, limit=limit)
     if not follow:

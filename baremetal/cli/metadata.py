@@ -75,9 +75,15 @@ def set_(
     timeout: Timeout = 300.0,
     as_json: Json = False,
 ) -> None:
-    """Set values: `metadata set r1-u07 web.greeting=hello`, `metadata set --site ntp='["10.0.0.1"]'`.
+    """Set values of a node or of a layer; running nodes get them at once.
 
-    With --wait it returns when the nodes concerned have applied it and said so.
+    With --wait it returns when the nodes concerned have applied them and said so.
+
+    \b
+    Examples:
+      baremetal metadata set r1-u07 web.greeting='good morning' --wait
+      baremetal metadata set --site ntp.servers='["10.0.0.1", "10.0.0.2"]'
+      baremetal metadata set --role compute --file compute.yaml
     """
     node, assignments = _split(words or [], site or defaults or bool(role))
     values = _values(file, assignments)

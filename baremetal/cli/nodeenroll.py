@@ -35,7 +35,13 @@ def enroll(
 ) -> None:
     """Enroll one machine by its BMC address.
 
-    The password comes from --password-file, from $BAREMETAL_BMC_PASSWORD, or is asked for on a terminal.
+    The password comes from --password-file, from $BAREMETAL_BMC_PASSWORD, or is asked for on a terminal; it is
+    stored sealed and never shown.
+
+    \b
+    Examples:
+      baremetal node enroll r1-u07 --bmc ipmi://admin@10.1.0.17 --mac 3c:ec:ef:00:11:22 --wait
+      baremetal node enroll r1-u08 --bmc redfish://root@10.1.0.18 --class compute --label rack=r1
     """
     body: dict[str, Any] = {"name": name, "bmc_url": bmc, "manage": manage}
     secret = password(password_file, PASSWORD_ENV, ask=f"password of {bmc}: " if bmc and "fake" not in bmc else "")
@@ -64,7 +70,13 @@ def import_(
     timeout: Timeout = 300.0,
     as_json: Json = False,
 ) -> None:
-    """Enroll all machines of a file; each is enrolled whole or not at all. Safe to repeat."""
+    """Enroll all machines of a file; each is enrolled whole or not at all. Safe to repeat.
+
+    \b
+    Examples:
+      baremetal node import instackenv.json --dry-run
+      baremetal node import rack1.csv --wait
+    """
     from baremetal.bmc import nodesfile
 
     bodies = [body_of(entry, manage=manage) for entry in nodesfile.load(file)]

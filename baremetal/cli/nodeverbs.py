@@ -188,7 +188,17 @@ def _deploy(verb: str) -> Any:
         ask(verb, nodes, where, args, wait=wait, timeout=timeout, dry_run=dry_run, yes=yes, as_json=as_json)
 
     command.__doc__ = {
-        "deploy": "Write an image to available nodes, boot them and configure them.",
+        "deploy": """Write an image to available nodes, boot them and configure them.
+
+        The root disk is overwritten. Of several nodes each gets its own verdict; one failure gives exit code 1.
+
+        \b
+        Examples:
+          baremetal node deploy r1-u07 --image web --wait
+          baremetal node deploy 'r1-u[01-40]' --image web --dry-run
+          baremetal node deploy --where 'class=compute and state=available' --image web --yes
+          baremetal node deploy r1-u07 --image web --metadata role=frontend --root-device serial=S3X12
+        """,
         "rebuild": "Write the image again, or another, to deployed nodes; their disk is overwritten.",
     }[verb]
     return command
@@ -209,7 +219,14 @@ def power(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Power of nodes: `node power r1-u07` looks, `node power r1-u07 on|off|reboot|soft-off` acts."""
+    """Power of nodes: without a word behind it looks, with on, off, reboot or soft-off it acts.
+
+    \b
+    Examples:
+      baremetal node power r1-u07
+      baremetal node power r1-u07 reboot
+      baremetal node power 'r1-u[01-40]' off --dry-run
+    """
     names = list(nodes or ())
     if names and names[-1] in set(Target):
         target = Target(names.pop())
