@@ -27,6 +27,7 @@ def up(
     disk: Annotated[str, typer.Option(help="Disk bus: virtio, ahci, nvme, scsi.")] = "virtio",
     disks: Annotated[int, typer.Option(min=1, max=6, help="Disks of each machine.")] = 1,
     nics: Annotated[int, typer.Option(min=1, max=4, help="NICs of each machine.")] = 1,
+    secure_boot: Annotated[str, typer.Option(help="Keys in UEFI firmware: microsoft, snakeoil [none].")] = "",
     memory_mib: Annotated[int, typer.Option(min=256, help="Memory of each machine, MiB.")] = 1024,
     disk_gib: Annotated[
         float, typer.Option(min=0.1, help="Size of each disk, GiB; it takes no space until written.")
@@ -38,6 +39,7 @@ def up(
     from baremetal.lab import launch, spec
 
     options = {"nic": nic, "disk": disk, "disks": disks, "nics": nics, "memory_mib": memory_mib, "disk_gib": disk_gib}
+    options["secure_boot"] = secure_boot
     try:
         made = spec.machines(nodes, tuple(firmware.split(",")), **options)
     except ValueError as exc:

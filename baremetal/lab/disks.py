@@ -43,7 +43,7 @@ class DiskShelf:
         path = self.directory / "vars.fd"
         if self.spec.firmware == "uefi" and not path.exists():
             part = path.with_suffix(".part")
-            shutil.copyfile(qemu.OVMF_VARS, part)
+            shutil.copyfile(qemu.OVMF[self.spec.secure_boot][1], part)
             part.rename(path)
 
     def blank(self) -> None:

@@ -15,8 +15,13 @@ from baremetal.lab.spec import MachineSpec
 from baremetal.wire.ipmi.bootopts import Override
 from baremetal.wire.ipmi.codes import BootDevice
 
-OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
-OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+_OVMF = Path("/usr/share/OVMF")
+#: Firmware and blank variable store by the keys of Secure Boot.
+OVMF = {
+    "": (_OVMF / "OVMF_CODE_4M.fd", _OVMF / "OVMF_VARS_4M.fd"),
+    "microsoft": (_OVMF / "OVMF_CODE_4M.secboot.fd", _OVMF / "OVMF_VARS_4M.ms.fd"),
+    "snakeoil": (_OVMF / "OVMF_CODE_4M.secboot.fd", _OVMF / "OVMF_VARS_4M.snakeoil.fd"),
+}
 
 _NIC_MODEL = {"virtio": "virtio-net-pci", "e1000": "e1000", "e1000e": "e1000e"}
 _DISK_OVERRIDES = (BootDevice.DISK, BootDevice.DISK_SAFE, BootDevice.REMOTE_DISK)
@@ -58,7 +63,8 @@ class Wiring:
 def arguments(spec: MachineSpec, wiring: Wiring, boot: Boot) -> list[str]:
     """All arguments after the program's name."""
     indexes = _Indexes(boot.order(spec.boot_order))
-    out = ["-name", spec.name, "-machine", "q35,smbus=off,graphics=off", *wiring.accel]
+    machine = "q35,smbus=off,graphics=off" + (",smm=on" if spec.secure_boot else "")
+    out = ["-name", spec.name, "-machine", machine, *wiring.accel]
     out += ["-smp", str(spec.cpus), "-m", str(spec.memory_mib), "-uuid", str(spec.uuid)]
     out += ["-smbios", f"type=1,manufacturer={spec.vendor},product={spec.product},serial={spec.serial}"]
     out += ["-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-action", "reboot=shutdown"]
@@ -108,8 +114,10 @@ class _Indexes:
 def _firmware(spec: MachineSpec, wiring: Wiring, boot: Boot) -> list[str]:
     if spec.firmware == "bios":
         return []
-    out = ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"]
+    out = ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF[spec.secure_boot][0]}"]
     out += ["-drive", f"if=pflash,format=raw,unit=1,file={_escaped(wiring.directory / 'vars.fd')}"]
+    if spec.secure_boot:  # only the firmware, in system management mode, may write its variables
+        out += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
     if boot.override.url:  # UEFI HTTP boot: the only network entries left are the HTTP ones
         out += ["-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n"]
         out += ["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]

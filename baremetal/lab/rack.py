@@ -111,6 +111,7 @@ class Rack:
             machine, virtual = self.machines[node.name], self.bmcs[node.name]
             media = Media(on_change=CdDrive(machine).load)
             face = Face(virtual.bmc, node.macs, node.firmware, node.memory_mib, node.cpus, media)
+            face.secure_boot = bool(node.secure_boot)
             faces[node.bmc_address] = (face, virtual)
         return Service(faces)
 

@@ -12,6 +12,7 @@ _NAMESPACE = uuid.UUID("4c4c4544-0000-4000-8000-000000000000")
 NICS = ("virtio", "e1000", "e1000e")
 DISKS = ("virtio", "ahci", "nvme", "scsi")
 FIRMWARES = ("bios", "uefi")
+KEYS = ("", "microsoft", "snakeoil")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class MachineSpec:
     `oprom`: the NIC carries QEMU's iPXE option ROM. Without it a UEFI machine
     boots by OVMF's own PXE stack, as servers do; a BIOS machine always needs it.
     `kcs`: the system inside reaches the BMC too, at the standard I/O port.
+    `secure_boot` names the keys in a UEFI machine's firmware: microsoft, snakeoil
+    (whose private key Debian ships, for tests), or none.
     `boot_order` is what the firmware tries when no override is set.
     """
 
@@ -43,9 +46,11 @@ class MachineSpec:
     product: str = "VNode"
     profile: str = "plain"
     kcs: bool = False
+    secure_boot: str = ""
 
     def __post_init__(self) -> None:
-        for value, known in ((self.firmware, FIRMWARES), (self.nic, NICS), (self.disk, DISKS)):
+        kinds = ((self.firmware, FIRMWARES), (self.nic, NICS), (self.disk, DISKS), (self.secure_boot, KEYS))
+        for value, known in kinds:
             if value not in known:
                 raise ValueError(f"{self.name}: {value!r} is none of {', '.join(known)}")
 

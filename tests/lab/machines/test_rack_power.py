@@ -42,13 +42,14 @@ UEFI = MachineSpec("uefi-1", "uefi", "52:54:00:90:00:02", 0.25, 512, "10.91.0.12
 ODD = MachineSpec(
     "odd-1", "bios", "52:54:00:90:00:03", 0.25, 256, "10.91.0.13", nic="e1000e", disk="ahci", disks=2, kcs=True
 )
+SECURE = MachineSpec("sb-1", "uefi", "52:54:00:90:00:04", 0.25, 512, "10.91.0.14", nics=0, secure_boot="microsoft")
 WAIT_S = 60.0
 
 
 class Lab:
     def __init__(self, state_dir: Path) -> None:
         self.dir = state_dir
-        launch.up(RackSpec((BIOS, UEFI, ODD)), state_dir)
+        launch.up(RackSpec((BIOS, UEFI, ODD, SECURE)), state_dir)
 
     def node(self, name: str) -> dict[str, Any]:
         return next(n for n in control.ask(self.dir, {"do": "status"})["nodes"] if n["name"] == name)
@@ -214,29 +215,51 @@ def test_small_disk(lab):
     lab.off(BIOS)
 
 
-def test_virtual_cd_boots_once_by_redfish(lab, tmp_path):
-    (tmp_path / "boot.bin").write_bytes(CD.ljust(2048, b"\0"))
-    iso = tmp_path / "boot.iso"
-    options = ["-b", "boot.bin", "-no-emul-boot", "-boot-load-size", "4", "-o", str(iso)]
-    made = ["xorriso", "-as", "mkisofs", "-quiet", *options, str(tmp_path)]
+def _insert_cd(lab: Lab, spec: MachineSpec, files: Path, *boot_image: str) -> None:
+    """Make an ISO of a folder, serve it on the rack's network, insert it through Redfish, and order to boot it once."""
+    iso = files.with_suffix(".iso")
+    made = ["xorriso", "-as", "mkisofs", "-quiet", *boot_image, "-no-emul-boot", "-o", str(iso), str(files)]
     subprocess.run(made, check=True, capture_output=True)
-    web = [sys.executable, "-m", "http.server", "-d", str(tmp_path), "-b", "192.168.90.1", "8099"]
+    web = [sys.executable, "-m", "http.server", "-d", str(files.parent), "-b", "192.168.90.1", "8099"]
     server = subprocess.Popen(namespace.enter(lab.dir, web), stderr=subprocess.DEVNULL)
+    url = f"http://192.168.90.1:8099/{iso.name}"
+    media = "Managers/1/VirtualMedia/Cd/Actions/VirtualMedia"
     try:
-        lab.until("the web server", lambda: "200" in lab.run("curl", "-sI", "http://192.168.90.1:8099/boot.iso"))
-        image = {"Image": "http://192.168.90.1:8099/boot.iso"}
-        lab.redfish(BIOS, "POST", "Managers/1/VirtualMedia/Cd/Actions/VirtualMedia.InsertMedia", image)
-        lab.until("the image", (lab.dir / "nodes" / BIOS.name / "cd0.iso").exists)
+        lab.until("the web server", lambda: "200" in lab.run("curl", "-sI", url))
+        lab.redfish(spec, "POST", f"{media}.InsertMedia", {"Image": url})
+        lab.until("the image", (lab.dir / "nodes" / spec.name / "cd0.iso").exists)
     finally:
         server.kill()
         server.wait()
-    lab.redfish(BIOS, "PATCH", "Systems/1", {"Boot": {"BootSourceOverrideTarget": "Cd"}})
+    lab.redfish(spec, "PATCH", "Systems/1", {"Boot": {"BootSourceOverrideTarget": "Cd"}})
+
+
+def test_virtual_cd_boots_once_by_redfish(lab, tmp_path):
+    files = tmp_path / "cd"
+    files.mkdir()
+    (files / "boot.bin").write_bytes(CD.ljust(2048, b"\0"))
+    _insert_cd(lab, BIOS, files, "-b", "boot.bin", "-boot-load-size", "4")
     seen = len(lab.serial(BIOS))
     lab.redfish(BIOS, "POST", "Systems/1/Actions/ComputerSystem.Reset", {"ResetType": "On"})
     lab.until("the CD's boot code", lambda: b"[CD]" in lab.serial(BIOS)[seen:])
     assert "No override" in lab.ipmitool(BIOS, "chassis", "bootparam", "get", "5")
     lab.redfish(BIOS, "POST", "Managers/1/VirtualMedia/Cd/Actions/VirtualMedia.EjectMedia", {})
     lab.off(BIOS)
+
+
+def test_secure_boot_refuses_an_unsigned_loader(lab, tmp_path):
+    files = tmp_path / "cd"
+    files.mkdir()
+    esp = str(files / "esp.img")
+    (files / "esp.img").write_bytes(bytes(2880 * 1024))
+    for command in (("mformat", "-f", "2880", "::"), ("mmd", "::/EFI", "::/EFI/BOOT")):
+        subprocess.run([command[0], "-i", esp, *command[1:]], check=True)
+    subprocess.run(["mcopy", "-i", esp, "/usr/lib/ipxe/snponly.efi", "::/EFI/BOOT/BOOTX64.EFI"], check=True)
+    _insert_cd(lab, SECURE, files, "-e", "esp.img")
+    lab.ipmitool(SECURE, "power", "on")
+    lab.until("OVMF refuses it", lambda: b"Access Denied" in lab.serial(SECURE) or b"Violation" in lab.serial(SECURE))
+    assert b"iPXE" not in lab.serial(SECURE)
+    lab.off(SECURE)
 
 
 def test_uefi_http_boot_override_by_redfish(lab):

@@ -44,6 +44,7 @@ def command_line(boot: qemu.Boot | None = None, **options) -> str:
 LINES = [  # options                                   in the line, not in the line
     ({"firmware": "bios"}, ["virtio-net-pci,netdev=net0", "bootindex=101"], ["pflash", "romfile="]),
     ({"firmware": "uefi"}, ["OVMF_CODE_4M.fd", "file=/d,,1/vars.fd", "bootindex=101,romfile="], []),
+    ({"firmware": "uefi", "secure_boot": "snakeoil"}, ["OVMF_CODE_4M.secboot.fd", "smm=on", "secure,value=on"], []),
     ({"firmware": "uefi", "oprom": True}, ["OVMF_CODE_4M.fd"], ["romfile="]),
     (
         {"disk": "ahci", "disks": 2},
