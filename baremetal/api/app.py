@@ -10,6 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from baremetal.api.ironic import nodes as ironic_nodes
+from baremetal.api.ironic import others as ironic
+from baremetal.api.ironic import version as ironic_version
+from baremetal.api.ironic.version import Refusal
 from baremetal.api.native import bulk, care, events, metadata, misc, nodes, story
 from baremetal.errors import BaremetalError
 from baremetal.version import __version__
@@ -48,6 +52,10 @@ def create_app(conductor: Conductor) -> FastAPI:
     app.state.conductor = conductor
     for router in (nodes.router, bulk.router, story.router, metadata.router, events.router, misc.router, care.router):
         app.include_router(router, prefix="/api")
+    app.include_router(ironic.root)
+    app.include_router(ironic_nodes.router, prefix="/v1")
+    app.include_router(ironic.router, prefix="/v1")
+    app.add_exception_handler(Refusal, _ironic)
     app.add_exception_handler(BaremetalError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -79,8 +87,20 @@ def status_of(exc: BaremetalError) -> int:
     return 500
 
 
+def _in_ironic(request: Request) -> bool:
+    return request.url.path.startswith("/v1")
+
+
+async def _ironic(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, Refusal)
+    return ironic_version.error(exc.status, exc.text, exc.code)
+
+
 async def _ours(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, BaremetalError)
+    if _in_ironic(request):
+        text = " ".join(part for part in (exc.brief, exc.detail, exc.fix and f"Fix: {exc.fix}") if part)
+        return ironic_version.error(status_of(exc), text)
     return _error(status_of(exc), exc.code, exc.brief, exc.detail, exc.fix)
 
 
@@ -96,6 +116,8 @@ async def _invalid(request: Request, exc: Exception) -> Response:
 async def _http(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     code = {404: "not-found", 405: "usage"}.get(exc.status_code, "error")
+    if _in_ironic(request):
+        return ironic_version.error(exc.status_code, f"{request.url.path[:200]}: {exc.detail}")
     fix = "see /api/openapi.json for what there is" if exc.status_code in (404, 405) else ""
     return _error(exc.status_code, code, f"{request.method} {request.url.path[:200]}: {exc.detail}", "", fix)
 

@@ -33,12 +33,26 @@ PATCH = frozenset(
 LIMIT = 64 * 1024  # characters of JSON in one mapping
 
 
-def enroll(conn: Connection, world: World, signer: Signer, body: dict[str, Any], by: str, now: float) -> Node:
-    """A new node with its ports and password; with `manage` (the default) its BMC is asked at once."""
+def enroll(
+    conn: Connection,
+    world: World,
+    signer: Signer,
+    body: dict[str, Any],
+    by: str,
+    now: float,
+    *,
+    node_id: str | None = None,
+    extra: dict[str, Any] | None = None,
+) -> Node:
+    """A new node with its ports and password; with `manage` (the default) its BMC is asked at once.
+
+    `node_id` and `extra` are for adapters of other APIs.
+    """
     _known(body, ENROLL, "enroll")
     if not body.get("name"):
         raise UsageError("a node needs a name", fix='{"name": "r1-u07", "bmc_url": "ipmi://admin@10.0.0.17", …}')
-    node = _with(Node(ids.node_id(), "", created_at=now, updated_at=now, state_since=now), body)
+    blank = Node(node_id or ids.node_id(), "", extra=extra or {}, created_at=now, updated_at=now, state_since=now)
+    node = _with(blank, body)
     nodes.insert(conn, node)
     for mac in _macs(body):
         ports.add(conn, node.id, [mac])
@@ -109,7 +123,7 @@ def _with(node: Node, body: dict[str, Any]) -> Node:
     """The node with the fields of `body`, checked."""
     fields: dict[str, Any] = {}
     if "name" in body:
-        fields["name"] = _name(body["name"])
+        fields["name"] = checked_name(body["name"])
     for key in TEXTS:
         if key in body:
             fields[key] = _text(key, body[key])
@@ -150,7 +164,11 @@ def _keep_password(conn: Connection, world: World, node: Node, body: dict[str, A
 
 
 def _macs(body: dict[str, Any]) -> list[str]:
-    given = body.get("macs") or []
+    return checked_macs(body.get("macs") or [])
+
+
+def checked_macs(given: Any) -> list[str]:
+    """MACs of NICs in our spelling (lower case, colons)."""
     if not isinstance(given, list):
         raise UsageError("macs is a list of addresses")
     found = []
@@ -162,7 +180,8 @@ def _macs(body: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _name(value: Any) -> str:
+def checked_name(value: Any) -> str:
+    """A node's name."""
     if not isinstance(value, str) or not _NAME.match(value):
         raise UsageError(f"{value!r} is not a name for a node", fix="letters, digits, '.', '-' and '_', at most 253")
     return value

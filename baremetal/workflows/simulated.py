@@ -65,14 +65,17 @@ class SimulatedImage:
 class SimulatedImages:
     """An image store with these images."""
 
-    def __init__(self, *images: SimulatedImage) -> None:
+    def __init__(self, *images: SimulatedImage, anything: bool = False) -> None:
+        self.anything = anything
         self.images = images or (SimulatedImage(),)
 
     def get(self, name_or_id: str) -> SimulatedImage:
-        """By name or id."""
+        """By name or id; with `anything`, whatever is asked for."""
         for image in self.images:
             if name_or_id in (image.name, image.id):
                 return image
+        if self.anything and name_or_id:
+            return SimulatedImage(id=name_or_id, name=name_or_id, properties={})
         raise NotFound(f"no image {name_or_id!r}", fix="baremetal image list")
 
     def list(self) -> tuple[SimulatedImage, ...]:
@@ -95,6 +98,7 @@ class Box:
     name: str
     mac: str
     bmc: FakeMachine
+    node: str | None = None  # known by its id, for machines without a NIC in the records
     faults: set[str] = field(default_factory=set)
     disk: str | None = None  # text of the config drive last written
     wiped: int = 0
@@ -139,6 +143,15 @@ class SimulatedRack:
         self.boxes[name] = self.by_mac[mac] = box
         return box
 
+    def adopt(self, node_id: str) -> Box:
+        """The machine behind `fake://<node id>`: it is recognised by its UUID, as machines without known NIC are."""
+        if node_id not in self.boxes:
+            box = Box(node_id, "", machine(node_id), node=node_id)
+            box.bmc.on_start = lambda _m, plan: self._started(box, plan)
+            box.bmc.on_stop = lambda _m: self._went_off(box)
+            self.boxes[node_id] = box
+        return self.boxes[node_id]
+
     def body(self, name: str, **more: Any) -> dict[str, Any]:
         """The enrolment of this machine."""
         box = self.boxes[name]
@@ -165,6 +178,8 @@ class SimulatedRack:
 
     def _reaction(self, view: NodeView) -> None:
         """A push about a node whose agent reported: control has looked and decided."""
+        if box := self.boxes.get(view.node):
+            self._acted(box)
         for mac in view.boot["macs"]:
             if box := self.by_mac.get(mac):
                 self._acted(box)
@@ -176,7 +191,7 @@ class SimulatedRack:
 
     def view(self, box: Box) -> NodeView | None:
         """What the boot plane knows of this machine."""
-        return self.views.get(self._node_of_mac.get(box.mac, ""))
+        return self.views.get(box.node or self._node_of_mac.get(box.mac, ""))
 
     async def tell(self, kind: str, node: str | None, **body: Any) -> None:
         """One message to control, batched as the real boot plane does; returns when it is stored."""
@@ -256,7 +271,7 @@ class SimulatedRack:
         await self.tell("artifact-sent", node, name=view.boot["kernel"], bytes=10_000_000, seconds=0.2)
         if "no-hello" in box.faults:
             return True
-        answer = await self._hello(agent.Hello(made, [box.mac], firmware="bios"))
+        answer = await self._hello(agent.Hello(made, _macs(box), uuid=box.bmc.uuid, firmware="bios"))
         if answer:
             await self._ramdisk(box, answer)
         return True
@@ -335,7 +350,7 @@ class SimulatedRack:
         if "no-first-boot" in box.faults or not box.disk:
             return
         doc = json.loads(_file(box.disk, "baremetal/agent.json"))
-        answer = await self._hello(agent.Hello(doc["nonce"], [box.mac], agent=agent.INSTANCE))
+        answer = await self._hello(agent.Hello(doc["nonce"], _macs(box), uuid=box.bmc.uuid, agent=agent.INSTANCE))
         if answer is None:
             return
         bad = "config-fails" in box.faults
@@ -358,10 +373,14 @@ def inventory(box: Box) -> dict[str, Any]:
             {"name": "/dev/sda", "serial": f"S-{box.name}", "wwn": None, "size": 64 * 10**9, "removable": False},
             {"name": "/dev/sr0", "serial": None, "size": 700 * 10**6, "removable": True},
         ],
-        "interfaces": [{"name": "eth0", "mac_address": box.mac}],
+        "interfaces": [{"name": "eth0", "mac_address": mac} for mac in _macs(box)],
         "system_vendor": {"serial_number": f"FAKE-{box.bmc.name}", "uuid": box.bmc.uuid, "manufacturer": "Fake"},
         "boot": {"current_boot_mode": "bios"},
     }
+
+
+def _macs(box: Box) -> list[str]:
+    return [box.mac] if box.mac else []
 
 
 def _file(drive: str, path: str) -> bytes:
