@@ -85,7 +85,7 @@ def session_info(ctx: Context, data: bytes) -> bytes:
     chosen = ctx.session if data[0] == 0 else None
     if 0 < data[0] <= len(active):
         chosen = active[data[0] - 1]
-    counts = bytes((ctx.bmc.max_sessions, len(active)))
+    counts = bytes((min(ctx.bmc.max_sessions, 63), min(len(active), 63)))
     if chosen is None or chosen.user is None:
         return bytes((0,)) + counts
     number = ctx.bmc.users.number(chosen.user)
