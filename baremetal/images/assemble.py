@@ -15,6 +15,7 @@ from typing import Any
 from baremetal.errors import BaremetalError
 from baremetal.images import convert, cpio, disk, inventory, mounts
 from baremetal.images.errors import BuildFailed
+from baremetal.images.layout import Layout, Part
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Spec:
     out: str
     formats: list[str]
     identity: dict[str, Any]
+    layout: dict[str, Any]
     size_bytes: int = 0
     extra_bytes: int = 0
     cluster_bytes: int = 2 << 20
@@ -76,13 +78,15 @@ def _dpkg_status(spec: Spec) -> Path | None:
 
 def make_disk(spec: Spec, tree: Path, out: Path) -> None:
     ids = disk.Identity(**spec.identity)
+    wanted_layout = Layout(spec.layout["label"], tuple(Part(**part) for part in spec.layout["parts"]))
     wanted = [name for name in spec.formats if name in ("qcow2", "raw", "raw.zst")]
     if not wanted:
         return
     raw = out / f"{spec.name}.raw"
-    size = disk.disk_bytes(tree, spec.size_bytes, spec.extra_bytes, spec.name)
+    size = disk.disk_bytes(tree, wanted_layout, spec.size_bytes, spec.extra_bytes, spec.name)
+    placed = wanted_layout.placed(size, spec.name)
     layers = [Path(p) for p in spec.lowers]
-    disk.assemble(tree, raw, ids, size=size, scratch=Path(spec.build), layers=layers)
+    disk.assemble(tree, raw, placed, ids, size=size, scratch=Path(spec.build), layers=layers)
     if "qcow2" in wanted:
         convert.qcow2(raw, out / f"{spec.name}.qcow2", cluster_bytes=spec.cluster_bytes, compression=spec.compression)
     if "raw.zst" in wanted:

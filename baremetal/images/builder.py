@@ -19,7 +19,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from baremetal.errors import BaremetalError
-from baremetal.images import assemble, disk, errors, keys, lockfile, mirror, plan, provenance, runner, stage, userns
+from baremetal.images import (
+    assemble,
+    disk,
+    errors,
+    keys,
+    layout,
+    lockfile,
+    mirror,
+    plan,
+    provenance,
+    runner,
+    stage,
+    userns,
+)
 from baremetal.images.definition import Definition
 from baremetal.images.elements import Element, dib_lib_dir, merge_hooks, resolve, search_path, with_defaults
 from baremetal.images.environment import keyed, lay_out, phase_environment, uuid_for
@@ -83,6 +96,8 @@ class Build:
         self.paths = search_path(options.elements_path)
         names = with_defaults(definition.elements, self.paths)
         self.elements: list[Element] = resolve(names, self.paths)
+        d = definition
+        self.layout = layout.choose(d.name, d.disk.layout, self.elements, d.env, d.disk.root_label, d.arch)
         self.store = LayerStore(options.cache)
         self.warnings: list[str] = []
         env = {**os.environ, **definition.env}
@@ -126,6 +141,7 @@ class Build:
             elements_path=merged,
             mirror=self.mirror,
             epoch=self.epoch,
+            layout=self.layout,
         )
         if self.pins:
             pinned = directory / "apt-preferences"
@@ -145,9 +161,7 @@ class Build:
         }
 
     def _fstab(self) -> str:
-        kind = self.definition.disk.filesystem
-        root = uuid_for(self.definition.name, "root")
-        return f"UUID={root} / {kind} defaults,x-systemd.growfs 0 1\n" if self.definition.kind == "disk" else ""
+        return self.layout.fstab() if self.definition.kind == "disk" else ""
 
     # -- planning ------------------------------------------------------------------------------------------------
 
@@ -198,15 +212,7 @@ class Build:
 
     def _assembly(self) -> assemble.Spec:
         d = self.definition
-        ids = disk.Identity(
-            disk=uuid_for(d.name, "disk"),
-            bios=uuid_for(d.name, "bios"),
-            esp=uuid_for(d.name, "esp"),
-            root=uuid_for(d.name, "root"),
-            root_part=uuid_for(d.name, "root-part"),
-            epoch=self.epoch,
-            root_label=d.disk.root_label,
-        )
+        ids = disk.Identity(uuid_for(d.name, "disk"), self.epoch)
         return assemble.Spec(
             name=d.name,
             kind=d.kind,
@@ -215,6 +221,7 @@ class Build:
             out="",
             formats=list(d.formats) if d.kind != "ramdisk" else [],
             identity=asdict(ids),
+            layout=asdict(self.layout),
             size_bytes=d.disk.size_bytes,
             extra_bytes=d.disk.extra_bytes,
             cluster_bytes=d.disk.cluster_bytes,

@@ -1,6 +1,6 @@
-"""A tree becomes a bootable disk image: GPT, BIOS boot, ESP, root. No mount, no loop device, no root needed.
+"""A tree becomes a bootable disk image. No mount, no loop device, no root needed.
 
-The same tree and UUIDs give the same bytes: every tool gets its identifiers
+The same tree and layout give the same bytes: every tool gets its identifiers
 and its clock from us.
 """
 
@@ -15,39 +15,32 @@ from pathlib import Path
 
 from baremetal.images import ext4, grub
 from baremetal.images.errors import BuildFailed, DiskTooSmall, ToolMissing
+from baremetal.images.layout import BIOS_BOOT, ESP, MIB, SECTOR, Layout, Part
 
-SECTOR = 512
-MIB = 1 << 20
-BIOS_LBA = 2048
-ESP_LBA = 4096
-ESP_BYTES = 32 * MIB
-ROOT_LBA = ESP_LBA + ESP_BYTES // SECTOR
-GPT_TAIL = 33  # sectors of the backup table at the disk's end
+JOURNAL_MIB = 16
+_MBR_ENTRY = struct.Struct("<B3sB3sII")
+_NO_CHS = b"\xfe\xff\xff"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Every identifier on the disk; epoch (s) is the date of everything we write."""
+    """The disk's own identifiers; epoch (s) is the date of everything we write."""
 
     disk: str
-    bios: str
-    esp: str
-    root: str
-    root_part: str
     epoch: int
-    root_label: str = "root"
 
     @property
-    def fat_serial(self) -> str:
-        return self.esp.replace("-", "")[:8]
+    def signature(self) -> int:
+        """The disk signature in the MBR, by which BIOS tools tell disks apart."""
+        return int(self.disk.replace("-", "")[:8], 16)
 
 
-def tool(command: Sequence[str], *, package: str, env: Mapping[str, str] | None = None, stdin: str = "") -> str:
+def tool(command: Sequence[str], *, package: str, env: Mapping[str, str] | None = None) -> str:
     """Run a program of this machine; its output, or an error that names the package it is in."""
     path = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
     try:
         done = subprocess.run(
-            command, env={**path, **(env or {})}, input=stdin.encode(), capture_output=True, check=False
+            command, env={**path, **(env or {})}, stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
     except FileNotFoundError as exc:
         raise ToolMissing(f"{command[0]} not found", fix=f"apt install {package}") from exc
@@ -57,27 +50,29 @@ def tool(command: Sequence[str], *, package: str, env: Mapping[str, str] | None 
     return text
 
 
-def tree_bytes(tree: Path, block: int = 4096) -> tuple[int, int]:
-    """(bytes the files need in blocks, number of inodes)."""
-    total = inodes = 0
+def tree_bytes(tree: Path, block: int = 4096, skip: Sequence[Path] = ()) -> int:
+    """Bytes of blocks and inodes the files of a tree need."""
+    total = 0
     seen: set[tuple[int, int]] = set()
     for here, dirs, names in os.walk(tree):
-        inodes += 1 + len(names)
-        total += block
+        dirs[:] = [d for d in dirs if Path(here, d) not in skip]
+        total += block + 512
         for name in names + [d for d in dirs if os.path.islink(os.path.join(here, d))]:
             st = os.lstat(os.path.join(here, name))
             if st.st_nlink > 1:
                 if (st.st_dev, st.st_ino) in seen:
                     continue
                 seen.add((st.st_dev, st.st_ino))
-            total += -(-st.st_size // block) * block
-    return total, inodes
+            total += -(-st.st_size // block) * block + 512
+    return total
 
 
-def disk_bytes(tree: Path, size_bytes: int, extra_bytes: int, name: str) -> int:
-    """The disk's size: as asked, or what the tree needs plus 5 % and `extra_bytes`, in whole MiB."""
-    files, inodes = tree_bytes(tree)
-    need = ROOT_LBA * SECTOR + GPT_TAIL * SECTOR + int((files + inodes * 512) * 1.05) + 16 * MIB
+def disk_bytes(tree: Path, layout: Layout, size_bytes: int, extra_bytes: int, name: str) -> int:
+    """The disk's size: as asked, or what the tree needs plus 5 % and `extra_bytes`, in whole 4 MiB."""
+    growing = next((part for part in layout.parts if part.size == 0), None)
+    need = layout.fixed_bytes()
+    if growing is not None and growing.mount:
+        need += _needed(tree, layout, growing)
     if size_bytes:
         if size_bytes < need:
             raise DiskTooSmall(
@@ -88,61 +83,103 @@ def disk_bytes(tree: Path, size_bytes: int, extra_bytes: int, name: str) -> int:
     return -(-(need + extra_bytes) // (4 * MIB)) * 4 * MIB
 
 
-def partition(disk: Path, ids: Identity) -> None:
-    """GPT: BIOS boot 1 MiB, ESP 32 MiB, root to the end (growable, discoverable type)."""
-    # No -q: with it sgdisk does nothing and exits 0.
-    command = ["sgdisk", "-a", "1", "-U", ids.disk]
-    parts = (
-        (f"1:{BIOS_LBA}:{ESP_LBA - 1}", "ef02", ids.bios, "bios"),
-        (f"2:{ESP_LBA}:{ROOT_LBA - 1}", "ef00", ids.esp, "esp"),
-        (f"3:{ROOT_LBA}:0", "8304", ids.root_part, ids.root_label),
+def _needed(tree: Path, layout: Layout, part: Part) -> int:
+    return int(tree_bytes(_inside(tree, part.mount), skip=_below(tree, layout, part)) * 1.05) + JOURNAL_MIB * MIB
+
+
+def _inside(tree: Path, mount: str) -> Path:
+    return tree / mount.lstrip("/")
+
+
+def _below(tree: Path, layout: Layout, part: Part) -> list[Path]:
+    """Mount points of other partitions inside this one's tree."""
+    prefix = part.mount.rstrip("/") + "/"
+    return [_inside(tree, mount) for mount in layout.mounts if mount.startswith(prefix) and mount != part.mount]
+
+
+def partition(disk: Path, layout: Layout, ids: Identity) -> None:
+    """Write the partition table."""
+    if layout.label == "gpt":
+        # No -q: with it sgdisk does nothing and exits 0.
+        command = ["sgdisk", "-a", "1", "-U", ids.disk]
+        for number, part in enumerate(layout.parts, 1):
+            span = f"{number}:{part.start}:{part.start + part.sectors - 1}"
+            command += ["-n", span, "-t", f"{number}:{part.type}", "-u", f"{number}:{part.uuid}"]
+            command += ["-c", f"{number}:{part.name}"]
+        tool([*command, str(disk)], package="gdisk")
+    with open(disk, "r+b") as file:
+        file.seek(440)
+        file.write(struct.pack("<I", ids.signature))
+        if layout.label == "mbr":
+            file.seek(446)
+            file.write(mbr_table(layout))
+
+
+def mbr_table(layout: Layout) -> bytes:
+    """Four primary entries and the boot signature."""
+    if len(layout.parts) > 4:
+        raise BuildFailed("disk: an MBR holds four partitions here", fix="use gpt")
+    entries = b"".join(
+        _MBR_ENTRY.pack(0x80 if part.boot else 0, _NO_CHS, _mbr_type(part), _NO_CHS, part.start, part.sectors)
+        for part in layout.parts
     )
-    for span, kind, guid, label in parts:
-        number = span[0]
-        command += ["-n", span, "-t", f"{number}:{kind}", "-u", f"{number}:{guid}", "-c", f"{number}:{label}"]
-    tool([*command, str(disk)], package="gdisk")
+    return entries.ljust(64, b"\0") + b"\x55\xaa"
 
 
-def make_esp(disk: Path, program: Path, ids: Identity) -> None:
-    """A FAT32 file system with GRUB's EFI program in it, written by mtools."""
+def _mbr_type(part: Part) -> int:
+    return int(part.type, 16) if len(part.type) <= 2 else 0x83
+
+
+def make_esp(disk: Path, part: Part, files: Path, program: Path, ids: Identity) -> None:
+    """A FAT file system with GRUB's EFI program in it, and what the tree has at its mount point."""
     env = {"MTOOLS_SKIP_CHECK": "1", "SOURCE_DATE_EPOCH": str(ids.epoch), "TZ": "UTC"}
-    image = f"{disk}@@{ESP_LBA * SECTOR}"
-    geometry = ["-T", str(ESP_BYTES // SECTOR), "-h", "64", "-s", "32"]
-    tool(["mformat", "-i", image, "-N", ids.fat_serial, "-v", "ESP", *geometry, "::"], package="mtools", env=env)
+    image = f"{disk}@@{part.start * SECTOR}"
+    serial = part.fs_uuid.replace("-", "")
+    geometry = ["-T", str(part.sectors), "-h", "64", "-s", "32"]
+    tool(["mformat", "-i", image, "-N", serial, "-v", "ESP", *geometry, "::"], package="mtools", env=env)
     os.utime(program, (ids.epoch, ids.epoch))
     tool(["mmd", "-i", image, "::/EFI", "::/EFI/BOOT"], package="mtools", env=env)
     tool(["mcopy", "-m", "-i", image, str(program), "::/EFI/BOOT/BOOTX64.EFI"], package="mtools", env=env)
+    for extra in sorted(files.iterdir()) if part.mount and files.is_dir() else ():
+        tool(["mcopy", "-s", "-m", "-n", "-D", "s", "-i", image, str(extra), "::/"], package="mtools", env=env)
 
 
-def protect_signature(disk: Path, ids: Identity) -> None:
-    """A disk signature in the protective MBR, so BIOS tools can tell disks apart."""
-    with open(disk, "r+b") as file:
-        file.seek(440)
-        file.write(struct.pack("<I", int(ids.fat_serial, 16)))
+def embed_grub(disk: Path, tree: Path, layout: Layout, ids: Identity, scratch: Path) -> None:
+    """GRUB for BIOS, in its own partition or behind the MBR, and for UEFI on the ESP."""
+    boot = layout.part("/boot")
+    early = grub.early_config(boot.fs_uuid, "/grub") if boot else grub.early_config(layout.root.fs_uuid)
+    bios = layout.of_type(BIOS_BOOT)
+    if bios:
+        grub.embed_bios(disk, grub.core_image("i386-pc", early, scratch), bios.start, bios.sectors * SECTOR)
+    elif layout.label == "mbr":
+        room = (layout.parts[0].start - 1) * SECTOR
+        grub.embed_bios(disk, grub.core_image("i386-pc", early, scratch), 1, room)
+    esp = layout.of_type(ESP)
+    if esp:
+        program = scratch / "BOOTX64.EFI"
+        program.write_bytes(grub.core_image("x86_64-efi", early, scratch))
+        make_esp(disk, esp, _inside(tree, esp.mount), program, ids)
 
 
 def assemble(
-    tree: Path,
-    disk: Path,
-    ids: Identity,
-    *,
-    size: int,
-    scratch: Path,
-    layers: Sequence[Path] = (),
-    bootable: bool = True,
+    tree: Path, disk: Path, layout: Layout, ids: Identity, *, size: int, scratch: Path, layers: Sequence[Path] = ()
 ) -> None:
-    """The whole disk image from a finished tree; `layers` (topmost first) say in which order its files are laid out."""
+    """The whole disk image from a finished tree; `layers` (topmost first) say in which order files are laid out."""
     with open(disk, "wb") as file:
         file.truncate(size)
-    partition(disk, ids)
-    if bootable:
-        early = grub.early_config(ids.root)
-        grub.embed_bios(disk, grub.core_image("i386-pc", early, scratch), BIOS_LBA, (ESP_LBA - BIOS_LBA) * SECTOR)
-        program = scratch / "BOOTX64.EFI"
-        program.write_bytes(grub.core_image("x86_64-efi", early, scratch))
-        make_esp(disk, program, ids)
-    protect_signature(disk, ids)
-    end = size // SECTOR - GPT_TAIL - 1
-    root_size = (end - ROOT_LBA) * SECTOR // 4096 * 4096
-    fs = ext4.Filesystem(ids.root, ids.root_label, ids.epoch, ROOT_LBA * SECTOR, root_size)
-    ext4.make(disk, tree, fs, layers=layers, scratch=scratch)
+    partition(disk, layout, ids)
+    embed_grub(disk, tree, layout, ids, scratch)
+    for part in layout.parts:
+        if part.filesystem != "ext4":
+            continue
+        fs = ext4.Filesystem(
+            uuid=part.fs_uuid,
+            label=part.label,
+            epoch=ids.epoch,
+            offset=part.start * SECTOR,
+            size=part.sectors * SECTOR // 4096 * 4096,
+            journal_mib=JOURNAL_MIB if part.mount == "/" else 4,
+        )
+        below = [path.relative_to(tree) for path in _below(tree, layout, part)]
+        inside = [layer / part.mount.lstrip("/") for layer in layers]
+        ext4.make(disk, _inside(tree, part.mount), fs, layers=inside, scratch=scratch, empty=[tree / b for b in below])

@@ -12,6 +12,7 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -19,6 +20,9 @@ from baremetal.images.definition import Definition
 from baremetal.images.elements import Element, dib_lib_dir
 from baremetal.images.mirror import Mirror
 from baremetal.paths import PACKAGE
+
+if TYPE_CHECKING:
+    from baremetal.images.layout import Layout
 
 # Paths of one build or machine, and noise: not part of any key.
 BUILD_ONLY = frozenset(
@@ -75,10 +79,12 @@ def phase_environment(
     elements_path: Path,
     mirror: Mirror,
     epoch: int,
+    layout: Layout,
     host: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
     """What every script of this build sees (research: the list elements rely on)."""
     names = [element.name for element in elements]
+    boot = layout.part("/boot")
     array = "".join(f"[{element.name}]={elements_path / element.name} " for element in elements)
     env = {name: host[name] for name in _PROXIES if name in host}
     env |= {
@@ -110,18 +116,19 @@ def phase_environment(
         "DIB_DEBUG_TRACE": "0",
         "DIB_CHECKSUM": "0",
         "DIB_NO_TMPFS": "1",
-        "FS_TYPE": definition.disk.filesystem,
-        "DIB_ROOT_LABEL": definition.disk.root_label,
-        "DIB_ROOT_FSTYPE": definition.disk.filesystem,
-        "DIB_BOOT_LABEL": "",
-        "DIB_MOUNTPOINTS": "/",
+        "FS_TYPE": layout.root.filesystem,
+        "DIB_ROOT_LABEL": layout.root.label,
+        "DIB_ROOT_FSTYPE": layout.root.filesystem,
+        "DIB_BOOT_LABEL": boot.label if boot else "",
+        "DIB_MOUNTPOINTS": "|".join(layout.mounts),
         "IMAGE_BLOCK_DEVICE": "/dev/loop0",
         "IMAGE_BLOCK_DEVICES": "[image0]=/dev/loop0 [root]=/dev/loop0p3",
         "IMAGE_TYPE": "qcow2",
         "DIB_DISTRIBUTION_MIRROR": mirror.archive,
         "DIB_DEBIAN_SECURITY_MIRROR": mirror.security,
         "DIB_DEBIAN_SECURITY_SUBPATH": "",
-        "BAREMETAL_ROOT_UUID": uuid_for(definition.name, "root"),
+        "BAREMETAL_ROOT_UUID": layout.root.fs_uuid,
+        "BAREMETAL_BOOT_UUID": boot.fs_uuid if boot else "",
         "BAREMETAL_PACKAGE_DIR": str(PACKAGE.parent),
         "BAREMETAL_PYTHONPATH": str(PACKAGE.parent),
         "DIB_ARGS": " ".join((definition.name, *definition.elements)),

@@ -79,11 +79,17 @@ def quoted(word: str) -> str:
     return '"' + word.replace('"', '""') + '"'
 
 
-def nodes(tree: Path, layers: Sequence[Path]) -> list[Node]:
-    """Every entry; `rank` is the layer it comes from, lowest first. `layers` is topmost first."""
-    prefix = len(str(tree))
+def nodes(tree: Path, layers: Sequence[Path], empty: Sequence[Path] = ()) -> list[Node]:
+    """Every entry; `rank` is the layer it comes from, lowest first. `layers` is topmost first.
+
+    What is below the directories in `empty` is left out: other file systems are mounted there.
+    """
+    prefix = len(str(tree).rstrip("/"))
+    hidden = tuple(f"{path}/" for path in empty)
     found = []
     for path, st in walk(tree):
+        if path.startswith(hidden):
+            continue
         below = path[prefix:]
         rank = next((len(layers) - i for i, layer in enumerate(layers) if os.path.lexists(f"{layer}{below}")), 0)
         found.append(Node(below, path, st, rank))
@@ -166,7 +172,9 @@ class Filesystem:
     journal_mib: int = 16
 
 
-def make(disk: Path, tree: Path, fs: Filesystem, *, layers: Sequence[Path], scratch: Path) -> None:
+def make(
+    disk: Path, tree: Path, fs: Filesystem, *, layers: Sequence[Path], scratch: Path, empty: Sequence[Path] = ()
+) -> None:
     """Write the file system straight into the disk image."""
     from baremetal.images.disk import tool
 
@@ -175,7 +183,7 @@ def make(disk: Path, tree: Path, fs: Filesystem, *, layers: Sequence[Path], scra
     command = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-J", f"size={fs.journal_mib}"]
     command += ["-m", "1", "-L", fs.label, "-U", fs.uuid, "-E", extended, str(disk), f"{fs.size // 1024}k"]
     tool(command, package="e2fsprogs", env=env)
-    found = nodes(tree, layers)
+    found = nodes(tree, layers, empty)
     with tempfile.TemporaryDirectory(dir=scratch) as attributes:
         commands = script(found, fs.epoch, Path(attributes))
         root = tree.stat()

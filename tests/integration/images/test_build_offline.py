@@ -69,10 +69,8 @@ def test_a_disk_comes_out_and_a_second_build_does_nothing(tmp_path: Path) -> Non
 
 
 def test_the_file_system_on_the_disk_is_sound_and_holds_the_tree(tmp_path: Path) -> None:
-    from baremetal.images.disk import ROOT_LBA, SECTOR
-
     built = builder.build(definition("greet", kind="disk", formats=("raw",)), options(tmp_path / "c"))
-    where = f"{built.path}?offset={ROOT_LBA * SECTOR}"
+    where = f"{built.path}?offset={34 << 20}"
     subprocess.run(["e2fsck", "-fn", where], check=True, capture_output=True)
     listing = subprocess.run(["debugfs", "-R", "cat /etc/greeting", where], check=True, capture_output=True).stdout
     assert listing == b"hello\nname=nobody\n"
@@ -226,3 +224,65 @@ def test_a_ramdisk_is_a_kernel_and_a_cpio(tmp_path: Path) -> None:
     names = subprocess.run(["cpio", "-t"], input=plain, capture_output=True, check=True).stdout.decode().split()
     assert {"dev/console", "dev/null", "etc/greeting"} <= set(names)
     assert not [name for name in names if name.startswith("boot")]
+
+
+BOOT_OF_ITS_OWN = """
+- local_loop: {name: image0}
+- partitioning:
+    base: image0
+    label: LABEL
+    partitions:
+      - name: boot
+        size: 64MiB
+        flags: [ boot ]
+        mkfs: {type: ext4, mount: {mount_point: /boot, fstab: {options: defaults, fsck-passno: 2}}}
+      - name: root
+        size: 100%
+        mkfs: {type: ext4, mount: {mount_point: /, fstab: {options: defaults, fsck-passno: 1}}}
+"""
+
+
+@pytest.mark.parametrize("label", ["gpt", "mbr"])
+def test_a_layout_from_block_device_yaml(tmp_path: Path, label: str) -> None:
+    env = {"DIB_BLOCK_DEVICE_CONFIG": BOOT_OF_ITS_OWN.replace("LABEL", label)}
+    wanted = definition("greet", kind="disk", formats=("raw",), env=env, disk=Disk(layout="elements"))
+    built = builder.build(wanted, options(tmp_path / "c"))
+    boot, root = f"{built.path}?offset={1 << 20}", f"{built.path}?offset={65 << 20}"
+    for where in (boot, root):
+        subprocess.run(["e2fsck", "-fn", where], check=True, capture_output=True)
+    listing = subprocess.run(["debugfs", "-R", "ls -p /", boot], capture_output=True, text=True, check=True).stdout
+    assert "/vmlinuz-1.0-test/" in listing
+    listing = subprocess.run(["debugfs", "-R", "ls -p /boot", root], capture_output=True, text=True, check=True).stdout
+    assert "vmlinuz" not in listing
+    fstab = subprocess.run(["debugfs", "-R", "cat /etc/fstab", root], capture_output=True, text=True, check=True).stdout
+    assert [line.split()[1] for line in fstab.splitlines()] == ["/", "/boot"]
+
+
+def test_owners_modes_links_and_attributes_reach_the_disk(tmp_path: Path, elements: Path) -> None:
+    script = elements / "greet/post-install.d/60-odd"
+    script.write_text(
+        "#!/bin/bash\nset -eu\ncd /home\ntouch 'with space' 'quo\"te' a\nln a b\n"
+        "chmod 4755 a\nmkdir -p deep/er; chmod 1777 deep\n"
+    )
+    script.chmod(0o755)
+    odd = elements / "greet/cleanup.d/60-owners"
+    odd.parent.mkdir()
+    odd.write_text(
+        '#!/usr/bin/env python3\nimport os\nt=os.environ["TARGET_ROOT"]+"/home/"\nos.chown(t+"with space",1000,1001)\n'
+        'os.setxattr(t+"with space","user.note",b"kept")\nos.utime(t+"deep/er",(5,5))\nos.mkfifo(t+"pipe")\n'
+    )
+    odd.chmod(0o755)
+    built = builder.build(definition("greet", kind="disk", formats=("raw",)), options(tmp_path / "c", elements))
+    where = f"{built.path}?offset={34 << 20}"
+    subprocess.run(["e2fsck", "-fn", where], check=True, capture_output=True)
+
+    def stat(name: str) -> str:
+        return subprocess.run(["debugfs", "-R", f'stat "{name}"', where], capture_output=True, text=True).stdout
+
+    assert "User:  1000   Group:  1001" in stat("/home/with space")
+    assert "user.note" in stat("/home/with space")
+    assert "Mode:  04755" in stat("/home/a")
+    assert "Links: 2" in stat("/home/a")
+    assert "Mode:  01777" in stat("/home/deep")
+    assert "Type: FIFO" in stat("/home/pipe")
+    assert "Type: regular" in stat('/home/quo""te')

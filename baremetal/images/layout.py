@@ -1,0 +1,204 @@
+"""Which partitions a disk gets: our hybrid default, or what an element's block-device YAML asks for.
+
+The YAML is diskimage-builder's, expanded by its own config_tree_to_graph; gpt,
+mbr, mkfs, mount and fstab are understood. Sizes are bytes, places are sectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from baremetal.images.elements import Element
+from baremetal.images.environment import uuid_for
+from baremetal.images.errors import BadDefinition, DiskTooSmall
+
+SECTOR = 512
+MIB = 1 << 20
+ALIGN = MIB // SECTOR
+BIOS_BOOT, ESP, LINUX, LINUX_ROOT = "ef02", "ef00", "8300", "8304"
+SUPPORTED = ("local_loop", "partitioning", "mkfs", "mount", "fstab")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One partition. `size` 0: the rest of the disk. `start` and `sectors` are known once placed."""
+
+    name: str
+    type: str
+    size: int = 0
+    filesystem: str = ""
+    label: str = ""
+    mount: str = ""
+    options: str = "defaults"
+    passno: int = 0
+    boot: bool = False
+    uuid: str = ""
+    fs_uuid: str = ""
+    start: int = 0
+    sectors: int = 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A partition table and what is on its partitions; `label` is gpt or mbr."""
+
+    label: str
+    parts: tuple[Part, ...]
+
+    def part(self, mount: str) -> Part | None:
+        return next((part for part in self.parts if part.mount == mount), None)
+
+    def of_type(self, kind: str) -> Part | None:
+        return next((part for part in self.parts if part.type.lower() == kind), None)
+
+    @property
+    def root(self) -> Part:
+        root = self.part("/")
+        assert root is not None
+        return root
+
+    @property
+    def mounts(self) -> list[str]:
+        return [part.mount for part in self.parts if part.mount]
+
+    def fstab(self) -> str:
+        """Lines for /etc/fstab, parents first; the growing part of the disk grows its file system at boot."""
+        lines = []
+        for part in sorted((p for p in self.parts if p.mount), key=lambda p: p.mount):
+            grow = ",x-systemd.growfs" if part is self.parts[-1] and part.filesystem == "ext4" else ""
+            where = f"UUID={part.fs_uuid}"
+            lines.append(f"{where} {part.mount} {part.filesystem} {part.options}{grow} 0 {part.passno}\n")
+        return "".join(lines)
+
+    def placed(self, disk_bytes: int, name: str) -> Layout:
+        """With start and length of every partition on a disk of this size."""
+        at = ALIGN
+        last = disk_bytes // SECTOR - (34 if self.label == "gpt" else 1)
+        placed = []
+        for part in self.parts:
+            sectors = part.size // SECTOR if part.size else last - at + 1
+            if sectors <= 0 or at + sectors - 1 > last:
+                raise DiskTooSmall(f"{name}: partition {part.name} does not fit a disk of {disk_bytes // MIB} MiB")
+            placed.append(replace(part, start=at, sectors=sectors))
+            at = -(-(at + sectors) // ALIGN) * ALIGN
+        return replace(self, parts=tuple(placed))
+
+    def fixed_bytes(self) -> int:
+        """What the partitions with a size take, with the table."""
+        return 2 * MIB + sum(-(-part.size // MIB) * MIB for part in self.parts)
+
+
+def hybrid(name: str, root_label: str) -> Layout:
+    """BIOS boot, ESP, root: one image for both firmwares; the root is last, so that it can grow."""
+    root = Part("root", LINUX_ROOT, 0, "ext4", root_label, "/", "defaults", 1)
+    return _identified(name, Layout("gpt", (Part("bios", BIOS_BOOT, MIB), Part("esp", ESP, 32 * MIB), root)))
+
+
+def choose(
+    name: str, kind: str, elements: Sequence[Element], env: Mapping[str, str], root_label: str, arch: str = "amd64"
+) -> Layout:
+    """The layout of a definition: `hybrid`, or from DIB_BLOCK_DEVICE_CONFIG or the elements' YAML."""
+    if kind != "elements":
+        return hybrid(name, root_label)
+    text, where = _yaml_text(elements, env, arch)
+    return from_yaml(text, name, root_label, where) if text else hybrid(name, root_label)
+
+
+def _yaml_text(elements: Sequence[Element], env: Mapping[str, str], arch: str) -> tuple[str, str]:
+    given = env.get("DIB_BLOCK_DEVICE_CONFIG", "")
+    if given.startswith("file://"):
+        return Path(given.removeprefix("file://")).read_text(), given
+    if given:
+        return given, "DIB_BLOCK_DEVICE_CONFIG"
+    for element in elements:
+        for file in (f"block-device-{arch}.yaml", "block-device-default.yaml"):
+            if (element.path / file).exists():
+                return (element.path / file).read_text(), f"{element.name}/{file}"
+    return "", ""
+
+
+def from_yaml(text: str, name: str, root_label: str, where: str) -> Layout:
+    """A layout from diskimage-builder's block-device YAML."""
+    graph = _graph(text, where)
+    tables = [entry["partitioning"] for entry in graph if "partitioning" in entry]
+    if len(tables) != 1:
+        raise BadDefinition(f"{where}: one partition table is needed, {len(tables)} are there", fix="--engine dib")
+    made = {entry["mkfs"]["base"]: entry["mkfs"] for entry in graph if "mkfs" in entry}
+    mounted = {entry["mount"]["base"]: entry["mount"] for entry in graph if "mount" in entry}
+    tabled = {entry["fstab"]["base"]: entry["fstab"] for entry in graph if "fstab" in entry}
+    parts = []
+    for config in tables[0]["partitions"]:
+        mkfs = made.get(config["name"], {})
+        mount = mounted.get(mkfs.get("name", ""), {})
+        parts.append(_part(config, mkfs, mount, tabled.get(mount.get("name", ""), {}), root_label, where))
+    layout = Layout(str(tables[0]["label"]), tuple(parts))
+    if layout.part("/") is None:
+        raise BadDefinition(f"{where}: nothing is mounted at /")
+    if sum(part.size == 0 for part in parts) > 1 or any(part.size == 0 for part in parts[:-1]):
+        raise BadDefinition(f"{where}: only the last partition may take the rest of the disk", fix="--engine dib")
+    return _identified(name, layout)
+
+
+def _graph(text: str, where: str) -> list[dict[str, Any]]:
+    from diskimage_builder.block_device.config import config_tree_to_graph
+    from diskimage_builder.block_device.exception import BlockDeviceSetupException
+
+    try:
+        graph: list[dict[str, Any]] = config_tree_to_graph(yaml.safe_load(text))
+    except (BlockDeviceSetupException, yaml.YAMLError, AssertionError, KeyError, TypeError) as exc:
+        raise BadDefinition(f"{where}: not a block-device configuration", detail=str(exc)) from exc
+    for entry in graph:
+        kind = next(iter(entry))
+        if kind not in SUPPORTED:
+            raise BadDefinition(f"{where}: {kind} is not assembled here", fix="--engine dib does it")
+        if kind == "local_loop" and entry[kind].get("block_size", 512) != 512:
+            raise BadDefinition(f"{where}: only sectors of 512 bytes", fix="--engine dib does it")
+    return graph
+
+
+def _part(
+    config: Mapping[str, Any],
+    mkfs: Mapping[str, Any],
+    mount: Mapping[str, Any],
+    fstab: Mapping[str, Any],
+    root_label: str,
+    where: str,
+) -> Part:
+    from diskimage_builder.block_device.utils import parse_abs_size_spec
+
+    size = str(config["size"])
+    if size.endswith("%") and size != "100%":
+        raise BadDefinition(f"{where}: {config['name']}: only sizes or 100%", fix="--engine dib")
+    filesystem = str(mkfs.get("type", "ext4")) if mkfs else ""
+    if filesystem not in ("", "ext4", "vfat"):
+        raise BadDefinition(f"{where}: {filesystem} is not made here", fix="ext4 or vfat, or --engine dib")
+    at = str(mount.get("mount_point", ""))
+    default = root_label if at == "/" else str(mkfs.get("name", ""))
+    return Part(
+        name=str(config["name"]),
+        type=str(config.get("type", LINUX_ROOT if at == "/" else LINUX)).lower().removeprefix("0x"),
+        size=0 if size == "100%" else int(parse_abs_size_spec(size)) // MIB * MIB,
+        filesystem=filesystem,
+        label=str(mkfs.get("label", default)),
+        mount=at,
+        options=str(fstab.get("options", "defaults")),
+        passno=int(fstab.get("fsck-passno", 2)),
+        boot="boot" in config.get("flags", ()),
+    )
+
+
+def _identified(name: str, layout: Layout) -> Layout:
+    """With UUIDs derived from the image's name; a FAT's is the 8 digits of its serial number."""
+    parts = []
+    for part in layout.parts:
+        fs_uuid = uuid_for(name, "root" if part.mount == "/" else f"fs-{part.mount or part.name}")
+        if part.filesystem == "vfat" or part.type == ESP:
+            digits = uuid_for(name, "esp").replace("-", "")[:8].upper()
+            fs_uuid = f"{digits[:4]}-{digits[4:]}"
+        parts.append(replace(part, uuid=uuid_for(name, f"part-{part.name}"), fs_uuid=fs_uuid))
+    return replace(layout, parts=tuple(parts))
