@@ -46,6 +46,7 @@ async def audit(url: BmcUrl, bmc: BmcDriver, *, factory: Sequence[tuple[str, str
     who = await bmc.identify()
     found += session(who)
     found += await accounts(bmc)
+    found += await network_protocol(bmc)
     found += await _factory(url, factory)
     found.sort(key=lambda one: SEVERITIES.index(one.severity))
     return {
@@ -138,6 +139,33 @@ async def accounts(bmc: BmcDriver) -> list[Finding]:
     admins = [user.name for user in users if user.privilege == "administrator" and user.name]
     if len(admins) > 1:
         found.append(Finding("medium", "more-admins", f"{len(admins)} administrators: {', '.join(admins)}", "keep one"))
+    return found
+
+
+async def network_protocol(bmc: BmcDriver) -> list[Finding]:
+    """The manager's services, where Redfish tells: clock, and protocols nobody should need."""
+    read = getattr(getattr(bmc, "inner", bmc), "network_protocol", None)
+    if read is None:
+        return []
+    try:
+        services = await read()
+    except BmcError as exc:
+        return [Finding("info", "services-unread", f"network services could not be read: {exc.code}")]
+    return judge_services(services)
+
+
+def judge_services(services: dict[str, Any]) -> list[Finding]:
+    """Findings of a ManagerNetworkProtocol resource. Pure."""
+    found = []
+    if not (services.get("NTP") or {}).get("ProtocolEnabled", True):
+        found.append(Finding("info", "no-ntp", "its clock is not set by NTP", "its event log will carry wrong times"))
+    if (services.get("HTTP") or {}).get("ProtocolEnabled"):
+        found.append(
+            Finding("medium", "http-enabled", "its web service answers without TLS, too", "disable HTTP, keep HTTPS")
+        )
+    for name in ("Telnet", "SNMP"):
+        if (services.get(name) or {}).get("ProtocolEnabled"):
+            found.append(Finding("medium", f"{name.lower()}-enabled", f"{name} is enabled", "disable it"))
     return found
 
 

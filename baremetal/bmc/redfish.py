@@ -239,6 +239,11 @@ class RedfishDriver:
         """MACs of the system's network ports, known before the first boot."""
         return await self._macs(link(await self.system(), "EthernetInterfaces"))
 
+    async def network_protocol(self) -> Doc:
+        """The manager's network services (ManagerNetworkProtocol), {} where it has none."""
+        path = link(await self._manager(await self.system()), "NetworkProtocol")
+        return await self.http.get(path) if path else {}
+
     async def set_http_boot(self, url: str, *, once: bool = True) -> BootPlan:
         """UefiHttp with HttpBootUri: the firmware fetches this URL itself."""
         return await self.set_boot(BootDevice.HTTP, once=once, uefi=True, url=url)

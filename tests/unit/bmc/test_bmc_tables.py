@@ -3,7 +3,7 @@
 import pytest
 
 from baremetal.bmc import fru, guid, sdr
-from baremetal.bmc.audit import judge
+from baremetal.bmc.audit import judge, judge_services
 from baremetal.bmc.base import BootDevice
 from baremetal.bmc.consolelog import ConsoleLog, read, replay
 from baremetal.bmc.presession import Capabilities, suite_ids
@@ -26,6 +26,21 @@ AUDITS = [  # capabilities, suites, checks found (beside rakp-hash, which always
 @pytest.mark.parametrize(("able", "suites", "checks"), AUDITS)
 def test_audit(able, suites, checks):
     assert {finding.check for finding in judge(able, suites)} == checks | {"rakp-hash"}
+
+
+SERVICES = [
+    ({}, set()),
+    ({"NTP": {"ProtocolEnabled": False}, "HTTPS": {"ProtocolEnabled": True}}, {"no-ntp"}),
+    (
+        {"NTP": None, "HTTP": {"ProtocolEnabled": True}, "SNMP": {"ProtocolEnabled": True}},
+        {"http-enabled", "snmp-enabled"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("services", "checks"), SERVICES)
+def test_audit_of_services(services, checks):
+    assert {finding.check for finding in judge_services(services)} == checks
 
 
 def test_suite_records_with_and_without_oem():
