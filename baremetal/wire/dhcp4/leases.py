@@ -16,6 +16,7 @@ from enum import IntEnum
 
 OFFER_S = 60.0  # an offer nobody takes up is ours again after this
 DECLINED_S = 600.0  # an address somebody else uses is left alone so long
+MOST_FORMER = 65_536  # machines whose former address is remembered
 SWEEP_S = 1.0  # a full pool is searched for expired leases at most this often
 
 
@@ -53,6 +54,7 @@ class LeaseTable:
         self._fixed: dict[int, frozenset[bytes]] = {}
         self._cursor = self.first
         self._free: deque[int] = deque()
+        self._former: dict[bytes, int] = {}
         self._swept = float("-inf")
 
     @property
@@ -100,6 +102,8 @@ class LeaseTable:
             return self._take(key, fixed, now + OFFER_S, Hold.OFFERED)
         if mine is not None and self.may_have(key, mine.ip, now) and mine.ip not in self._fixed:
             return self._hold_offer(mine, now)
+        # The address it asks for, else the one it gave back (RFC 2131 §4.3.1), else any.
+        wish = wish or self._former.get(key, 0)
         ip = wish if wish and wish not in self._fixed and self.may_have(key, wish, now) else self._pick(key, now)
         return self._take(key, ip, now + OFFER_S, Hold.OFFERED) if ip else None
 
@@ -120,6 +124,9 @@ class LeaseTable:
         self._drop(mine)
         if ip not in self._fixed and self.first <= ip <= self.last:
             self._free.append(ip)
+            if len(self._former) >= MOST_FORMER:
+                self._former.clear()
+            self._former[key] = ip
         return True
 
     def withdraw(self, key: bytes) -> None:

@@ -113,15 +113,15 @@ class Server:
             code = kind[0]
         else:
             raise BadPacket(f"message type of {len(kind)} bytes")
-        key = hardware_key(data)
         scope = self._local if data[24:28] == NO_ADDRESS else self._relayed(data, options, now)
         if scope is None:
             return None
+        if code == LEASEQUERY:
+            return self._leasequery(data, scope, now)
+        key = hardware_key(data)
         if code in (RELEASE, DECLINE):
             self._give_back(code, data, options, key, scope, now)
             return None
-        if code == LEASEQUERY:
-            return self._leasequery(data, scope, now)
         known = self.directory.by_key.get(key) or self.directory.recognise(key, options)
         template = self._template(options, key, scope, known)
         self._teller.saw(key, template, known, options, now)

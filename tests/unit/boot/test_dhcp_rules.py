@@ -157,6 +157,34 @@ def test_released_and_declined(rig: Any, clients: Any) -> None:
     assert "in use by somebody else" in rig.events("refused")[-1]["why"]
 
 
+def test_who_gave_its_address_back_gets_it_again_if_it_is_free(rig: Any, clients: Any) -> None:
+    rig.lease(B, clients["plain"])
+    got = rig.lease(A, clients["plain"]).yiaddr
+    rig.ask(p.RELEASE, A, {54: p.packed("10.0.0.1")}, ciaddr=got)
+    rig.lease("52:54:00:00:00:03", clients["plain"])
+    assert rig.ask(p.DISCOVER, A, clients["plain"]).yiaddr == got
+
+
+LEASEQUERIES = [
+    # asked by             answer
+    ({"ciaddr": "10.0.0.100", "mac": A}, p.LEASEACTIVE),
+    ({"ciaddr": "10.0.0.105", "mac": B}, p.LEASEUNASSIGNED),
+    ({"ciaddr": "10.0.0.9", "mac": B}, p.LEASEUNKNOWN),
+    ({"mac": A}, p.LEASEACTIVE),
+    ({"mac": B}, p.LEASEUNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("fields", "answer"), LEASEQUERIES)
+def test_relays_may_ask_who_has_an_address(rig: Any, clients: Any, fields: dict[str, Any], answer: int) -> None:
+    rig.lease(A, clients["plain"])
+    reply = rig.ask(p.LEASEQUERY, giaddr="10.0.0.250", **fields)
+    assert (reply.type, reply.giaddr, rig.sent[1]) == (answer, "10.0.0.250", Route.RELAY)
+    if answer == p.LEASEACTIVE:
+        assert (reply.ciaddr, reply.mac) == ("10.0.0.100", A)
+    assert rig.ask(p.LEASEQUERY, **fields) is None
+
+
 def test_a_stranger_cannot_release_anothers_lease(rig: Any, clients: Any) -> None:
     got = rig.lease(A, clients["plain"]).yiaddr
     rig.ask(p.RELEASE, B, {54: p.packed("10.0.0.1")}, ciaddr=got)
