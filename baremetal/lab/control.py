@@ -16,10 +16,22 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from baremetal.errors import BaremetalError, NotFound, TimedOut
+from baremetal.errors import (
+    BaremetalError,
+    Denied,
+    MachineError,
+    NotFound,
+    Refused,
+    TimedOut,
+    Unreachable,
+    UsageError,
+)
 from baremetal.lab.console import near
 
 SOCKET = "lab.sock"
+
+#: What a refusal is raised as on this side.
+_KINDS = {kind.code: kind for kind in (UsageError, NotFound, Refused, Denied, Unreachable, TimedOut, MachineError)}
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 

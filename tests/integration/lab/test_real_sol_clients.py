@@ -36,7 +36,7 @@ def test_the_line_is_for_one_and_can_be_taken(echoing):
     assert echoing.bmc.sol is None
 
 
-@pytest.mark.parametrize("loss", [0.0, 0.15])
+@pytest.mark.parametrize("loss", [0.0, 0.1])
 def test_freeipmi_console(echoing, loss):
     echoing.virtual.faults.loss = loss
     shown = echoing.terminal(

@@ -46,14 +46,14 @@ SETUP = [0x10, 0x12, 0x14, 0x00, 0x01, 0x02, 0x3F]
 
 
 @given(HEADERS, st.binary(max_size=120))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_bytes(head, tail):
     for reply in Server(_bmc()).receive(head + tail, 0.0, "x"):
         assert reply[0] == 6
 
 
 @given(st.lists(st.tuples(st.sampled_from(SETUP), st.binary(max_size=80)), max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_session_set_up_in_any_order_with_any_payload(messages):
     server = Server(_bmc())
     for kind, payload in messages:
@@ -63,7 +63,7 @@ def test_session_set_up_in_any_order_with_any_payload(messages):
 
 
 @given(st.integers(0, 255), st.binary(max_size=40), st.sampled_from([0x10, 0x12, 0x14]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_an_opened_session_with_garbage_after_it(status, payload, kind):
     server = Server(_bmc())
     records = b"".join(bytes((k, 0, 0, 8, n, 0, 0, 0)) for k, n in enumerate((1, 1, 1)))
@@ -74,7 +74,7 @@ def test_an_opened_session_with_garbage_after_it(status, payload, kind):
 
 
 @given(st.sampled_from(sorted(TABLE)), st.binary(max_size=40))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_every_command_with_any_data_has_a_completion_code(key, data):
     bmc, session = _bmc(), _session()
     session.user = bmc.users[2]
@@ -83,7 +83,7 @@ def test_every_command_with_any_data_has_a_completion_code(key, data):
 
 
 @given(st.sampled_from(sorted(TABLE)), st.binary(max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_fresh_bmc_still_says_who_it_is_after_any_command(key, data):
     bmc = _bmc()
     execute(Context(bmc, 1e9, local=True), Request(*key, data))
@@ -102,7 +102,7 @@ def test_encryption_round_trips(payload, key, iv):
 
 
 @given(st.sampled_from([0, 3, 17]), st.binary(max_size=100), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_sealed_packets_open_once_and_broken_ones_never(suite, payload, data):
     sender, receiver = _session(suite), _session(suite)
     packet = sender.seal(0, payload, bytes(16))

@@ -1,0 +1,129 @@
+"""`baremetal lab …` as a person uses it: every verb once, on a rack whose machines stay off."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+BAREMETAL = str(Path(sys.executable).with_name("baremetal"))
+
+
+class Shell:
+    """Runs commands against one state directory."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+
+    def __call__(self, verb: str, *words: str, code: int = 0) -> str:
+        argv = [BAREMETAL, "lab", verb, "--state-dir", str(self.state), *words]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    made = Shell(tmp_path_factory.mktemp("cli") / "lab")
+    made("up", "--nodes", "2", "--disk", "nvme", "--nic", "e1000e")
+    yield made
+    made("down")
+    assert "no lab runs" in made("status", code=3)
+    assert "no lab runs" in made("down", code=3)
+
+
+def test_status(shell):
+    assert "node-1  uefi" in shell("status")
+    document = json.loads(shell("status", "--json"))
+    assert [(n["name"], n["power"], n["boots"]) for n in document["nodes"]] == [
+        ("node-0", "off", 0),
+        ("node-1", "off", 0),
+    ]
+    assert "secret" not in json.dumps(document)
+
+
+def test_the_rack_as_instackenv(shell):
+    [first, second] = json.loads((shell.state / "instackenv.json").read_text())["nodes"]
+    assert (first["pm_addr"], first["pm_user"], first["ports"]) == (
+        "10.91.0.11",
+        "admin",
+        [{"address": "52:54:00:90:00:01"}],
+    )
+    assert second["capabilities"] == "boot_mode:uefi"
+
+
+def test_a_second_lab_here_is_refused(shell):
+    assert "already runs" in shell("up", code=4)
+
+
+def test_wrong_words(shell, tmp_path):
+    assert "none of virtio" in Shell(tmp_path)("up", "--nic", "tulip", code=2)
+    assert "known: node-0, node-1" in shell("fault", "node-7", "nic-down", code=3)
+    assert "no fault 'flood'" in shell("fault", "node-0", "flood", code=2)
+    assert "known: node-0, node-1" in shell("console", "node-7", code=3)
+    assert "no address yet" in shell("ssh", "node-0", code=3)
+
+
+def test_fault_list_is_complete(shell):
+    from baremetal.lab.faults import FAULTS
+
+    shown = shell("fault", "list")
+    assert all(fault in shown for fault in FAULTS)
+
+
+def test_commands_run_inside_the_rack_s_network(shell):
+    shown = json.loads(shell("exec", "--", "ip", "-json", "address"))
+    assert {"prov0", "tap0n0", "tap1n0"} <= {link["ifname"] for link in shown}
+    [bridge] = [link for link in shown if link["ifname"] == "prov0"]
+    assert {a["local"] for a in bridge["addr_info"]} >= {"192.168.90.1", "fd90::1"}
+    assert bridge["operstate"] == "UP", "the bridge has a carrier while every machine is off"
+    assert "prov0" not in subprocess.run(["ip", "link"], capture_output=True, text=True, check=True).stdout
+
+
+def test_console_on_a_terminal(shell):
+    assert shell("console", "node-0", "--log") == ""
+    master, slave = pty.openpty()
+    argv = [BAREMETAL, "lab", "console", "--state-dir", str(shell.state), "node-0"]
+    process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave)
+    shown, end = b"", time.monotonic() + 20
+    while b"Ctrl-] ends]" not in shown:
+        assert time.monotonic() < end
+        if select.select([master], [], [], 1)[0]:
+            shown += os.read(master, 1000)
+    while process.poll() is None:
+        assert time.monotonic() < end
+        os.write(master, b"\x1d")
+        time.sleep(0.1)
+    assert process.returncode == 0
+    os.close(master)
+    os.close(slave)
+
+
+def test_bmcs_serve_until_interrupted():
+    argv = [BAREMETAL, "lab", "bmcs", "--count", "3", "--address", "127.62.6.254", "--json", "--profile", "old"]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    document = json.loads(process.stdout.readline())
+    assert document["addresses"] == ["127.62.6.254", "127.62.7.1", "127.62.7.2"]
+    login = ["ipmitool", "-I", "lanplus", "-H", "127.62.7.2", "-U", "admin", "-P", "password", "-C", "3"]
+    assert "is off" in subprocess.run([*login, "power", "status"], capture_output=True, text=True, check=True).stdout
+    process.send_signal(2)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "datagrams" in said
+
+
+def test_bmcs_where_they_cannot_be():
+    argv = [BAREMETAL, "lab", "bmcs", "--address", "203.0.113.7"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 8
+    assert "ip address add 203.0.113.7/32 dev lo" in done.stderr
