@@ -25,17 +25,26 @@ def files(p: Pass, boot: tuple[str, str], image: Image) -> dict[str, bytes]:
     """Every file on the drive: cloud-init's, EC2's and ours."""
     asked = p.node.wanted_args.get("config_drive")
     extra: dict[str, Any] = asked if isinstance(asked, dict) else {}
+    doc = p.world.store.read(lambda c: stored.get_document(c, p.world.metadata, p.node.id))
     found = {
-        "openstack/latest/meta_data.json": _json({**_meta_data(p), **(extra.get("meta_data") or {})}),
+        "openstack/latest/meta_data.json": _json(
+            {**_meta_data(p), **_public_keys(doc), **(extra.get("meta_data") or {})}
+        ),
         "openstack/latest/network_data.json": _json(extra.get("network_data") or network_data(p)),
         "ec2/latest/meta-data.json": _json(_ec2(p)),
     }
     if extra.get("user_data"):
         found["openstack/latest/user_data"] = str(extra["user_data"]).encode()
-    return found | _ours(p, boot)
+    return found | _ours(p, boot, doc)
 
 
-def _ours(p: Pass, boot: tuple[str, str]) -> dict[str, bytes]:
+def _public_keys(doc: stored.StoredDocument | None) -> dict[str, Any]:
+    """root's SSH keys, {name: key}, from the metadata value `public_keys`: they are wanted before the first converge."""
+    keys = json.loads(doc.text).get("values", {}).get("public_keys") if doc else None
+    return {"public_keys": keys} if isinstance(keys, dict) else {}
+
+
+def _ours(p: Pass, boot: tuple[str, str], doc: stored.StoredDocument | None) -> dict[str, bytes]:
     boot_id, key = boot
     signer = metadata.Signer(p.world.signing_pem)
     agent = {
@@ -47,7 +56,6 @@ def _ours(p: Pass, boot: tuple[str, str]) -> dict[str, bytes]:
         "metadata_public_key": signer.public_hex,
     }
     found = {"baremetal/agent.json": _json(agent)}
-    doc = p.world.store.read(lambda c: stored.get_document(c, p.world.metadata, p.node.id))
     if doc:
         found["baremetal/metadata.json"] = doc.text.encode()
         found["baremetal/metadata.sig"] = doc.signature.encode()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -130,16 +131,27 @@ class Demo:
 
     def _acts(self, names: list[str], show: View) -> list[dict[str, Any]]:
         instackenv = str(self.options.lab_dir / "instackenv.json")
-        for act in script.acts(names, instackenv, self.options.image):
+        for act in script.acts(names, instackenv, self.options.image, self._ssh_key()):
             self._act(act, show)
         show.begin("the nodes' pages, fetched from outside the nodes")
         pages = {name: self._page(name, script.FIRST_GREETING) for name in names}
         show.end()
         return [self._result(name, pages[name]) for name in names]
 
+    def _ssh_key(self) -> str:
+        """The public half of the key that `lab ssh` logs in with; made once."""
+        key = self.options.lab_dir / "ssh" / "id_ed25519"
+        if not key.exists():
+            key.parent.mkdir(mode=0o700, exist_ok=True)
+            make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(key)]
+            subprocess.run(make, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        return key.with_suffix(".pub").read_text().strip()
+
     def _act(self, act: script.Act, show: View) -> None:
         """Run one command of ours, as its own process; the board goes on meanwhile."""
-        show.begin(act.says, "baremetal " + " ".join(act.argv))
+        show.begin(
+            act.says, "baremetal " + shlex.join(word if len(word) < 60 else word[:40] + "…" for word in act.argv)
+        )
         process = subprocess.Popen(
             [sys.executable, "-m", "baremetal", *act.argv],
             env={**os.environ, "BAREMETAL_CONFIG": str(self.config), "NO_COLOR": "1"},
@@ -206,7 +218,9 @@ class Demo:
 
     def _result(self, name: str, page: str) -> dict[str, Any]:
         client = self.client()
-        return result.node_result(client.get(f"/api/nodes/{name}"), client.get(f"/api/nodes/{name}/timeline"), page)
+        return result.node_result(
+            client.get(f"/api/nodes/{name}"), client.get(f"/api/nodes/{name}/timeline", all="1"), page
+        )
 
     def _sum_up(self, results: list[dict[str, Any]], change_s: float) -> None:
         total = time.monotonic() - self.started

@@ -18,13 +18,13 @@ class Act:
     argv: tuple[str, ...]
 
 
-def acts(nodes: Sequence[str], instackenv: str, image: str) -> list[Act]:
+def acts(nodes: Sequence[str], instackenv: str, image: str, public_key: str) -> list[Act]:
     """From a list of BMC addresses to configured nodes."""
     return [
         Act("enroll: each BMC is asked who it is", ("node", "import", instackenv, "--wait")),
         Act(
             "metadata: what the nodes' configuration is made from",
-            ("metadata", "set", "--site", f"{GREETING_KEY}={FIRST_GREETING}"),
+            ("metadata", "set", "--site", f"{GREETING_KEY}={FIRST_GREETING}", f"public_keys.lab={public_key}"),
         ),
         Act("inspect: network boot, inventory", ("node", "inspect", *nodes, "--wait")),
         Act("provide: the listed disks are wiped", ("node", "provide", *nodes, "--wait")),
