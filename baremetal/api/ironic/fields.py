@@ -126,8 +126,9 @@ EMPTY: dict[str, Any] = {
 SHORT = ("instance_uuid", "maintenance", "power_state", "provision_state", "uuid", "name")
 
 
-def node_doc(node: Node, base: str, minor: int, ports: list[Port] | None = None) -> dict[str, Any]:
+def node_doc(node: Node, base: str, minor: int) -> dict[str, Any]:
     """Every field of this microversion."""
+    node = begun(node)
     kept = node.extra.get("ironic", {})
     driver, info = drivers.info_of(node.bmc_url)
     driver = kept.get("driver", driver)
@@ -176,6 +177,14 @@ def node_doc(node: Node, base: str, minor: int, ports: list[Port] | None = None)
         doc[name] = _links(base, f"nodes/{node.id}/{name}")
     doc["links"] = _links(base, f"nodes/{node.id}")
     return {k: v for k, v in doc.items() if SINCE.get(k, 1) <= minor}
+
+
+def begun(node: Node) -> Node:
+    """The node with an accepted verb as Ironic shows it: in the verb's state at once, before its first pass."""
+    to = node.work.get("to") if "ask" in node.work else None
+    if to is None or State(to) in lifecycle.STABLE:
+        return node
+    return dataclasses.replace(node, state=State(to), fault=None, wait=None, held=None, step=None)
 
 
 def chosen(doc: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
