@@ -110,10 +110,8 @@ def ask(state_dir: Path, request: dict[str, Any], timeout_s: float = 30.0) -> di
         raise NotFound(f"no lab runs in {state_dir}: it ended just now", fix="start it again: baremetal lab up")
     answer: dict[str, Any] = json.loads(line)
     if not answer.get("ok"):
-        error = BaremetalError(
-            answer.get("brief", "refused"), detail=answer.get("detail", ""), fix=answer.get("fix", "")
-        )
-        raise error
+        kind = _KINDS.get(answer.get("code", ""), BaremetalError)
+        raise kind(answer.get("brief", "refused"), detail=answer.get("detail", ""), fix=answer.get("fix", ""))
     return answer
 
 
