@@ -39,7 +39,7 @@ def files(p: Pass, boot: tuple[str, str], image: Image) -> dict[str, bytes]:
 
 
 def _public_keys(doc: stored.StoredDocument | None) -> dict[str, Any]:
-    """root's SSH keys, {name: key}, from the metadata value `public_keys`: they are wanted before the first converge."""
+    """root's SSH keys, {name: key}, from the metadata value `public_keys`: wanted before the first converge."""
     keys = json.loads(doc.text).get("values", {}).get("public_keys") if doc else None
     return {"public_keys": keys} if isinstance(keys, dict) else {}
 
