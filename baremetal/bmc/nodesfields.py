@@ -9,9 +9,6 @@ import uuid as uuids
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlencode
-
-from baremetal.secrets import Secret
 
 _MAC = re.compile(r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")
 ARCHES = {"x86_64", "amd64", "x86", "i386", "i686", "aarch64", "arm64", "ppc64le"}
@@ -20,9 +17,6 @@ IGNORED = {"_comment"}
 INTERFACES = re.compile(
     r"^(bios|boot|console|deploy|firmware|inspect|management|network|power|raid|rescue|storage|vendor)_interface$"
 )
-# Drivers Ironic has and we reach by their Redfish or IPMI side, and those only a person can press.
-_REDFISH = ("redfish", "idrac", "drac", "ilo", "irmc", "xclarity")
-_MANUAL = ("manual", "wol", "iboot", "amt", "ucs", "ssh", "ovirt")
 
 
 @dataclass(frozen=True)
@@ -98,9 +92,6 @@ class Row:
             self.problem(f"unknown key {key[:60]!r}")
 
 
-Address = tuple[str, Secret, dict[str, Any]]
-
-
 def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """JSON that says a key twice means one of them; refuse rather than guess. `_comment` may repeat."""
     found: dict[str, Any] = {}
@@ -131,149 +122,6 @@ def csv_rows(text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def tripleo_address(row: Row) -> Address | None:
-    """pm_* fields; old spellings of pm_type by their pattern."""
-    kind = (row.text("pm_type") or "").lower()
-    host, user = row.text("pm_addr"), row.text("pm_user") or ""
-    secret, port = row.text("pm_password", secret=True), row.number("pm_port")
-    extra = {key: row.get(key) for key in list(row.data) if _passed_on(key)}
-    if not kind:
-        row.problem("pm_type is empty")
-        return None
-    if "ipmi" in kind:
-        return _ipmi(row, host, user, secret, port, extra)
-    if any(word in kind for word in _REDFISH):
-        return _redfish(row, kind, host, user, secret, port, extra)
-    if kind.startswith("fake"):
-        return f"fake://{_label(row, host)}", Secret(secret or ""), {**extra, "pm_type": kind}
-    if any(word in kind for word in _MANUAL):
-        return f"manual://{_label(row, host)}", Secret(secret or ""), {**extra, "pm_type": kind, **_where(host, port)}
-    row.problem(f"pm_type {kind[:40]!r} is not known")
-    return None
-
-
-def _passed_on(key: str) -> bool:
-    prefixes = ("ipmi_", "redfish_", "drac_", "ilo_", "irmc_", "xclarity_", "ansible_")
-    named = (
-        "vm_name",
-        "relay_id",
-        "service_profile",
-        "auth_method",
-        "client_timeout",
-        "sensor_method",
-        "deploy_iso",
-        "virt_type",
-    )
-    return key.startswith(prefixes) or key in {f"pm_{name}" for name in named}
-
-
-def _where(host: str | None, port: int | None) -> dict[str, Any]:
-    return {name: value for name, value in (("pm_addr", host), ("pm_port", port)) if value is not None}
-
-
-def _label(row: Row, host: str | None) -> str:
-    name = row.data.get("name")
-    label = name if isinstance(name, str) and name else host or f"node-{row.index}"
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", label).strip("-.") or f"node-{row.index}"
-
-
-def _ipmi(
-    row: Row, host: str | None, user: str, secret: str | None, port: int | None, extra: dict[str, Any]
-) -> Address | None:
-    if not host:
-        row.problem("pm_addr is missing")
-        return None
-    options = {}
-    cipher = extra.pop("ipmi_cipher_suite", None)
-    if cipher is not None:
-        options["cipher"] = str(cipher)
-    level = extra.pop("ipmi_priv_level", None)
-    if level is not None:
-        options["privilege"] = str(level).lower()
-    return _url("ipmi", user, host, port, "", options), Secret(secret or ""), extra
-
-
-def _redfish(
-    row: Row, kind: str, host: str | None, user: str, secret: str | None, port: int | None, extra: dict[str, Any]
-) -> Address | None:
-    system = row.text("pm_system_id")
-    for key, value in (("pm_addr", host), ("pm_user", user), ("pm_password", secret)):
-        if not value:
-            row.problem(f"{key} is missing")
-    if kind == "redfish" and not system:
-        row.problem("pm_system_id is missing")
-    if not host or not user or not secret:
-        return None
-    scheme = "redfish+https"
-    if host.startswith(("http://", "https://")):
-        scheme, host = f"redfish+{host.partition('://')[0]}", host.partition("://")[2].rstrip("/")
-    options = {}
-    verify = extra.pop("redfish_verify_ca", None)
-    if verify is not None and scheme == "redfish+https":
-        options["verify"] = {"true": "ca", "false": "none"}.get(str(verify).lower(), str(verify))
-    path = system or ""
-    if path and not path.startswith("/"):
-        options["system"], path = path, ""
-    return _url(scheme, user, host, port, path, options), Secret(secret), {**extra, "pm_type": kind}
-
-
-def _url(scheme: str, user: str, host: str, port: int | None, path: str, options: dict[str, str]) -> str:
-    if host.count(":") > 1 and not host.startswith("["):
-        host = f"[{host}]"
-    at = f"{quote(user, safe='', errors='surrogateescape')}@" if user else ""
-    query = f"?{urlencode(options)}" if options else ""
-    return f"{scheme}://{at}{host}{f':{port}' if port is not None else ''}{quote(path)}{query}"
-
-
-def ironic_address(row: Row) -> Address | None:
-    """Ironic's `driver` and `driver_info` as `openstack baremetal create` takes them."""
-    kind = (row.text("driver") or "").lower()
-    info = row.object("driver_info")
-    if "ipmi" in kind:
-        picked = {name: info.pop(f"ipmi_{name}", None) for name in ("address", "username", "password", "port")}
-        port = _port(row, picked["port"])
-        return _ipmi(
-            row, _text(picked["address"]), _text(picked["username"]) or "", _text(picked["password"]), port, info
-        )
-    if any(word in kind for word in _REDFISH):
-        prefix = next((p for p in ("redfish", "drac", "ilo", "irmc", "xclarity") if f"{p}_address" in info), "redfish")
-        picked = {
-            name: info.pop(f"{prefix}_{name}", None)
-            for name in ("address", "username", "password", "system_id", "port")
-        }
-        row.data["pm_system_id"] = picked["system_id"] or "/redfish/v1"
-        address = _text(picked["address"])
-        return _redfish(
-            row,
-            kind,
-            address,
-            _text(picked["username"]) or "",
-            _text(picked["password"]),
-            _port(row, picked["port"]),
-            info,
-        )
-    if kind.startswith("fake"):
-        return f"fake://{_label(row, None)}", Secret(""), info
-    if kind.startswith("manual"):
-        return f"manual://{_label(row, None)}", Secret(""), info
-    row.problem(f"driver {kind[:40]!r} is not known" if kind else "driver is missing")
-    return None
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _port(row: Row, value: Any) -> int | None:
-    if value is None:
-        return None
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        row.problem("port is not a number")
-        return None
-
-
 def common(row: Row) -> dict[str, Any]:
     """What all dialects share: name, MACs, sizes, capabilities, hints."""
     arch = row.text("arch") or row.text("cpu_arch") or None
@@ -282,7 +130,7 @@ def common(row: Row) -> dict[str, Any]:
     if row.text("platform") is not None and arch is None:
         row.problem("platform needs arch")
     properties = _properties(row)
-    arch = arch or _text(properties.get("cpu_arch"))
+    arch = arch or text_of(properties.get("cpu_arch"))
     capabilities = _capabilities(row, row.get("capabilities") or properties.pop("capabilities", None))
     if (profile := row.text("profile")) is not None:
         capabilities["profile"] = profile
@@ -414,3 +262,8 @@ def duplicates(rows: list[Row]) -> list[Problem]:
                 )
             )
     return found
+
+
+def text_of(value: Any) -> str | None:
+    """Any value as text, None as None."""
+    return None if value is None else str(value)

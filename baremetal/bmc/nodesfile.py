@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from baremetal.bmc import nodesaddress
 from baremetal.bmc import nodesfields as take
 from baremetal.bmc.nodesfields import Problem, Row
 from baremetal.bmc.url import BmcUrl
@@ -170,9 +171,9 @@ def _rows(document: Any, where: str) -> tuple[list[Row], list[Problem]]:
 def _one(row: Row) -> Enrollment | None:
     """One entry in whichever dialect it is; None when it has problems."""
     if "pm_type" in row.data:
-        address = take.tripleo_address(row)
+        address = nodesaddress.tripleo_address(row)
     elif "driver" in row.data or "driver_info" in row.data:
-        address = take.ironic_address(row)
+        address = nodesaddress.ironic_address(row)
     elif "bmc" in row.data:
         address = _our_address(row)
     else:

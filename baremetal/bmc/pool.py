@@ -13,14 +13,7 @@ replaced, reads that were under way are asked again, writes are not.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
-import json
-import os
-import socket
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from baremetal.bmc import faults, wirejson
@@ -40,6 +33,7 @@ from baremetal.bmc.base import (
 from baremetal.bmc.careful import Attempt, Care, Careful
 from baremetal.bmc.drivers import driver as bare_driver
 from baremetal.bmc.faults import BmcError, BmcProtocol, BmcTimeout, BmcUnsupported
+from baremetal.bmc.supervise import Slot, WorkerGone
 from baremetal.bmc.url import BmcUrl
 from baremetal.model.node import Power
 from baremetal.secrets import Secret
@@ -49,142 +43,19 @@ DEADLINE_S = {"identify": 60.0, "sensors": 120.0, "users": 60.0, "events": 300.0
 DEFAULT_DEADLINE_S = 30.0
 # The worker enforces the deadline itself; the parent waits this much longer before it doubts the worker.
 GRACE_S = 3.0
-PING_S = 3.0
 READS = {"identify", "power", "get_boot", "sensors", "events", "users"}
-# A worker with so many threads stuck in a library is drained and replaced.
-MOST_LOST_THREADS = 16
 LOCAL = {"manual", "fake"}
 IPMI_CAPS = frozenset({Cap.POWER, Cap.BOOT, Cap.SENSORS, Cap.LOG, Cap.LOCATE, Cap.RESET, Cap.USERS})
-
-
-class WorkerGone(Exception):
-    """The worker process ended or was killed while a call was under way."""
-
-
-@dataclass
-class _Process:
-    """One worker process and the calls it owes an answer."""
-
-    child: asyncio.subprocess.Process
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    waiting: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
-    listener: asyncio.Task[None] | None = None
-    gone: bool = False
-
-    async def listen(self) -> None:
-        """Hands answers to their callers until the worker ends."""
-        with contextlib.suppress(ConnectionError, ValueError, asyncio.IncompleteReadError):
-            while line := await self.reader.readline():
-                doc = json.loads(line)
-                future = self.waiting.pop(doc.get("id"), None)
-                if future is not None and not future.done():
-                    future.set_result(doc)
-        self.gone = True
-        self.writer.close()
-        for future in self.waiting.values():
-            if not future.done():
-                future.set_exception(WorkerGone())
-        self.waiting.clear()
-
-    def kill(self) -> None:
-        self.gone = True
-        with contextlib.suppress(ProcessLookupError):
-            self.child.kill()
-        self.writer.close()
-
-
-class _Slot:
-    """A place for one worker; starts it when first needed and again when it was lost."""
-
-    def __init__(self) -> None:
-        self.process: _Process | None = None
-        self.members = 0
-        self.restarts = -1
-        self._starting = asyncio.Lock()
-        self._numbers = itertools.count(1)
-
-    async def ready(self) -> _Process:
-        async with self._starting:
-            if self.process is None or self.process.gone:
-                self.process = await _start()
-                self.restarts += 1
-            return self.process
-
-    async def ask(self, message: dict[str, Any], deadline_s: float) -> dict[str, Any]:
-        """One message and its answer; WorkerGone or TimeoutError."""
-        process = await self.ready()
-        number = next(self._numbers)
-        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        process.waiting[number] = future
-        try:
-            process.writer.write(wirejson.line({"id": number, **message}))
-            async with asyncio.timeout(deadline_s):
-                return await future
-        except (asyncio.CancelledError, TimeoutError):
-            if process.waiting.pop(number, None) is not None and not process.writer.is_closing():
-                process.writer.write(wirejson.line({"id": number, "do": "cancel"}))
-            raise
-
-    async def doubt(self) -> None:
-        """After a missed deadline: a worker that does not answer a ping is killed, one full of lost threads too."""
-        process = self.process
-        if process is None:
-            return
-        try:
-            answer = await self.ask({"do": "ping"}, PING_S)
-        except (TimeoutError, WorkerGone):
-            process.kill()
-            return
-        if int(answer["ok"]["v"]["lost_threads"]) >= MOST_LOST_THREADS:
-            process.kill()
-
-    async def stop(self) -> None:
-        """Lets the worker log out; kills it when that takes longer than 2 s."""
-        process, self.process = self.process, None
-        if process is None:
-            return
-        with contextlib.suppress(OSError):
-            process.writer.write_eof()
-        try:
-            async with asyncio.timeout(2.0):
-                await process.child.wait()
-        except TimeoutError:
-            process.kill()
-            await process.child.wait()
-        process.writer.close()
-        if process.listener:
-            await process.listener
-
-
-async def _start() -> _Process:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "baremetal.bmc.worker",
-            str(theirs.fileno()),
-            pass_fds=(theirs.fileno(),),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            env={**os.environ, "MALLOC_ARENA_MAX": "2"},
-        )
-    ours.setblocking(False)
-    reader, writer = await asyncio.open_connection(sock=ours, limit=wirejson.LONGEST_LINE)
-    process = _Process(child, reader, writer)
-    process.listener = asyncio.create_task(process.listen())
-    return process
 
 
 class BmcPool:
     """Workers, and drivers whose calls run in them. `workers` are started when first needed."""
 
     def __init__(self, workers: int = 1, *, care: Care | None = None) -> None:
-        self._slots = [_Slot() for _ in range(max(1, workers))]
+        self._slots = [Slot() for _ in range(max(1, workers))]
         self._care = care
         self._locks: dict[str, asyncio.Lock] = {}
-        self._homes: dict[str, _Slot] = {}
+        self._homes: dict[str, Slot] = {}
         self._known: dict[tuple[str, Secret, Secret | None], Careful] = {}
 
     async def __aenter__(self) -> BmcPool:
@@ -225,7 +96,7 @@ class BmcPool:
         """One command in flight per BMC."""
         return self._locks.setdefault(key, asyncio.Lock())
 
-    def home(self, key: str) -> _Slot:
+    def home(self, key: str) -> Slot:
         """The worker of this BMC: its warm session is there."""
         slot = self._homes.get(key)
         if slot is None:

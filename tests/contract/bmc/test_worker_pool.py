@@ -9,6 +9,7 @@ import time
 import pytest
 
 from baremetal.bmc import pool as pools
+from baremetal.bmc import supervise
 from baremetal.bmc.base import BmcAuth, BmcError, BmcTimeout, BmcUnreachable, BmcUnsupported, Cap, Power, PowerOp
 from baremetal.bmc.careful import Care
 from baremetal.bmc.pool import BmcPool
@@ -104,8 +105,8 @@ async def test_a_write_under_a_killed_worker_is_not_repeated():
 async def test_a_stopped_worker_is_killed_after_its_deadline(monkeypatch):
     async with rack(2) as (first, second), BmcPool(care=ONCE) as pool:
         await pool.driver(url(first), Secret("right")).power()
-        for name in ("DEFAULT_DEADLINE_S", "GRACE_S", "PING_S"):
-            monkeypatch.setattr(pools, name, 0.3)
+        for module, name in ((pools, "DEFAULT_DEADLINE_S"), (pools, "GRACE_S"), (supervise, "PING_S")):
+            monkeypatch.setattr(module, name, 0.3)
         os.kill(process(pool).child.pid, signal.SIGSTOP)
         with pytest.raises(BmcTimeout):
             await pool.driver(url(first), Secret("right")).power()
