@@ -68,7 +68,10 @@ def explain(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Origin]:
     found: dict[str, Origin] = {}
     for layer, values in layers:
         for path, value in leaves(values):
-            hidden = [o for p, o in found.items() if p == path or p.startswith(f"{path}.") or path.startswith(f"{p}.")]
+            inside = [o for p, o in found.items() if p.startswith(f"{path}.")]
+            if inside and isinstance(value, Mapping):
+                continue  # an empty object laid on an object changes nothing
+            hidden = inside + [o for p, o in found.items() if p == path or path.startswith(f"{p}.")]
             for origin in hidden:
                 del found[origin.path]
             if value is not None:

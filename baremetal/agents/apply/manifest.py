@@ -85,9 +85,8 @@ class Manifest:
                 "template": item.template,
                 "identity": identity,
             }
-        changed = entries != self.files
-        self.files = entries
-        if changed:
+        before, self.files = self.files, entries
+        if entries != before:
             self.save()
 
     def save(self) -> None:
