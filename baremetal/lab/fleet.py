@@ -103,9 +103,14 @@ async def serve(spec: FleetSpec, ready: asyncio.Event | None = None) -> list[Vir
         if spec.redfish_port is not None:
             # Imported where it is wanted: aiohttp is ten megabytes.
             from baremetal.lab.redfish.face import Face
+            from baremetal.lab.redfish.quirks import RedfishQuirks
             from baremetal.lab.redfish.service import Service
 
-            faces = {v.address: (Face(v.bmc, (_host_mac(v.bmc.identity.mac),)), v) for v in fleet.bmcs}
+            habits = profile(spec.profile).redfish
+            faces = {
+                v.address: (Face(v.bmc, (_host_mac(v.bmc.identity.mac),), quirks=RedfishQuirks(**habits)), v)
+                for v in fleet.bmcs
+            }
             await stack.enter_async_context(Service(faces, spec.redfish_port))
         if ready is not None:
             ready.set()

@@ -18,12 +18,13 @@ _IDENTITY = ("vendor", "product", "serial", "manufacturer", "guid_order")
 
 @dataclass(frozen=True)
 class Profile:
-    """How a BMC differs from a plain one. `identity` and `quirks` hold only the fields that do."""
+    """How a BMC differs from a plain one. `identity`, `quirks` and `redfish` hold only the fields that do."""
 
     name: str
     about: str
     identity: dict[str, Any] = field(default_factory=dict)
     quirks: dict[str, Any] = field(default_factory=dict)
+    redfish: dict[str, Any] = field(default_factory=dict)
     suites: tuple[int, ...] = (3, 17)
     max_sessions: int = 4
 

@@ -17,6 +17,7 @@ from baremetal.lab.machine import Machine
 from baremetal.lab.network import RackNetwork, neighbours
 from baremetal.lab.profiles import profile
 from baremetal.lab.redfish.face import Face, Media
+from baremetal.lab.redfish.quirks import RedfishQuirks
 from baremetal.lab.redfish.service import Service
 from baremetal.lab.spec import MachineSpec, RackSpec
 from baremetal.wire.ipmi.bmc import Bmc, Identity, LanConfig
@@ -112,6 +113,7 @@ class Rack:
             media = Media(on_change=CdDrive(machine).load)
             face = Face(virtual.bmc, node.macs, node.firmware, node.memory_mib, node.cpus, media)
             face.secure_boot = bool(node.secure_boot)
+            face.quirks = RedfishQuirks(**profile(node.profile).redfish)
             faces[node.bmc_address] = (face, virtual)
         return Service(faces)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from baremetal.lab.redfish import accounts, managers, systems
 from baremetal.lab.redfish.http import ROOT, Answer, Doc, Problem, Request, collection, etag, link, missing, resource
+from baremetal.lab.redfish.quirks import RedfishQuirks
 from baremetal.wire.ipmi.bmc import Bmc
 from baremetal.wire.ipmi.users import User
 
@@ -40,7 +41,10 @@ class Media:
 
 @dataclass
 class Face:
-    """The service of one BMC. `macs` are the host's NICs, `firmware` is bios or uefi."""
+    """The service of one BMC. `macs` are the host's NICs, `firmware` is bios or uefi.
+
+    `powered_at` is when this face last ordered power on (Unix seconds).
+    """
 
     bmc: Bmc
     macs: tuple[str, ...] = ()
@@ -52,7 +56,8 @@ class Face:
     bios_pending: dict[str, str | int] = field(default_factory=dict)
     secure_boot: bool = False
     sessions: dict[str, Session] = field(default_factory=dict)
-    etag_required: bool = False
+    quirks: RedfishQuirks = field(default_factory=RedfishQuirks)
+    powered_at: float = float("-inf")
 
     def answer(self, request: Request) -> Answer:
         """The answer to any request."""
@@ -180,7 +185,7 @@ class Face:
     def _patch(self, request: Request, user: User | None) -> Answer:
         current = etag(self._document(request.path))
         expected = request.headers.get("if-match")
-        if expected is None and self.etag_required:
+        if expected is None and self.quirks.etag_required:
             raise Problem(428, "PreconditionRequired", "If-Match is required.")
         if expected not in (None, "*", current):
             raise Problem(412, "PreconditionFailed", "The resource has changed: the ETag does not match.")

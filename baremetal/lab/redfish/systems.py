@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from baremetal.lab.redfish import boot
 from baremetal.lab.redfish.http import ROOT, Doc, Problem, bad_value, collection, link, resource
-from baremetal.wire.ipmi.bootopts import Override
-from baremetal.wire.ipmi.codes import BootDevice, ChassisControl
+from baremetal.wire.ipmi.codes import ChassisControl
 from baremetal.wire.ipmi.commands.chassis import order_power
 from baremetal.wire.ipmi.commands.context import Refuse
 
@@ -20,9 +20,6 @@ SYSTEM = f"{ROOT}/Systems/1"
 CHASSIS = f"{ROOT}/Chassis/1"
 MANAGER = f"{ROOT}/Managers/1"
 _SEL = f"{SYSTEM}/LogServices/SEL"
-#: Stands for "HTTP boot from where DHCP says" where no HttpBootUri was given.
-BY_DHCP = "dhcp"
-
 _RESET = {
     "On": ChassisControl.ON,
     "ForceOff": ChassisControl.OFF,
@@ -30,23 +27,6 @@ _RESET = {
     "ForceRestart": ChassisControl.RESET,
     "PowerCycle": ChassisControl.CYCLE,
     "Nmi": ChassisControl.DIAG,
-}
-_TARGET = {
-    "None": BootDevice.NONE,
-    "Pxe": BootDevice.PXE,
-    "Hdd": BootDevice.DISK,
-    "Cd": BootDevice.CDROM,
-    "BiosSetup": BootDevice.BIOS,
-    "Diags": BootDevice.DIAG,
-    "Usb": BootDevice.FLOPPY,
-}
-_NAME = {
-    **{device: name for name, device in _TARGET.items()},
-    BootDevice.DISK_SAFE: "Hdd",
-    BootDevice.REMOTE_CDROM: "Cd",
-    BootDevice.REMOTE_MEDIA: "Usb",
-    BootDevice.REMOTE_DISK: "Hdd",
-    BootDevice.REMOTE_FLOPPY: "Usb",
 }
 
 
@@ -74,7 +54,7 @@ def system(face: Face) -> Doc:
         Status={"State": "Enabled", "Health": "OK"},
         LocationIndicatorActive=bmc.identify_until > time.time(),
         IndicatorLED="Blinking" if bmc.identify_until > time.time() else "Off",
-        Boot=_boot(face, bmc.boot.peek(time.time())),
+        Boot=boot.show(face, bmc.boot.peek(time.time())),
         ProcessorSummary={"Count": face.cpus, "Model": "virtual"},
         MemorySummary={"TotalSystemMemoryGiB": face.memory_mib / 1024},
         EthernetInterfaces=link(f"{SYSTEM}/EthernetInterfaces"),
@@ -84,48 +64,6 @@ def system(face: Face) -> Doc:
         Links={"Chassis": [link(CHASSIS)], "ManagedBy": [link(MANAGER)]},
         Actions=actions,
     )
-
-
-def _boot(face: Face, override: Override) -> Doc:
-    enabled = "Disabled"
-    if override.device:
-        enabled = "Once" if override.once else "Continuous"
-    http = bool(override.url)
-    return {
-        "BootSourceOverrideEnabled": enabled,
-        "BootSourceOverrideEnabled@Redfish.AllowableValues": ["Disabled", "Once", "Continuous"],
-        "BootSourceOverrideTarget": "UefiHttp" if http else _NAME.get(override.device, "None"),
-        "BootSourceOverrideTarget@Redfish.AllowableValues": [*_TARGET, "UefiHttp"],
-        "BootSourceOverrideMode": "UEFI" if override.uefi or face.firmware == "uefi" else "Legacy",
-        "BootSourceOverrideMode@Redfish.AllowableValues": ["UEFI", "Legacy"],
-        "HttpBootUri": override.url if override.url not in ("", BY_DHCP) else None,
-    }
-
-
-def set_boot(face: Face, change: Doc, now: float) -> None:
-    """PATCH of Boot: what is not named stays as it is."""
-    if face.bmc.quirks.boot_dropped:
-        return
-    shown = _boot(face, face.bmc.boot.peek(now))
-    wanted = {**shown, **change}
-    target, enabled = wanted["BootSourceOverrideTarget"], wanted["BootSourceOverrideEnabled"]
-    mode = wanted["BootSourceOverrideMode"]
-    if target not in (*_TARGET, "UefiHttp"):
-        raise bad_value("BootSourceOverrideTarget", target)
-    if enabled not in ("Disabled", "Once", "Continuous"):
-        raise bad_value("BootSourceOverrideEnabled", enabled)
-    if mode not in ("UEFI", "Legacy"):
-        raise bad_value("BootSourceOverrideMode", mode)
-    if target == "UefiHttp" and mode != "UEFI":
-        raise Problem(400, "PropertyValueConflict", "UefiHttp needs BootSourceOverrideMode UEFI.")
-    if "BootSourceOverrideTarget" in change and "BootSourceOverrideEnabled" not in change and enabled == "Disabled":
-        enabled = "Once"
-    device = BootDevice.PXE if target == "UefiHttp" else _TARGET[target]
-    if enabled == "Disabled":
-        device = BootDevice.NONE
-    url = (wanted.get("HttpBootUri") or BY_DHCP) if target == "UefiHttp" else ""
-    once = enabled != "Continuous" or face.bmc.quirks.boot_persistent_lost
-    face.bmc.boot.order(device, once=once, uefi=mode == "UEFI", url=url)
 
 
 def reset(face: Face, body: Doc, now: float) -> None:
@@ -140,6 +78,8 @@ def reset(face: Face, body: Doc, now: float) -> None:
         face.bios_pending.clear()
     try:
         order_power(face.bmc, _RESET[kind], now)
+        if kind not in ("ForceOff", "GracefulShutdown", "Nmi"):
+            face.powered_at = now
     except Refuse:
         raise Problem(
             409, "InvalidOperationForSystemState", f"{kind} makes no sense while the system is off."
@@ -260,7 +200,7 @@ def patch(face: Face, path: str, body: Doc, now: float) -> bool:
         if "Boot" in body:
             if not isinstance(body["Boot"], dict):
                 raise bad_value("Boot", body["Boot"])
-            set_boot(face, body["Boot"], now)
+            boot.change(face, body["Boot"], now)
         if "LocationIndicatorActive" in body or "IndicatorLED" in body:
             lit = body.get("LocationIndicatorActive") or body.get("IndicatorLED") in ("Lit", "Blinking")
             face.bmc.identify_until = float("inf") if lit else 0.0

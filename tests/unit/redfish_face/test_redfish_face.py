@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baremetal.lab.chassis import MemoryChassis, diskless_bmc
+from baremetal.lab.profiles import profile
 from baremetal.lab.redfish.face import Face
 from baremetal.lab.redfish.http import ROOT, Answer, Request
+from baremetal.lab.redfish.quirks import RedfishQuirks
 from baremetal.wire.ipmi.codes import BootDevice
 from baremetal.wire.ipmi.users import one_admin
 
@@ -169,8 +171,38 @@ def test_etags(rig):
     assert rig.ask("PATCH", SYSTEM, change, **{"if-match": '"other"'}).status == 412
     assert rig.ask("PATCH", SYSTEM, change, **{"if-match": tag}).status == 200
     assert rig.ask("GET", SYSTEM).headers["ETag"] != tag
-    rig.face.etag_required = True
+    rig.face.quirks.etag_required = True
     assert rig.ask("PATCH", SYSTEM, change).status == 428
+
+
+FULL = {
+    "BootSourceOverrideTarget": "Pxe",
+    "BootSourceOverrideEnabled": "Once",
+    "BootSourceOverrideMode": "UEFI",
+}
+VENDORS = [  # profile      what is set                                              status
+    ("supermicro", {"BootSourceOverrideTarget": "Pxe"}, 400),
+    ("supermicro", {"BootSourceOverrideTarget": "Pxe", "BootSourceOverrideEnabled": "Once"}, 200),
+    ("ami", {"BootSourceOverrideTarget": "Pxe", "BootSourceOverrideEnabled": "Once"}, 400),
+    ("ami", FULL, 200),
+    ("hpe", FULL, 200),
+]
+
+
+@pytest.mark.parametrize(("name", "boot", "status"), VENDORS)
+def test_vendors_want_their_own_words(rig, name, boot, status):
+    rig.face.quirks = RedfishQuirks(**profile(name).redfish)
+    assert rig.ask("PATCH", SYSTEM, {"Boot": boot}, **{"if-match": "*"}).status == status
+
+
+def test_no_boot_change_during_post(rig):
+    rig.face.quirks = RedfishQuirks(**profile("hpe").redfish)
+    rig.ask("POST", RESET, {"ResetType": "On"})
+    refused = rig.ask("PATCH", SYSTEM, {"Boot": FULL})
+    assert refused.status == 400
+    assert "UnableToModifyDuringSystemPOST" in refused.document["error"]["code"]
+    rig.face.powered_at -= 21
+    assert rig.ask("PATCH", SYSTEM, {"Boot": FULL}).status == 200
 
 
 def test_virtual_cd(rig):
