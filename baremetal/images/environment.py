@@ -134,7 +134,6 @@ def phase_environment(
         "DIB_ARGS": " ".join((definition.name, *definition.elements)),
     }
     env |= definition.env
-    env.setdefault("DIB_RELEASE", "bookworm")
     env["DIB_ENV"] = "\n".join(f'declare -x {k}="{v}"' for k, v in sorted(definition.env.items()) if k[:4] == "DIB_")
     return env
 

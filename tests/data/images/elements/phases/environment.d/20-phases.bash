@@ -1,0 +1,1 @@
+export PHASES_NOTE=from-environment.d
