@@ -110,14 +110,18 @@ def _record(settings: Settings, mac: str) -> BootRecord | None:
     from baremetal.serve.keyfiles import read_key
 
     path = settings.boot_dir / "snapshot"
+    nothing = f"no node is known: {path} does not exist (has baremetal serve run here?)"
     try:
+        if not path.exists():
+            render.note(nothing)
+            return None
         found = SnapshotCopy(path, read_key(settings, "boot.key")).read()
     except PermissionError as exc:
         raise UsageError(f"may not read {exc.filename}", fix="run as root") from exc
     except (OSError, ValueError) as exc:
         raise UsageError(f"{path} cannot be used: {exc}", fix="start baremetal serve; it writes a new one") from exc
     if found is None:
-        render.note(f"no node is known: {path} does not exist (has baremetal serve run here?)")
+        render.note(nothing)
         return None
     state = State()
     state.load(*found)
