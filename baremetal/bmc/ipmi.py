@@ -212,6 +212,11 @@ class IpmiDriver:
             fix="open it by bmc.console.open_console: it has a session of its own",
         )
 
+    async def keep_alive(self) -> None:
+        """One command, so that the BMC does not forget the session; no session is opened for it."""
+        if self.link.cipher is not None:
+            await self.link.command(APP, 0x01)
+
     async def close(self) -> None:
         await self.link.close()
 

@@ -197,3 +197,35 @@ async def _redfish(one: Found, port: int, limit: asyncio.Semaphore) -> Found:
         one.redfish = {key: value for key, value in one.redfish.items() if value} | {"tls_sha256": http.pin.sha256}
         one.uuid = one.uuid or guid.normal_uuid(root.get("UUID"))
         return one
+
+
+SSDP = ("239.255.255.250", 1900)
+_SEARCH = (
+    'M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: "ssdp:discover"\r\nMX: 2\r\n'
+    "ST: urn:dmtf-org:service:redfish-rest:1\r\n\r\n"
+)
+
+
+async def ssdp(address: str, *, wait_s: float = 3.0, target: tuple[str, int] = SSDP) -> list[str]:
+    """Addresses of Redfish services that answer a multicast search (DSP0266 §11.2), asked from our `address`."""
+    loop = asyncio.get_running_loop()
+    found: dict[str, None] = {}
+
+    class Answers(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, peer: tuple[Any, ...]) -> None:
+            if data.startswith(b"HTTP/1.1 200") and b"redfish-rest" in data[:2048]:
+                found[str(peer[0])] = None
+
+    end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    end.setblocking(False)
+    end.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 2)
+    end.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
+    end.bind((address, 0))
+    transport, _ = await loop.create_datagram_endpoint(Answers, sock=end)
+    try:
+        for _ in range(2):
+            transport.sendto(_SEARCH.encode(), target)
+            await asyncio.sleep(wait_s / 2)
+    finally:
+        transport.close()
+    return list(found)

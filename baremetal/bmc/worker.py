@@ -24,8 +24,11 @@ from baremetal.bmc.faults import BmcError, BmcTimeout, BmcUnsupported
 from baremetal.bmc.url import BmcUrl
 from baremetal.errors import BaremetalError
 
-# BMCs drop a session after about 60 s of silence; we close ours before.
-IDLE_S = 45.0
+# BMCs drop a session after about 60 s of silence: it is kept alive in between …
+ALIVE_S = 20.0
+# … as long as somebody used it so lately (power is looked at every one or two minutes), then closed.
+IDLE_S = 180.0
+SWEEP_S = 5.0
 
 
 class Worker:
@@ -103,16 +106,32 @@ class Worker:
             self.used[key] = time.monotonic()
 
     async def _sweep(self) -> None:
+        """Keeps sessions alive that are still wanted, and gives back the others."""
+        touched: dict[tuple[str, str, str], float] = {}
         while True:
-            await asyncio.sleep(5.0)
+            await asyncio.sleep(SWEEP_S)
             now = time.monotonic()
-            for key in [key for key, when in self.used.items() if now - when > IDLE_S and not self.busy.get(key)]:
-                self.used.pop(key)
-                self.busy.pop(key, None)
-                idle = self.drivers.pop(key)
-                with contextlib.suppress(BaremetalError, TimeoutError):
-                    async with asyncio.timeout(3.0):
-                        await idle.close()
+            idle = [key for key, when in self.used.items() if not self.busy.get(key) and now - when > ALIVE_S]
+            closing = [key for key in idle if now - self.used[key] > IDLE_S]
+            alive = [key for key in idle if key not in closing and now - touched.get(key, 0.0) > ALIVE_S]
+            touched = {key: when for key, when in touched.items() if key in self.used} | dict.fromkeys(alive, now)
+            await asyncio.gather(*(self._close(key) for key in closing), *(self._touch(key) for key in alive))
+
+    async def _close(self, key: tuple[str, str, str]) -> None:
+        self.used.pop(key, None)
+        self.busy.pop(key, None)
+        idle = self.drivers.pop(key, None)
+        if idle is not None:
+            with contextlib.suppress(BaremetalError, TimeoutError):
+                async with asyncio.timeout(3.0):
+                    await idle.close()
+
+    async def _touch(self, key: tuple[str, str, str]) -> None:
+        keep_alive = getattr(self.drivers.get(key), "keep_alive", None)
+        if keep_alive is not None:
+            with contextlib.suppress(BaremetalError, TimeoutError):
+                async with asyncio.timeout(3.0):
+                    await keep_alive()
 
     def _send(self, doc: dict[str, Any]) -> None:
         self.writer.write(wirejson.line(doc))

@@ -23,7 +23,12 @@ def register(app: typer.Typer) -> None:
 
 
 def scan(
-    hosts: call.Hosts,
+    hosts: Annotated[
+        list[str] | None, typer.Option("--hosts", "-H", help="Addresses, networks, ranges, files.")
+    ] = None,
+    ssdp: Annotated[
+        str | None, typer.Option("--ssdp", help="Search by multicast from this address of ours, for Redfish services.")
+    ] = None,
     silent: Annotated[bool, typer.Option("--silent", help="A line for addresses that do not answer, too.")] = False,
     port: Annotated[int, typer.Option("--port", help="UDP port of RMCP.")] = 623,
     redfish_port: Annotated[int, typer.Option("--redfish-port", help="TCP port of Redfish.")] = 443,
@@ -34,7 +39,10 @@ def scan(
     from baremetal.bmc import scan as scanner
     from baremetal.bmc.hosts import expand
 
-    targets = expand(hosts)
+    if not hosts and ssdp is None:
+        raise UsageError("what shall be scanned?", fix="--hosts 10.0.0.0/23, or --ssdp ADDRESS for a multicast search")
+    heard = asyncio.run(scanner.ssdp(ssdp)) if ssdp else []
+    targets = expand([*(hosts or []), *heard]) if hosts or heard else []
     for target in targets:
         if target.error:
             call.show({"host": target.host, "error": {"code": target.error.code, "brief": target.error.brief}}, False)

@@ -164,6 +164,22 @@ class TestScan:
         assert sorted(one.same_as or "" for one in answered.values()) == ["", *[next(iter(answered))] * 2]
         assert found[-1].to_json()["error"]["code"] == "bmc-unreachable"
 
+    async def test_redfish_services_answer_a_multicast_search(self):
+        class Service(asyncio.DatagramProtocol):
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def datagram_received(self, data, peer):
+                if b"urn:dmtf-org:service:redfish-rest:1" in data:
+                    self.transport.sendto(b"garbage", peer)
+                    self.transport.sendto(b"HTTP/1.1 200 OK\r\nST: urn:dmtf-org:service:redfish-rest:1\r\n\r\n", peer)
+
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(Service, ("127.31.0.9", 0))
+        target = transport.get_extra_info("sockname")
+        assert await scan.ssdp("127.0.0.1", wait_s=0.2, target=target) == ["127.31.0.9"]
+        transport.close()
+
 
 class TestAudit:
     async def test_findings_of_a_bad_bmc(self):

@@ -10,6 +10,7 @@ import pytest
 
 from baremetal.bmc import pool as pools
 from baremetal.bmc import supervise
+from baremetal.bmc import worker as workers
 from baremetal.bmc.base import BmcAuth, BmcError, BmcTimeout, BmcUnreachable, BmcUnsupported, Cap, Power, PowerOp
 from baremetal.bmc.careful import Care
 from baremetal.bmc.pool import BmcPool
@@ -76,6 +77,27 @@ async def test_sessions_are_given_back_at_the_end():
             await pool.driver(url(bmc), Secret("right")).power()
             assert len(bmc.server.sessions) == 1
         assert not bmc.server.sessions
+
+
+async def test_a_worker_keeps_wanted_sessions_alive_and_gives_back_the_others(monkeypatch):
+    for name, seconds in (("ALIVE_S", 0.05), ("IDLE_S", 0.4), ("SWEEP_S", 0.02)):
+        monkeypatch.setattr(workers, name, seconds)
+    async with rack() as (bmc,):
+        worker = workers.Worker(asyncio.StreamReader(), None)
+        message = {"url": url(bmc), "password": "right", "op": "power", "args": [], "kwargs": {}, "deadline_s": 3.0}
+        assert await worker._answer(message) is Power.OFF
+        before = bmc.datagrams
+        sweeper = asyncio.create_task(worker._sweep())
+        await asyncio.sleep(0.25)
+        assert bmc.datagrams > before
+        assert bmc.server.sessions
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+            if not bmc.server.sessions:
+                break
+        sweeper.cancel()
+        assert not bmc.server.sessions
+        assert not worker.drivers
 
 
 async def test_a_killed_worker_is_replaced_and_reads_are_asked_again():
