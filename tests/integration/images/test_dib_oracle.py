@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.peers
 ELEMENTS = Path(__file__).parents[2] / "data/images/elements"
 BAREMETAL = Path(sys.executable).parent / "baremetal"
 
