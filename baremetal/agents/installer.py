@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional
@@ -67,6 +68,7 @@ def write_image(args: Dict[str, Any], site: Site) -> Dict[str, Any]:
         received=frames.received,
         resumed=frames.resumed,
         seconds=round(time.monotonic() - started, 2),
+        peak_rss_kib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     )
     return report
 

@@ -18,6 +18,7 @@ from baremetal.protocol import agent as words
 
 EVERY_S = 1.0
 SAY_EVERY_S = 5.0
+ALIVE_S = 10.0  # a step that stands still is told again: long erasing is no dead agent
 Step = Tuple[str, int, int, str]
 
 
@@ -31,6 +32,7 @@ class Reporter:
         self._every_s = every_s
         self._latest: Optional[Step] = None
         self._sent: Optional[Step] = None
+        self._sent_at = 0.0
         self._said_at = 0.0
         self._ended = threading.Event()
         self._dead = 0
@@ -55,7 +57,7 @@ class Reporter:
     def _run(self) -> None:
         while not self._ended.wait(self._every_s):
             step = self._latest
-            if step is not None and step != self._sent:
+            if step is not None and (step != self._sent or time.monotonic() - self._sent_at > ALIVE_S):
                 self._print(step)
                 self._send(step)
 
@@ -66,7 +68,7 @@ class Reporter:
         try:
             answer = self._client.request("POST", f"{words.AGENT_ROOT}/report", body=report.to_bytes(), timeout_s=5)
             answer.expect(200)
-            self._sent, self._dead = step, 0
+            self._sent, self._sent_at, self._dead = step, time.monotonic(), 0
         except ServerSaid as exc:
             self._dead += exc.status == 401
         except BaremetalError:

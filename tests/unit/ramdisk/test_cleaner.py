@@ -15,6 +15,7 @@ from baremetal.agents.disks import Disk
 from baremetal.agents.trouble import DiskReadOnly, DiskRefused, NodeTrouble, OrderRefused, WipeUnproved
 
 MIB = 1 << 20
+SIZE = 16 * MIB
 DATA = uuid.UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 
 
@@ -22,7 +23,7 @@ def nothing(stage: str, done: int, total: int, unit: str) -> None:
     pass
 
 
-def make(tmp_path: Path, name: str, size: int = 40 * MIB, **more: Any) -> Disk:
+def make(tmp_path: Path, name: str, size: int = SIZE, **more: Any) -> Disk:
     path = tmp_path / name
     path.write_bytes(b"\xa5" * size)
     return Disk(name, str(path), size, **{"serial": f"S-{name}", **more})
@@ -42,7 +43,7 @@ def test_both_ends_are_zero_and_reported(tmp_path: Path) -> None:
     raw = content(disk)
     assert raw[: 4 * MIB] == bytes(4 * MIB)
     assert raw[-4 * MIB :] == bytes(4 * MIB)
-    assert raw[4 * MIB : 36 * MIB] == b"\xa5" * 32 * MIB  # metadata, not every byte
+    assert raw[4 * MIB : -4 * MIB] == b"\xa5" * (SIZE - 8 * MIB)  # metadata, not every byte
     (one,) = result["disks"]
     assert (one["name"], one["serial"], one["method"]) == (disk.path, "S-sda", "metadata")
     assert one["bytes_verified"] == 8 * MIB
@@ -86,12 +87,12 @@ REFUSED: list[tuple[dict[str, Any], type[NodeTrouble]]] = [
     ({"serial": "S-nobody"}, DiskRefused),
     ({"serial": "S-sda", "size": 1}, DiskRefused),  # same serial, another size: not the disk that was inspected
     ({"serial": "S-sda", "wwn": "0x5000"}, DiskRefused),
-    ({"name": "sda", "size": 40 * MIB}, DiskRefused),  # it has a serial: names are not enough
+    ({"name": "sda", "size": SIZE}, DiskRefused),  # it has a serial: names are not enough
     ({"serial": "S-usb"}, DiskRefused),
     ({"serial": "S-ro"}, DiskReadOnly),
     ({}, OrderRefused),
     ({"name": "sda"}, OrderRefused),
-    ({"size": 40 * MIB}, OrderRefused),
+    ({"size": SIZE}, OrderRefused),
 ]
 
 
