@@ -254,13 +254,16 @@ class DhcpServer:
             return True
         try:
             self._journal.append(bound)
-            if self._journal.overgrown(len(self.rules.scopes[0].leases)):
-                self._journal.compact(self._durable())
         except OSError as exc:
             self._trouble(f"lease journal: {exc}; no lease is given until it can be written")
             return False
         if self._down.startswith("lease journal"):
             self._well()
+        if self._journal.overgrown(len(self.rules.scopes[0].leases)):
+            try:
+                self._journal.compact(self._durable())
+            except OSError:  # it goes on growing, the leases are safe; not tried again for a while
+                self._journal.postpone()
         return True
 
     def _send(self, sent: Sent) -> None:

@@ -73,6 +73,10 @@ class LeaseJournal:
     def overgrown(self, leases: int) -> bool:
         return self._lines > SMALL and self._lines > GROWS_BY * leases
 
+    def postpone(self) -> None:
+        """Rewriting failed: count from here."""
+        self._lines = 0
+
     def compact(self, leases: Iterable[Lease]) -> None:
         """Rewrite with these leases only, by rename: a crash leaves the old file or the new one."""
         lines = [_encode(lease.key, lease.ip, lease.expires) for lease in leases]

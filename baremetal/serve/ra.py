@@ -44,7 +44,6 @@ class RouterAdvertiser:
         name = self.network.interface
         assert self.network.ra_prefix is not None
         self._message = nd.advertisement(self.network.ra_prefix, hardware_address(name))
-        self._index = socket.if_nametoindex(name)
         try:
             self._sock = self._open(name)
         except OSError as exc:
@@ -72,6 +71,7 @@ class RouterAdvertiser:
         )
         try:
             bind_to_device(sock, name)
+            self._index = socket.if_nametoindex(name)
             sock.setsockopt(socket.IPPROTO_ICMPV6, ICMP6_FILTER, _only(nd.SOLICITATION, nd.ADVERTISEMENT))
             # A receiver drops router messages that came through a router (RFC 4861 §6.1).
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
@@ -84,6 +84,16 @@ class RouterAdvertiser:
             sock.close()
             raise
         return sock
+
+    def _reopen(self) -> None:
+        """The interface went away and came back: it is another one to the kernel."""
+        assert self._loop is not None
+        sock = self._open(self.network.interface)
+        if self._sock is not None:
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
+        self._sock = sock
+        self._loop.add_reader(sock, self._readable)
 
     def _readable(self) -> None:
         assert self._sock is not None
@@ -107,6 +117,9 @@ class RouterAdvertiser:
 
     def _advertise(self) -> None:
         assert self._loop is not None
+        with contextlib.suppress(OSError, MachineError):  # the interface is away: at the next round
+            if socket.if_nametoindex(self.network.interface) != self._index:
+                self._reopen()
         self._say()
         self._timer = self._loop.call_later(EVERY_S, self._advertise)
 

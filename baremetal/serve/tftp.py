@@ -29,7 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from baremetal.errors import BaremetalError
+from baremetal.errors import BaremetalError, MachineError
 from baremetal.serve.sockets import udp_socket
 from baremetal.wire.tftp.blocks import Blocks, PageCache, Reader, netascii
 from baremetal.wire.tftp.packet import (
@@ -46,6 +46,7 @@ from baremetal.wire.tftp.transfer import Outcome, Terms, Transfer, negotiate
 
 UDP_SEGMENT = 103  # linux/udp.h
 TICK_S = 0.1
+CHECK_S = 5.0  # how often the interface is looked at
 ROUNDS = 16  # polls of the inner epoll before the loop gets its turn
 LARGEST_TEXT = 16 << 20  # netascii is converted in memory
 FRAME = {socket.AF_INET: 1468, socket.AF_INET6: 1448}  # TFTP data in an Ethernet frame of 1,500 bytes
@@ -119,6 +120,8 @@ class TftpServer:
         self._clients: Counter[str] = Counter()
         self._files: dict[object, _File] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._check: asyncio.TimerHandle | None = None
+        self._index = 0
         self._told: dict[str, float] = {}
         self._closed = False
 
@@ -128,19 +131,44 @@ class TftpServer:
         """Listen; raises MachineError with what to do."""
         self._loop = loop or asyncio.get_running_loop()
         _allow_descriptors(3 * self._most)
+        self._epoll = select.epoll()
+        try:
+            self._open_listener()
+        except BaseException:
+            self._epoll.close()
+            self._epoll = None
+            raise
+        self._loop.add_reader(self._epoll.fileno(), self._ready)
+        if self._interface is not None:
+            self._check = self._loop.call_later(CHECK_S, self._look)
+
+    def _open_listener(self) -> None:
+        assert self._epoll is not None
         self._listen = udp_socket(self._interface, self.address, self.port)
         self.port = self._listen.getsockname()[1]
-        self._epoll = select.epoll()
+        self._index = socket.if_nametoindex(self._interface) if self._interface is not None else 0
         self._epoll.register(self._listen.fileno(), select.EPOLLIN)
-        self._loop.add_reader(self._epoll.fileno(), self._ready)
+
+    def _look(self) -> None:
+        """An interface that went away and came back has a new index: listen there again."""
+        assert self._loop is not None
+        assert self._interface is not None
+        self._check = self._loop.call_later(CHECK_S, self._look)
+        with contextlib.suppress(OSError, MachineError):  # not there yet: at the next look
+            if socket.if_nametoindex(self._interface) != self._index:
+                self._index = 0
+                if self._listen is not None:
+                    self._listen.close()
+                self._open_listener()
 
     def close(self) -> None:
         self._closed = True
         for session in list(self._sessions.values()):
             self._end(session)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._check):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._check = None
         if self._epoll is not None:
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.remove_reader(self._epoll.fileno())

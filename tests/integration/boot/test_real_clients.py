@@ -30,6 +30,10 @@ class Wire:
         for ns in (self.server, self.client):
             _run("ip", "netns", "add", ns)
             _run("ip", "-n", ns, "link", "set", "lo", "up")
+        self.plug()
+
+    def plug(self) -> None:
+        """The cable: one interface in each namespace."""
         _run(
             "ip", "-n", self.server, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", self.client
         )
@@ -162,6 +166,24 @@ def test_the_interface_goes_down_and_comes_back(wire: Wire, plane: Plane, tmp_pa
     assert wire.run("udhcpc", "-i", "eth0", "-n", "-q", "-f", "-s", "/bin/true", "-t", "1", "-T", "1").returncode != 0
     _run("ip", "-n", wire.server, "link", "set", "eth0", "up")
     assert udhcpc(wire) == first
+
+
+def test_the_interface_is_taken_away_and_made_anew(wire: Wire, plane: Plane, files: Path, tmp_path: Path) -> None:
+    first = udhcpc(wire)
+    mac = wire.run("cat", "/sys/class/net/eth0/address").stdout.strip()
+    _run("ip", "-n", wire.server, "link", "delete", "eth0")
+    wire.plug()
+    set_mac(wire, mac)
+    deadline = time.monotonic() + 20
+    ask = ("udhcpc", "-i", "eth0", "-n", "-q", "-f", "-s", "/bin/true", "-t", "1", "-T", "1")
+    while first not in (out := wire.run(*ask).stderr):
+        assert time.monotonic() < deadline, out
+    give_client_address(wire)
+    got = tmp_path / "got"
+    while not got.exists() or not got.stat().st_size:
+        assert time.monotonic() < deadline
+        wire.run("curl", "-sf", "-m", "3", "-o", str(got), "tftp://10.77.0.1/ipxe.efi")
+    assert _digest(got) == _digest(files / "ipxe.efi")
 
 
 def test_tftp_hpa_and_curl_fetch_whole_files(wire: Wire, plane: Plane, files: Path, tmp_path: Path) -> None:
