@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from baremetal.errors import BaremetalError
-from baremetal.lab import namespace
+from baremetal.lab import namespace, reaper
 from baremetal.lab.control import Control, Handler
 from baremetal.lab.rack import Rack
 from baremetal.lab.spec import MachineSpec, RackSpec
@@ -47,8 +48,13 @@ async def serve_rack(
                 return {}
 
             handlers: dict[str, Handler] = {"status": status, "fault": fault, "down": down, **(extra or {})}
-            async with Control(state_dir, handlers):
-                yield rack
+            burying = loop.create_task(reaper.reap()) if os.getpid() == 1 else None
+            try:
+                async with Control(state_dir, handlers):
+                    yield rack
+            finally:
+                if burying is not None:
+                    burying.cancel()
 
 
 def spec_to_json(spec: RackSpec) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from baremetal.errors import BaremetalError, NotFound, Refused
-from baremetal.lab import control, namespace
+from baremetal.lab import control, namespace, reaper
 from baremetal.lab.console import Console, near
 from baremetal.lab.control import Control
 
@@ -101,3 +101,14 @@ def test_a_state_directory_is_for_one_lab_and_is_cleared(tmp_path):
             pass
     with namespace.claimed(tmp_path):
         pass
+
+
+def test_zombies_are_seen_and_buried():
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    while child not in reaper.zombies():
+        pass
+    reaper.bury(child)
+    assert child not in reaper.zombies()
+    reaper.bury(child)  # once more is no error
