@@ -67,7 +67,7 @@ def build(
         return
     definition = _definition(what, option, classic)
     options = _options(elements_path, refresh, offline, until, shell_on_failure, epoch, cache_dir)
-    with _Bar(definition.name) as bar:
+    with _Bar(definition.name, plain=options.shell_on_failure) as bar:
         result = builder.build(definition, options, bar.step)
     for warning in result.warnings:
         render.note(f"warning: {warning}")
@@ -320,7 +320,7 @@ def _options(
         refresh=refresh,
         offline=offline,
         until=until,
-        shell_on_failure=shell_on_failure,
+        shell_on_failure=shell_on_failure or "after-error" in os.environ.get("break", ""),  # noqa: SIM112
         epoch=epoch or os.environ.get("SOURCE_DATE_EPOCH") or None,
     )
 
@@ -446,8 +446,9 @@ def _number(value: object) -> float:
 class _Bar:
     """Progress on stderr: a bar on a terminal, a line a step elsewhere."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, *, plain: bool = False) -> None:
         self.title = title
+        self.plain = plain  # a shell may need the terminal
         self.last = ""
         self.progress: Any = None
         self.task: Any = None
@@ -455,7 +456,7 @@ class _Bar:
     def __enter__(self) -> _Bar:
         import sys
 
-        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        if not self.plain and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

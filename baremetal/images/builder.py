@@ -182,6 +182,7 @@ class Build:
         """Go on above this step's layer."""
         assert planned.layer is not None
         self.done.append(planned)
+        self.store.touch(planned.layer)
         self.context.contents.append(planned.layer.content)
         if planned.step.name == "extra-data":
             self.context.extra_index = plan.extra_index(self.store.root / planned.key)
@@ -408,12 +409,7 @@ def _known(job: Build) -> BuildResult | None:
     if job.options.until:
         return None
     directory = job.options.cache / "images" / job.image_key()
-    result = load_result(directory)
-    if result:
-        for planned in job.done:
-            if planned.layer:
-                job.store.touch(planned.layer)
-    return result
+    return load_result(directory)
 
 
 def _restart(job: Build) -> None:
@@ -511,7 +507,7 @@ def _assembly_error(out: Path, log: Path, code: int) -> BaremetalError:
 def tool_versions() -> str:
     """What decides the bytes of a disk besides its tree; cheap to read: sizes and dates of the tools."""
     words = [__version__]
-    for name in ("mke2fs", "sgdisk", "mformat", "grub-mkimage", "qemu-img"):
+    for name in ("mke2fs", "debugfs", "sgdisk", "mformat", "grub-mkimage", "qemu-img", "zstd"):
         path = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         words.append(f"{name}={hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]}" if path else f"{name}=none")
     return " ".join(words)

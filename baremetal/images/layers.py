@@ -134,7 +134,9 @@ def remove(path: Path) -> None:
             os.chmod(name, 0o700)
             shutil.rmtree(name) if os.path.isdir(name) and not os.path.islink(name) else os.unlink(name)
 
-    if path.exists():
+    if path.is_file():
+        path.unlink()
+    elif path.exists():
         shutil.rmtree(path, onerror=open_up)
 
 

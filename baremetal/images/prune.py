@@ -1,4 +1,4 @@
-"""Keeps the cache below a size: built images and layers go, the longest unused first."""
+"""Keeps the cache below a size: built images, layers and packages go, the longest unused first."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ def prune(cache: Path, limit_bytes: int) -> int:
     for path in (cache / "images").glob("[0-9a-f]*"):
         size = sum(file.stat().st_blocks * 512 for file in path.iterdir() if file.is_file())
         things.append((path.stat().st_mtime, size, path))
+    for path in (cache / "dib").rglob("*.deb"):
+        st = path.stat()
+        things.append((st.st_mtime, st.st_size, path))
     total = sum(size for _, size, _ in things)
     freed = 0
     for used, size, path in sorted(things):

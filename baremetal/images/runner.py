@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 import os
 import re
 import selectors
@@ -65,7 +66,9 @@ def run_stage(
     spec_file.write_text(json.dumps(asdict(spec)))
     Path(spec.report).unlink(missing_ok=True)
     command = [*namespace(), sys.executable, "-m", "baremetal.images.stage", str(spec_file)]
-    outcome, tail, code = _follow(command, log, timeout_s, lambda script: progress(spec.phase, script))
+    outcome, tail, code = _follow(
+        command, log, timeout_s, lambda script: progress(spec.phase, script), on_terminal=bool(spec.shell)
+    )
     if code == 0:
         report = json.loads(Path(spec.report).read_text())
         outcome.binds, outcome.left = report["binds"], report["left"]
@@ -81,8 +84,9 @@ def namespace() -> list[str]:
 
 
 def _follow(
-    command: list[str], log: Path, timeout_s: float, started: Callable[[str], None]
+    command: list[str], log: Path, timeout_s: float, started: Callable[[str], None], *, on_terminal: bool = False
 ) -> tuple[Outcome, list[str], int]:
+    """Run it and read along. `on_terminal`: it may open a shell there, so it stays in our session."""
     outcome = Outcome()
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     begin = time.monotonic()
@@ -95,7 +99,7 @@ def _follow(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=env,
-            start_new_session=True,
+            start_new_session=not on_terminal,
             preexec_fn=_die_with_parent,
         )
     except FileNotFoundError as exc:
@@ -103,7 +107,7 @@ def _follow(
     assert process.stdout is not None
     try:
         with open(log, "wb") as out:
-            _read_lines(process.stdout, out, outcome, tail, begin + timeout_s, started)
+            _read_lines(process.stdout, out, outcome, tail, math.inf if on_terminal else begin + timeout_s, started)
         code = process.wait()
     except _Hung:
         _kill(process)
@@ -130,7 +134,7 @@ def _read_lines(
         selector.register(pipe, selectors.EVENT_READ)
         while True:
             left = deadline - time.monotonic()
-            if left <= 0 or not selector.select(left):
+            if left <= 0 or not selector.select(None if left == math.inf else left):
                 raise _Hung
             data = os.read(pipe.fileno(), 1 << 16)
             if not data:
@@ -186,8 +190,10 @@ def _failure(
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()  # unshare takes the namespace's first process along, and that one all the rest
     process.wait()
 
 
