@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from baremetal.api import metrics
 from baremetal.api.ironic import nodes as ironic_nodes
 from baremetal.api.ironic import others as ironic
 from baremetal.api.ironic import version as ironic_version
@@ -52,6 +53,7 @@ def create_app(conductor: Conductor) -> FastAPI:
     app.state.conductor = conductor
     for router in (nodes.router, bulk.router, story.router, metadata.router, events.router, misc.router, care.router):
         app.include_router(router, prefix="/api")
+    app.include_router(metrics.router)
     app.include_router(ironic.root)
     app.include_router(ironic_nodes.router, prefix="/v1")
     app.include_router(ironic.router, prefix="/v1")

@@ -10,18 +10,24 @@ from sqlalchemy.engine import Connection
 from baremetal.store.tables import leases, strangers
 
 
-def put_lease(conn: Connection, mac: str, address: str, network: str, expires: float, now: float) -> None:
-    """A lease was given or renewed; an older message never replaces a newer one."""
-    known = conn.execute(sa.select(leases.c.expires).where(leases.c.mac == mac)).scalar()
-    if known is not None and known > expires:
-        return
+def put_lease(conn: Connection, mac: str, address: str, network: str, expires: float, now: float) -> bool:
+    """A lease was given or renewed; an older message never replaces a newer one. True when the address is new."""
+    known = conn.execute(sa.select(leases.c.expires, leases.c.address).where(leases.c.mac == mac)).first()
+    if known is not None and known.expires > expires:
+        return False
     conn.execute(leases.delete().where(leases.c.mac == mac))
     conn.execute(leases.insert().values(mac=mac, address=address, network=network, expires=expires, seen_at=now))
+    return known is None or bool(known.address != address)
 
 
 def all_leases(conn: Connection) -> list[dict[str, Any]]:
     """Every lease by address."""
     return [dict(row._mapping) for row in conn.execute(sa.select(leases).order_by(leases.c.address))]
+
+
+def network_of(conn: Connection, mac: str) -> str | None:
+    """The network on which this MAC was last given an address."""
+    return conn.execute(sa.select(leases.c.network).where(leases.c.mac == mac)).scalar()
 
 
 def address_of(conn: Connection, mac: str) -> str | None:

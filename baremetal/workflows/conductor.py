@@ -95,7 +95,7 @@ class Conductor:
         )
         self.bell = Bell()
         self.publisher = Publisher(self.world)
-        self.inbox = Inbox(self.world, self._woken)
+        self.inbox = Inbox(self.world, self._woken, self._moved)
         self.planes: dict[str, Any] = {}  # what api/planelink.py says of its connections
         self._runner = Runner(self.world)
         self.engine = EmbeddedEngine(self._pass, self._due, self.clock, workers=self.world.policy.workers)
@@ -104,6 +104,7 @@ class Conductor:
             Recorder(self.world, state_dir / "console", open_console) if state_dir and open_console else None
         )
         self._tasks: list[asyncio.Task[None]] = []
+        self._following: asyncio.Task[None] | None = None
         self._site_changed: list[Callable[[], None]] = []
 
     # -- life --------------------------------------------------------------------
@@ -221,6 +222,11 @@ class Conductor:
         for node_id in due:
             self.engine.wake(node_id, urgent=True)
         self.bell.ring()
+
+    def _moved(self) -> None:
+        """A node has another address: documents that speak of it follow, soon."""
+        if self._following is None or self._following.done():
+            self._following = asyncio.create_task(self.references_changed(), name="references")
 
     def _touched(self, node_id: str) -> None:
         self.publisher.refresh([node_id])

@@ -48,7 +48,7 @@ def _ours(p: Pass, boot: tuple[str, str], doc: stored.StoredDocument | None) -> 
     boot_id, key = boot
     signer = metadata.Signer(p.world.signing_pem)
     agent = {
-        "urls": [p.site.https_url],
+        "urls": urls(p),
         "ca_pem": p.site.ca_pem,
         "nonce": nonce.make(key, p.node.id, boot_id, int(time.time() * 1000)),
         "node": p.node.id,
@@ -62,8 +62,30 @@ def _ours(p: Pass, boot: tuple[str, str], doc: stored.StoredDocument | None) -> 
     return found
 
 
+def urls(p: Pass) -> list[str]:
+    """Where the node reaches us: on the network it got its address from first, then on the others."""
+    port = p.site.https_url.rpartition(":")[2]
+    macs = [one.mac for one in p.ports]
+    seen = set(p.world.store.read(lambda c: [wire_seen.network_of(c, mac) for mac in macs]))
+    networks = sorted(p.site.networks, key=lambda network: network.name not in seen)
+    found = [f"https://{network.server}:{port}" for network in networks]
+    return list(dict.fromkeys([*found, p.site.https_url]))
+
+
+def public_keys(p: Pass) -> dict[str, str]:
+    """SSH keys of the metadata (`ssh.keys`: a mapping of names to keys, or a list)."""
+    doc = p.world.store.read(lambda c: stored.get_document(c, p.world.metadata, p.node.id))
+    values = json.loads(doc.text).get("values", {}) if doc else {}
+    ssh = values.get("ssh")
+    keys = ssh.get("keys") if isinstance(ssh, dict) else None
+    if isinstance(keys, list):
+        keys = {f"key-{i}": key for i, key in enumerate(keys)}
+    return {str(k): str(v) for k, v in keys.items()} if isinstance(keys, dict) else {}
+
+
 def _meta_data(p: Pass) -> dict[str, Any]:
     return {
+        "public_keys": public_keys(p),
         "uuid": p.node.id,
         "name": p.node.name,
         "hostname": p.node.name,

@@ -45,12 +45,15 @@ Woken = Callable[[set[str], set[str]], None]
 class Inbox:
     """The control end of the planes' contract.
 
-    `woken(nodes due, nodes whose view changed)` is called after each commit.
+    `woken(nodes due, nodes whose view changed)` is called after each commit,
+    `moved()` after one that gave a node another address.
     """
 
-    def __init__(self, world: World, woken: Woken) -> None:
+    def __init__(self, world: World, woken: Woken, moved: Callable[[], None] = lambda: None) -> None:
         self._world = world
         self._woken = woken
+        self._tell_moved = moved
+        self._moved = False  # a node has another address than before
 
     async def messages(self, batch: list[Message]) -> None:
         """Store these; when this returns they are durable."""
@@ -65,6 +68,9 @@ class Inbox:
 
         await self._world.store.write(write)
         self._woken(due, changed)
+        if self._moved:
+            self._moved = False
+            self._tell_moved()
 
     async def call(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
         """Answer a call at once; raises BaremetalError (its http_status, if it has one, is for the answer)."""
@@ -218,9 +224,9 @@ class Inbox:
 
     def _on_lease(self, conn: Connection, m: Message) -> bool:
         b = m.body
-        wire_seen.put_lease(
-            conn, str(b["mac"]).lower(), str(b["address"]), str(b.get("network", "")), float(b["expires"]), m.time
-        )
+        mac, network = str(b["mac"]).lower(), str(b.get("network", ""))
+        if wire_seen.put_lease(conn, mac, str(b["address"]), network, float(b["expires"]), m.time):
+            self._moved = self._moved or ports.owner(conn, mac) is not None
         return False
 
     def _on_serving(self, conn: Connection, m: Message) -> bool:

@@ -21,6 +21,7 @@ class Policy:
     bmc_reset: bool = True
     power_confirm_s: float = 120.0
     power_poll_s: float = 1.0
+    soft_off_poll_s: float = 5.0
     # agent
     hello_s: float = 420.0
     boot_tries: int = 3

@@ -43,7 +43,7 @@ async def _soft_off(p: Pass) -> Outcome:
     if asked is None:
         p.note(asked_softly=p.now)
         await p.press(PowerOp.SOFT)
-        return Again(5.0, "the system was asked to shut down")
+        return Again(p.policy.soft_off_poll_s, "the system was asked to shut down")
     if p.now - asked < SOFT_OFF_S:
-        return Again(5.0, "the system is shutting down")
+        return Again(p.policy.soft_off_poll_s, "the system is shutting down")
     return await ensure_power(p, Power.OFF)

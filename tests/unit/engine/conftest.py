@@ -32,7 +32,7 @@ class Bench:
 
     def __init__(self, path: Path, **policy: Any) -> None:
         self.path = path
-        self.policy = Policy(**{"bmc_pause_s": 0.01, "power_poll_s": 0.01, **policy})
+        self.policy = Policy(**{"bmc_pause_s": 0.01, "power_poll_s": 0.01, "soft_off_poll_s": 0.01, **policy})
         self.open()
         self.rack = SimulatedRack(self.con)
 

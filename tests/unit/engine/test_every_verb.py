@@ -191,7 +191,8 @@ async def test_without_fast_track_each_workflow_ends_powered_off(make_bench: Any
         assert len(bench.rack.boxes["n1"].bmc.starts) == 2
 
 
-async def test_limits_let_the_rest_wait_in_their_state(make_bench: Any) -> None:
+async def test_limits_let_the_rest_wait_in_their_state(make_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("baremetal.workflows.runner.LIMIT_PAUSE_S", 0.05)
     async with make_bench(inspect_limit=1) as bench:
         bench.rack.timing = Timing(inspect_s=0.3)
         for name in ("n1", "n2"):
