@@ -9,11 +9,14 @@ fails when upstream heals one, so that the repair goes away too:
   -> look again after registering the waiter;
 * relogins nest without end on a BMC that logs in and falls silent -> the
   session ends, at a deadline at the latest, and the link opens a new one;
+* every login attempt has the same console id and tags, so that late answers are
+  mixed up -> random ones;
 * the reason of a failed login is lost (`None`) -> the stage is kept.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from typing import Any
@@ -71,6 +74,13 @@ class BoundedSession(upstream.Session):  # type: ignore[misc]
         """A new command: so many seconds from now, and all relogins forgiven."""
         self.give_up_at = time.monotonic() + deadline_s
         self.relogs = 0
+
+    def _initsession(self) -> None:
+        super()._initsession()
+        # Upstream begins every login with the same console id and tag: a late answer to the last try passes for one
+        # to this try, and is called a wrong password.
+        self.localsid = random.randrange(1, 1 << 31)
+        self.rmcptag = random.randrange(1, 200)
 
     def _mark_broken(self, error: str | None = None) -> None:
         if self.ended_at_stage is None:

@@ -7,6 +7,7 @@ as bytes: with text, pyghmi can log in to a BMC only once per process.
 from __future__ import annotations
 
 import asyncio
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -96,6 +97,13 @@ class PyghmiLink:
                 if attempt == 1 and getattr(session, "used", False):
                     continue
                 raise _lost(self.login, session, str(exc)) from exc
+            except (TypeError, KeyError, IndexError, ValueError, AttributeError, struct.error) as exc:
+                self._session = None
+                raise BmcProtocol(
+                    f"{self.login.host}: pyghmi lost its way",
+                    detail=f"{type(exc).__name__}: {exc}"[:300],
+                    fix="try again",
+                ) from exc
             if answer is None or answer.get("code") == 0xFFFF:
                 self._session = None
                 raise _lost(self.login, session, str((answer or {}).get("error", "")))
@@ -136,6 +144,9 @@ def _log_in(login: Login) -> Any:
         session.__init__(**make)  # type: ignore[misc]
     except IpmiException as exc:
         raise _failed(login, session, str(exc)) from exc
+    except (TypeError, KeyError, IndexError, ValueError, AttributeError, struct.error) as exc:
+        detail = f"{type(exc).__name__}: {exc}"[:300]
+        raise BmcProtocol(f"{login.host}: pyghmi lost its way in the login", detail=detail, fix="try again") from exc
     except OSError as exc:
         raise BmcUnreachable(
             f"{login.host}: no way to the BMC", detail=str(exc), fix="check name, route and VLAN", cause="no-route"
@@ -187,7 +198,7 @@ def _failed(login: Login, session: Any, text: str) -> BmcError:
     if "unauthorized name" in say or "invalid username" in say or "unauthorized guid" in say:
         return says.auth(host, "user", text)
     if "invalid integrity check" in say:
-        return says.auth(host, "password", text)
+        return says.out_of_step(host, text)
     if "invalid role" in say or "unauthorized role" in say or "privelege" in say:
         return says.no_privilege(host, text)
     if "insufficient resources" in say:

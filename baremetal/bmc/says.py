@@ -69,6 +69,11 @@ def went_silent(host: str, stage: str) -> BmcTimeout:
     )
 
 
+def out_of_step(host: str, detail: str) -> BmcProtocol:
+    """RAKP 4 says our code is wrong though its own proved the password right: a repeated message overtook another."""
+    return BmcProtocol(f"{host}: login out of step", detail=detail, fix="try again", cause="handshake", stage="rakp")
+
+
 def rejected(host: str, exc: rakp.Reject, login: Login) -> BmcError:
     """The error for a login the BMC refused, or that failed a check of ours."""
     detail = f"{exc} ({exc.stage})"
@@ -85,5 +90,5 @@ def rejected(host: str, exc: rakp.Reject, login: Login) -> BmcError:
     if exc.status in rakp.NO_USER:
         return auth(host, "user", detail)
     if exc.status == 0x0F:
-        return auth(host, "password", detail)
+        return out_of_step(host, detail)
     return BmcProtocol(f"{host}: login refused", detail=detail, stage=exc.stage, fix="try again")

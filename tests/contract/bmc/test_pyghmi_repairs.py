@@ -60,6 +60,21 @@ def test_a_reply_before_its_waiter_is_missed():
     assert python(LOST_WAKEUP, "untouched") == "slept"
 
 
+def test_every_login_begins_with_the_same_console_id():
+    code = (
+        "from pyghmi.ipmi.private.session import Session as S\n"
+        "made = object.__new__(S); made.logontries = 0; made.maxtimeout = 2\n"
+        "made._initsession(); first = made.localsid; made._initsession(); print(first == made.localsid)"
+    )
+    assert python(code) == "True"
+    assert (
+        python(
+            code.replace("pyghmi.ipmi.private.session import Session", "baremetal.bmc.pyghmifix import BoundedSession")
+        )
+        == "False"
+    )
+
+
 def test_the_repair_sees_it():
     assert python(LOST_WAKEUP, "repaired") == "woke"
 
