@@ -21,14 +21,18 @@ class Teller:
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
-        self._seen: dict[bytes, tuple[object, float]] = {}
+        self._seen: dict[bytes, tuple[Template, float]] = {}
+        self._marks: dict[bytes, float] = {}
 
     def saw(self, key: bytes, template: Template, known: Known | None, options: dict[int, bytes], now: float) -> None:
         """A machine asked and this is what it is answered."""
         seen = self._seen.get(key)
-        if seen is not None and seen[0] is template and now - seen[1] <= AGAIN_S:
+        # One firmware's DISCOVER and REQUEST may differ in what they ask for: two templates, one answer.
+        if seen is not None and now - seen[1] <= AGAIN_S and (seen[0] is template or seen[0].told == template.told):
             return
-        self._remember(key, template, now)
+        if len(self._seen) > MOST_MARKS:
+            self._seen.clear()
+        self._seen[key] = (template, now)
         mac, uuid, told = key.hex(":"), pxe.uuid_text(options.get(97, b"")), template.told
         if known is None and template.boots and template.mode is not Mode.ANYBODY:
             body = {
@@ -65,13 +69,10 @@ class Teller:
 
     def _again(self, mark: bytes, now: float) -> bool:
         """Was this told within AGAIN_S?"""
-        seen = self._seen.get(mark)
-        if seen is not None and now - seen[1] <= AGAIN_S:
+        before = self._marks.get(mark)
+        if before is not None and now - before <= AGAIN_S:
             return True
-        self._remember(mark, None, now)
+        if len(self._marks) > MOST_MARKS:
+            self._marks.clear()
+        self._marks[mark] = now
         return False
-
-    def _remember(self, mark: bytes, what: object, now: float) -> None:
-        if len(self._seen) > MOST_MARKS:
-            self._seen.clear()
-        self._seen[mark] = (what, now)

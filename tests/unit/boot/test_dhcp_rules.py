@@ -347,6 +347,12 @@ def test_the_same_answer_is_told_once(known_rig: Any, clients: Any) -> None:
     assert len(known_rig.events("boot-seen")) == 2
 
 
+def test_ovmf_asks_for_other_options_in_its_request_but_that_is_one_answer(known_rig: Any, clients: Any) -> None:
+    known_rig.ask(p.DISCOVER, A, clients["uefi"])
+    known_rig.ask(p.DISCOVER, A, {**clients["uefi"], 55: b"\x01\x03"})
+    assert len(known_rig.events("boot-seen")) == 1
+
+
 # ---------------------------------------------------------------- beside a foreign server
 
 

@@ -1,0 +1,75 @@
+"""Real firmware against our servers: SeaBIOS with the ROM of iPXE, OVMF with its own stack, secure boot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baremetal.model.boot import Arch
+from baremetal.serve.loaders import read_loaders
+
+pytestmark = pytest.mark.lab
+RIG = Path(__file__).with_name("rig.py")
+
+
+def boot(**ask: Any) -> list[dict[str, Any]]:
+    """What was seen until `until`."""
+    argv = ["unshare", "--net", "--kill-child", sys.executable, str(RIG), json.dumps({"seconds": 120, **ask})]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=180, check=False)
+    seen = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert seen, done.stderr
+    assert seen[-1]["what"] == ask["until"], seen[-1]
+    return seen
+
+
+def decisions(seen: list[dict[str, Any]]) -> list[str]:
+    return [s["decision"] for s in seen if s["what"] == "boot-seen"]
+
+
+def read(seen: list[dict[str, Any]]) -> list[str]:
+    return [s["name"] for s in seen if s["what"] == "loader-sent"]
+
+
+SCRIPT = "script:http://192.168.90.1:8080/boot/52-54-00-00-00-01.ipxe"
+
+
+def test_bios_with_ipxe_rom_goes_straight_to_its_script() -> None:
+    seen = boot(firmware="bios", purpose="ramdisk", until="script-sent")
+    assert decisions(seen) == [SCRIPT]
+    assert read(seen) == []
+
+
+def test_uefi_loads_ipxe_by_tftp_then_its_script() -> None:
+    seen = boot(firmware="ovmf", purpose="ramdisk", until="script-sent")
+    assert decisions(seen) == ["tftp:snponly.efi", SCRIPT]
+    assert read(seen) == ["snponly.efi"]
+
+
+def test_uefi_http_boot_loads_ipxe_by_url() -> None:
+    seen = boot(firmware="ovmf-http", purpose="ramdisk", until="script-sent")
+    assert decisions(seen) == ["http://192.168.90.1:8080/loaders/snponly.efi", SCRIPT]
+    assert read(seen)[-1] == "snponly.efi"
+
+
+def test_uefi_leaves_the_network_at_once_when_its_node_boots_from_disk() -> None:
+    seen = boot(firmware="ovmf", purpose="disk", until="console:PXE-E21: Remote boot cancelled")
+    assert decisions(seen) == ["local-disk"]
+
+
+def test_secure_boot_comes_through_shim_and_grub_to_the_nodes_script() -> None:
+    shim = read_loaders().shim(Arch.UEFI_X64)
+    assert shim is not None
+    if not Path(shim.path).exists():
+        pytest.fail("shim-signed and grub-efi-amd64-signed are not installed: hack/setup test")
+    seen = boot(firmware="ovmf", keys=".ms", secure=True, purpose="ramdisk", until="script-sent")
+    assert decisions(seen)[0] == "tftp:shimx64.efi"
+    assert read(seen) == ["shimx64.efi", "grubx64.efi", "grub/grub.cfg"]
+
+
+def test_secure_boot_refuses_an_unsigned_loader() -> None:
+    boot(firmware="ovmf", keys=".ms", purpose="ramdisk", until="console:Access Denied")
