@@ -18,6 +18,7 @@ from aiohttp import web
 
 from baremetal.bootplane.answers import HttpError, answer, read_body, wait_seconds
 from baremetal.bootplane.link import Link
+from baremetal.bootplane.seldom import Seldom
 from baremetal.bootplane.state import Entry, State, Who
 from baremetal.bootplane.wake import Wakeups
 from baremetal.protocol.agent import INSTANCE, PROGRESS, RAMDISK, ConfigReport, Hello, Report
@@ -42,6 +43,7 @@ class AgentApi:
     wakeups: Wakeups
     _busy: dict[str, int] = field(default_factory=dict)
     _beats: dict[str, float] = field(default_factory=dict)
+    _alarms: Seldom = field(default_factory=Seldom)
 
     async def hello(self, request: web.Request) -> web.StreamResponse:
         """POST hello: control checks the nonce and answers a token."""
@@ -135,8 +137,9 @@ class AgentApi:
             # The token may be newer than what we know: only control can say that it is wrong.
             raise HttpError(503, "control-away", "the control plane is away and this token is not known here")
         entry = self.state.by_address(request.remote or "")
-        body = {"what": "token", "why": "unknown or dead token", "source": request.remote}
-        self.link.note("refused", entry.view.node if entry else None, body)
+        if times := self._alarms.due(request.remote or ""):
+            body = {"what": "token", "why": f"unknown or dead token, {times} times", "source": request.remote}
+            self.link.note("refused", entry.view.node if entry else None, body)
         raise HttpError(401, "dead-token", "this token is unknown or its boot has ended", fix="wait for a new boot")
 
     def _still(self, request: web.Request, who: Who) -> Entry:

@@ -21,6 +21,7 @@ from baremetal.boot import ipxe
 from baremetal.bootplane.answers import HttpError
 from baremetal.bootplane.files import Sent, send_file
 from baremetal.bootplane.link import Link
+from baremetal.bootplane.seldom import Seldom
 from baremetal.bootplane.state import Entry, State
 from baremetal.model.boot import Purpose
 from baremetal.protocol import nonce
@@ -52,6 +53,7 @@ class Firmware:
     loaders: Tree
     https_port: int
     _serials: dict[str, int] = field(default_factory=dict)
+    _alarms: Seldom = field(default_factory=Seldom)
 
     async def script(self, request: web.Request) -> web.StreamResponse:
         """GET /boot/<mac-with-hyphens>.ipxe"""
@@ -83,8 +85,8 @@ class Firmware:
             return self._text(WAIT_TEMPLATE, entry, where | {"because": because})
         if view.nonce_key is None:
             # The agent of this boot has said hello already: a second nonce would let a neighbour in.
-            if fetched:
-                why = "boot script fetched again after hello"
+            if fetched and (times := self._alarms.due(f"{view.node} {where['client']}")):
+                why = f"boot script fetched again after hello, {times} times"
                 self.link.note("refused", view.node, {"what": "script", "why": why, "source": where["client"]})
             because = "this boot has begun already; waiting for the server to order another"
             return self._text(WAIT_TEMPLATE, entry, where | {"because": because})

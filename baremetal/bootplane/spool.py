@@ -21,7 +21,9 @@ from baremetal.errors import MachineError
 from baremetal.protocol.plane import Message
 
 # Losing these costs a line in a timeline, never a decision.
-DROPPABLE = frozenset({"beat", "boot-seen", "unknown-seen", "loader-sent", "artifact-sent", "metadata-sent", "serving"})
+DROPPABLE = frozenset(
+    {"beat", "boot-seen", "unknown-seen", "loader-sent", "artifact-sent", "metadata-sent", "serving", "refused"}
+)
 COMPACT_ABOVE = 256 * 1024
 
 
