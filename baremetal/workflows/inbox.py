@@ -39,6 +39,34 @@ class HelloRefused(Denied):
     http_status: ClassVar[int] = 403
 
 
+# Refused hellos stored at once, and a second after that; anybody on the wire can cause them.
+ALARMS = 30
+ALARMS_PER_S = 0.5
+
+
+class Allowance:
+    """So many at once, refilled at a rate; counts what it turned away."""
+
+    def __init__(self, most: float, per_s: float) -> None:
+        self._most, self._per_s = most, per_s
+        self._have, self._at, self._turned_away = most, 0.0, 0
+
+    def take(self, now: float) -> bool:
+        """One more?"""
+        self._have = min(self._most, self._have + max(0.0, now - self._at) * self._per_s)
+        self._at = now
+        if self._have < 1:
+            self._turned_away += 1
+            return False
+        self._have -= 1
+        return True
+
+    def left_out(self) -> int:
+        """How many were turned away since this was asked last."""
+        count, self._turned_away = self._turned_away, 0
+        return count
+
+
 Woken = Callable[[set[str], set[str]], None]
 
 
@@ -54,6 +82,7 @@ class Inbox:
         self._woken = woken
         self._tell_moved = moved
         self._moved = False  # a node has another address than before
+        self._alarms = Allowance(ALARMS, ALARMS_PER_S)
 
     async def messages(self, batch: list[Message]) -> None:
         """Store these; when this returns they are durable."""
@@ -347,8 +376,13 @@ class Inbox:
             )
 
     def _alarm(self, conn: Connection, hello: Hello, source: str, now: float, exc: HelloRefused) -> None:
+        """Note it; a flood of them is counted, not stored one by one."""
+        if not self._alarms.take(now):
+            return
         owners = [o for mac in hello.macs if (o := ports.owner(conn, mac))]
-        data = {"why": exc.brief, "source": source, "macs": hello.macs[:8], "agent": hello.agent}
+        data: dict[str, Any] = {"why": exc.brief, "source": source, "macs": hello.macs[:8], "agent": hello.agent}
+        if left_out := self._alarms.left_out():
+            data["left_out"] = left_out
         node_id = owners[0] if owners else None
         events.add_all(
             conn,

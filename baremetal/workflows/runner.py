@@ -21,7 +21,7 @@ from baremetal.model.event import Event, Kind
 from baremetal.model.fault import Fault
 from baremetal.model.node import Node, State
 from baremetal.model.node import Wait as NodeWait
-from baremetal.store import Fenced, boots, events, nodes, orders
+from baremetal.store import Fenced, StoreError, boots, events, nodes, orders
 from baremetal.store.boots import Boot
 from baremetal.store.orders import OrderRow
 from baremetal.workflows import cleaning as cleaning
@@ -89,6 +89,8 @@ class Runner:
             outcome = await self._decide(p)
         except Fenced:
             return self._later(node_id)
+        except StoreError:
+            raise  # the database, not the node: the engine comes again when it is back
         except BmcError as exc:
             outcome = bmc_trouble(p, exc)
         except BaremetalError as exc:

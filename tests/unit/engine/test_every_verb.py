@@ -10,7 +10,7 @@ import pytest
 
 from baremetal.errors import Refused
 from baremetal.model.node import Power, State
-from baremetal.store import boots, events, nodes
+from baremetal.store import StoreError, boots, events, nodes
 from baremetal.workflows.simulated import Timing
 
 
@@ -284,3 +284,23 @@ async def test_events_of_a_run_have_no_gaps(bench: Any) -> None:
     states = [e.stage for e in told if e.kind == "state"]
     assert states == ["verifying", "manageable", "cleaning", "available", "deploying", "active"]
     assert all(dataclasses.asdict(e)["source"] for e in told)
+
+
+async def test_a_database_that_is_away_fails_no_node(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locked, full, gone: the pass is tried again, the node has no fault of ours."""
+    monkeypatch.setattr("baremetal.engine.embedded.CRASH_PAUSE_S", 0.05)
+    await bench.enroll("n1")
+    await bench.until("n1", "manageable")
+    honest, failures = bench.store.write, [3]
+
+    async def away(write: Any) -> Any:
+        if failures[0] and "Runner" in getattr(write, "__qualname__", ""):
+            failures[0] -= 1
+            raise StoreError("database: database is locked")
+        return await honest(write)
+
+    monkeypatch.setattr(bench.store, "write", away)
+    await bench.ask("n1", "inspect")
+    node = await bench.until("n1", "manageable")
+    assert (node.fault, failures) == (None, [0])
+    assert bench.con.engine.stats().crashes == 3

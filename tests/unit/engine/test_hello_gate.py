@@ -111,3 +111,13 @@ async def test_a_deleted_nodes_messages_are_kept_without_it(waiting: Any) -> Non
     late = Message("m9", "boot-seen", time.time(), node.id, {"arch": "bios"})
     await waiting.con.inbox.messages([late])
     assert any(e.id == "m-m9" for _, e in waiting.store.read(lambda c: events.after(c, 0)))
+
+
+async def test_a_flood_of_refused_hellos_fills_no_database(waiting: Any) -> None:
+    for _ in range(200):
+        with pytest.raises(BaremetalError):
+            await hello(waiting, "x")
+    node = waiting.node("n1")
+    alarms = waiting.store.read(lambda c: events.of_node(c, node.id, kinds=["security"]))
+    assert 30 <= len(alarms) < 60
+    assert (await hello(waiting, made(waiting)))["token"], "the right one still gets in"

@@ -175,3 +175,19 @@ def test_a_locked_database_is_a_clear_error_and_goes_on_after(tmp_path: Path, mo
         thief.close()
         store.write_sync(lambda c: nodes.insert(c, Node("a", "a")))
         assert store.read(nodes.ids) == ["a"]
+
+
+def test_a_full_disk_is_a_clear_error_loses_nothing_and_heals(tmp_path: Path) -> None:
+    """SQLite's own page limit stands in for the disk: the same error, the same code."""
+    with opened(f"sqlite:///{tmp_path}/s.db") as store:
+        store.write_sync(lambda c: nodes.insert(c, Node("a", "a")))
+        pages = store.write_sync(lambda c: c.exec_driver_sql("PRAGMA page_count").scalar())
+        store.write_sync(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={pages}").scalar())
+        big = {"x": "y" * 200_000}
+        with pytest.raises(StoreError, match="full") as caught:
+            store.write_sync(lambda c: nodes.insert(c, Node("b", "b", properties=big)))
+        assert "free space" in caught.value.fix
+        assert store.read(nodes.ids) == ["a"]
+        store.write_sync(lambda c: c.exec_driver_sql("PRAGMA max_page_count=1000000").scalar())
+        store.write_sync(lambda c: nodes.insert(c, Node("b", "b", properties=big)))
+        assert sorted(store.read(nodes.ids)) == ["a", "b"]
