@@ -216,7 +216,7 @@ def hardware_key(data: bytes) -> bytes:
     if data[1] == 1 and data[2] == 6:
         key = data[28:34]
         if key[0] & 1 or key == b"\0\0\0\0\0\0":
-            raise BadPacket(f"{key.hex(':')} cannot be the address of one machine")
+            raise BadPacket("a hardware address that no machine can have")
         return key
     if not 0 < data[2] <= 16:
         raise BadPacket(f"hardware address of {data[2]} bytes")

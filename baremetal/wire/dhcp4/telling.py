@@ -14,6 +14,8 @@ from baremetal.wire.dhcp4.templates import Template
 
 AGAIN_S = 30.0  # the same answer to the same machine is told again after this
 MOST_MARKS = 80_000  # clients choose what is remembered, so it is bounded
+# Anybody on the wire can invent machines. So many things about unknown ones are told at once, then so many a second.
+BURST, PER_S = 4000.0, 50.0
 
 
 class Teller:
@@ -23,6 +25,7 @@ class Teller:
         self.events: list[dict[str, Any]] = []
         self._seen: dict[bytes, tuple[Template, float]] = {}
         self._marks: dict[bytes, float] = {}
+        self._left, self._filled, self._untold = BURST, 0.0, 0
 
     def saw(self, key: bytes, template: Template, known: Known | None, options: dict[int, bytes], now: float) -> None:
         """A machine asked and this is what it is answered."""
@@ -33,6 +36,8 @@ class Teller:
         if len(self._seen) > MOST_MARKS:
             self._seen.clear()
         self._seen[key] = (template, now)
+        if known is None and not self._may(now):
+            return
         mac, uuid, told = key.hex(":"), pxe.uuid_text(options.get(97, b"")), template.told
         if known is None and template.boots and template.mode is not Mode.ANYBODY:
             body = {
@@ -64,8 +69,22 @@ class Teller:
 
     def refused(self, key: bytes, what: str, why: str, source: str, now: float) -> None:
         """Input that no machine of ours sends."""
-        if not self._again(key + why.encode()[:64], now):
+        if not self._again(key + why.encode()[:64], now) and self._may(now):
             self.events.append({"kind": "refused", "node": None, "body": {"what": what, "why": why, "source": source}})
+
+    def _may(self, now: float) -> bool:
+        """May one more thing about strangers be told? What was left out is told as a number, later."""
+        self._left = min(BURST, self._left + max(0.0, now - self._filled) * PER_S)
+        self._filled = now
+        if self._left < 1:
+            self._untold += 1
+            return False
+        self._left -= 1
+        if self._untold:
+            detail = f"a flood: {self._untold} things about unknown machines were not told"
+            self.events.append({"kind": "serving", "node": None, "body": {"service": "dhcp:flood", "detail": detail}})
+            self._untold = 0
+        return True
 
     def _again(self, mark: bytes, now: float) -> bool:
         """Was this told within AGAIN_S?"""

@@ -407,6 +407,16 @@ def test_a_reply_fits_what_the_client_takes(make_rig: Any, network: Network) -> 
     assert len(big) > 1200
 
 
+def test_invented_machines_do_not_flood_the_events(make_rig: Any, network: Network, clients: Any) -> None:
+    rig = make_rig(replace(network, mode=Mode.KNOWN))
+    for n in range(10_000):
+        rig.ask(p.DISCOVER, f"02:00:00:{n >> 16:02x}:{n >> 8 & 255:02x}:{n & 255:02x}", clients["uefi"])
+    assert len(rig.events("unknown-seen")) == 4000
+    rig.now += 1
+    rig.ask(p.DISCOVER, B, clients["uefi"])
+    assert rig.events("serving")[-1]["detail"] == "a flood: 6000 things about unknown machines were not told"
+
+
 def test_what_clients_can_fill_is_bounded(rig: Any) -> None:
     for i in range(3000):
         rig.ask(p.DISCOVER, A, {60: b"PXEClient:%d" % i, 93: b"\0\7"})
