@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
 import socket
 import ssl
 
@@ -13,6 +14,7 @@ from baremetal.serve.listen import BACKLOG
 
 FIRST_REQUEST_S = 15.0  # from connecting to the end of the first request's headers
 KEEPALIVE_S = 75.0
+TLS_READ_BYTES = 16 * 1024
 SWEEP_S = 5.0
 HANDSHAKE_S = 10.0
 
@@ -33,6 +35,10 @@ class Listener:
             shutdown_timeout=2.0,
         )
         self._tls, self._most = tls, connections
+        if tls is not None:
+            # Each TLS connection holds this as its read buffer; asyncio's 256 KiB make 290 KiB of every held
+            # request (hack/bench/held-requests), and agents send little.
+            setattr(asyncio.sslproto.SSLProtocol, "max_size", TLS_READ_BYTES)  # noqa: B010 (not in the type stubs)
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
 
