@@ -46,6 +46,8 @@ from baremetal.wire.tftp.transfer import Outcome, Terms, Transfer, negotiate
 
 UDP_SEGMENT = 103  # linux/udp.h
 TICK_S = 0.1
+TOLD_AGAIN_S = 30.0
+MOST_TOLD = 500  # refusals told within TOLD_AGAIN_S: names can be invented
 CHECK_S = 5.0  # how often the interface is looked at
 ROUNDS = 16  # polls of the inner epoll before the loop gets its turn
 LARGEST_TEXT = 16 << 20  # netascii is converted in memory
@@ -122,7 +124,8 @@ class TftpServer:
         self._timer: asyncio.TimerHandle | None = None
         self._check: asyncio.TimerHandle | None = None
         self._index = 0
-        self._told: dict[str, float] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._told_since = float("-inf")
         self._closed = False
 
     # ------------------------------------------------------------ life
@@ -366,14 +369,14 @@ class TftpServer:
     def _refuse(self, peer: Any, code: int, why: str) -> None:
         self._say(peer, error(code, why))
         now = time.monotonic()
-        mark = f"{peer[0]} {why}"
-        if now - self._told.get(mark, float("-inf")) > 30:
-            if len(self._told) > 10_000:
-                self._told.clear()
-            self._told[mark] = now
-            self._on_event(
-                {"kind": "refused", "node": None, "body": {"what": "TFTP read", "why": why, "source": peer[0]}}
-            )
+        if now - self._told_since > TOLD_AGAIN_S:
+            self._told.clear()
+            self._told_since = now
+        mark = (peer[0], why)
+        if mark not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(mark)
+            body = {"what": "TFTP read", "why": why, "source": peer[0]}
+            self._on_event({"kind": "refused", "node": None, "body": body})
 
     # ------------------------------------------------------------ ends
 
