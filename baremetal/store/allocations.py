@@ -48,3 +48,8 @@ def delete(conn: Connection, ref: str) -> None:
     """Let the node go."""
     found = get(conn, ref)
     conn.execute(allocations.delete().where(allocations.c.id == found["id"]))
+
+
+def release(conn: Connection, node_id: str) -> None:
+    """Whatever held this node holds it no longer."""
+    conn.execute(allocations.delete().where(allocations.c.node_id == node_id))

@@ -21,7 +21,7 @@ from baremetal.model.event import Event, Kind
 from baremetal.model.fault import Fault
 from baremetal.model.node import Node, State
 from baremetal.model.node import Wait as NodeWait
-from baremetal.store import Fenced, StoreError, boots, events, nodes, orders
+from baremetal.store import Fenced, StoreError, allocations, boots, events, nodes, orders
 from baremetal.store.boots import Boot
 from baremetal.store.orders import OrderRow
 from baremetal.workflows import cleaning as cleaning
@@ -346,7 +346,8 @@ def _finish(p: Pass, because: str) -> None:
     wanted = p.node.wanted
     to = lifecycle.after(p.node.state, wanted)
     if p.node.state is State.DELETING:
-        p.change(work={}, step=None, wait=None, fault=None, image_id=None)
+        p.change(work={}, step=None, wait=None, fault=None, image_id=None, extra=_released(p.node.extra))
+        p.also(lambda c: allocations.release(c, p.node.id))
         begin_steps(p, to, Verb.UNDEPLOY)
         enter(p, to)
         p.change(wake_at=p.now)
@@ -354,6 +355,15 @@ def _finish(p: Pass, because: str) -> None:
     enter(p, to)
     p.change(wanted=None, wanted_args={}, wanted_by=None, step=None, wait=None, fault=None, held=None, work={})
     p.change(wake_at=_idle_wake(p))
+
+
+# What an adapter keeps of the deployment itself; it ends with the deployment.
+OF_INSTANCE = ("instance_info", "instance_uuid", "instance_name", "allocation_uuid")
+
+
+def _released(extra: dict[str, Any]) -> dict[str, Any]:
+    """Other tools' notes without those about what was deployed."""
+    return {tool: {k: v for k, v in notes.items() if k not in OF_INSTANCE} for tool, notes in extra.items()}
 
 
 def _idle_wake(p: Pass) -> float | None:

@@ -1,4 +1,4 @@
-"""Unmodified python-ironicclient and openstacksdk against a running server on simulated machines.
+"""Unmodified python-ironicclient, openstacksdk and metalsmith against a running server on simulated machines.
 
 They live in a virtual environment of their own (python-ironicclient installs a
 `baremetal` command too): BAREMETAL_PEERS_VENV names one that has them, else one
@@ -31,7 +31,7 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(given)
     made = tmp_path_factory.mktemp("peers")
     subprocess.run([sys.executable, "-m", "venv", made], check=True)
-    subprocess.run([made / "bin/pip", "install", "-q", "python-ironicclient", "openstacksdk"], check=True)
+    subprocess.run([made / "bin/pip", "install", "-q", "python-ironicclient", "openstacksdk", "metalsmith"], check=True)
     return made
 
 
@@ -94,10 +94,30 @@ n = b.update_node(n, instance_info={{"image_source": "web"}})
 n = b.set_node_provision_state(n, "active", config_drive={{"meta_data": {{"a": "b"}}}}, wait=True, timeout=60)
 assert n.provision_state == "active", n
 b.set_node_provision_state(n, "deleted", wait=True, timeout=60)
-b.delete_allocation(a)
+assert not list(b.allocations())
 b.delete_node(n)
 print("well", [x.name for x in b.nodes()])
 """
     done = subprocess.run([venv / "bin/python", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("well")
+
+
+def test_metalsmith_deploys_lists_and_undeploys(ironic: Callable[..., str], venv: Path, server: str) -> None:
+    sizes = [f"--property={k}" for k in ("cpus=4", "memory_mb=8192", "local_gb=60")]
+    ironic("node", "create", "--driver", "fake-hardware", "--name", "m1", "--resource-class", "smith", *sizes)
+    ironic("node", "manage", "m1", "--wait", "60")
+    ironic("node", "provide", "m1", "--wait", "60")
+    auth = {"OS_AUTH_TYPE": "none", "OS_ENDPOINT": server, "OS_BAREMETAL_ENDPOINT_OVERRIDE": server}
+
+    def smith(*words: str) -> str:
+        command = [venv / "bin/metalsmith", *words]
+        done = subprocess.run(command, env={**os.environ, **auth}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    image = ["--image", "http://127.0.0.1/x.raw", "--image-checksum", "0" * 32, "--root-size", "10"]
+    smith("deploy", *image, "--resource-class", "smith", "--hostname", "h1")
+    assert "ACTIVE" in smith("list")
+    smith("undeploy", "h1", "--wait", "60")
+    assert "h1" not in smith("list")

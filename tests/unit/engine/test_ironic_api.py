@@ -158,6 +158,21 @@ async def test_an_allocation_says_why_there_is_no_node(bench: Any, api: httpx.As
     assert (await api.get("/v1/nodes/n1")).json()["instance_uuid"] is None
 
 
+async def test_undeploy_ends_the_allocation_and_forgets_the_instance(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.to("n1", "available")
+    await api.post("/v1/allocations", json={"resource_class": "baremetal", "name": "a"})
+    info = [{"op": "add", "path": "/instance_info/image_source", "value": "web"}]
+    await api.patch("/v1/nodes/n1", json=info)
+    await api.put("/v1/nodes/n1/states/provision", json={"target": "active"})
+    await bench.until("n1", "active")
+    assert (await api.delete("/v1/allocations/a")).status_code == 409
+    await api.put("/v1/nodes/n1/states/provision", json={"target": "deleted"})
+    await bench.until("n1", "available")
+    doc = (await api.get("/v1/nodes/n1")).json()
+    assert (doc["instance_uuid"], doc["instance_info"], doc["allocation_uuid"]) == (None, {}, None)
+    assert (await api.get("/v1/allocations/a")).status_code == 404
+
+
 DRIVERS = [  # driver, driver_info, our URL
     ("ipmi", {"ipmi_address": "10.0.0.1"}, "ipmi://10.0.0.1"),
     ("ipmi", {"ipmi_address": "fd00::1", "ipmi_port": 6230, "ipmi_username": "a b"}, "ipmi://a%20b@[fd00::1]:6230"),
