@@ -284,10 +284,11 @@ def command(work: Path, kernel: Path, machine: dict, script: str) -> list[str]:
 def disk(work: Path, n: int, kind: str, machine: dict) -> list[str]:
     path = work / f"disk{n}.qcow2"
     sh("qemu-img", "create", "-q", "-f", "qcow2", str(path), f"{machine.get('disk_gib', 8)}G")
-    if kind == "blkdebug":  # every write beyond 64 MiB of the disk fails
+    if kind == "blkdebug":  # every write that touches one sector fails
         rules = work / "blkdebug.conf"
         rules.write_text(
-            '[inject-error]\nevent = "pwritev"\nerrno = "5"\n' + f'sector = "{machine.get("bad_sector", 131072)}"\n'
+            '[inject-error]\nevent = "none"\niotype = "write"\nerrno = "5"\n'
+            + f'sector = "{machine.get("bad_sector", 131072)}"\n'
         )
         node = f"driver=raw,file.driver=blkdebug,file.config={rules},"
         node += f"file.image.driver=file,file.image.filename={work}/raw{n}"
