@@ -82,6 +82,8 @@ def _boot(client: Client, urls: Urls, because: str, *, secure: bool) -> Decision
         return Ignore(
             because=f"{because}; but the node wants secure boot and asks as BIOS: switch its firmware to UEFI"
         )
+    if secure and client.loader is Loader.HTTP:
+        return Ignore(because=f"{because}; but the signed GRUB speaks no HTTP: its firmware's PXE gets an answer")
     file = urls.loaders.shim(client.arch) if secure else urls.loaders.ipxe(client.arch)
     if file is None:
         return Ignore(because=f"{because}; but no {'signed ' if secure else ''}loader is known for {client.arch}")

@@ -63,7 +63,7 @@ KNOWN = [
     (Arch.UNKNOWN, Loader.IPXE, Purpose.RAMDISK, False, SCRIPT),
     (Arch.UEFI_X64, Loader.FIRMWARE, Purpose.RAMDISK, True, "tftp shimx64.efi"),
     (Arch.UEFI_ARM64, Loader.FIRMWARE, Purpose.RAMDISK, True, "tftp shimaa64.efi"),
-    (Arch.UEFI_X64, Loader.HTTP, Purpose.RAMDISK, True, HTTP + "shimx64.efi"),
+    (Arch.UEFI_X64, Loader.HTTP, Purpose.RAMDISK, True, "ignore"),
     (Arch.BIOS, Loader.FIRMWARE, Purpose.RAMDISK, True, "ignore"),
     (Arch.BIOS, Loader.FIRMWARE, Purpose.DISK, False, "disk"),
     (Arch.UEFI_X64, Loader.FIRMWARE, Purpose.DISK, False, "disk"),
