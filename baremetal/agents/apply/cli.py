@@ -28,6 +28,9 @@ def main(argv: Optional[Sequence[str]] = None, prog: str = "os-apply-config") ->
     except BaremetalError as exc:
         print(f"{prog}: {exc}", file=sys.stderr)
         return 1
+    except OSError as exc:
+        print(f"{prog}: {exc.strerror or exc}: {exc.filename or ''}".rstrip(": "), file=sys.stderr)
+        return 1
 
 
 def templates_root() -> str:

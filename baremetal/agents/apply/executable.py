@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import signal
 import subprocess
-from typing import Optional
+import threading
+import time
+from typing import Optional, Tuple
 
 from baremetal.agents.apply.errors import BadTemplate
 from baremetal.agents.refresh.runner import start
@@ -32,16 +35,54 @@ def run(path: str, metadata: bytes, *, timeout_s: Optional[float] = None) -> byt
         )
     except OSError as exc:
         raise BadTemplate(f"template {path} is executable but does not start", detail=str(exc)) from exc
+    feeder = threading.Thread(target=_feed, args=(process, metadata), daemon=True)
+    feeder.start()
     try:
-        out, err = process.communicate(metadata, timeout=limit_s)
-    except subprocess.TimeoutExpired as exc:
+        out, err = _listen(process, time.monotonic() + limit_s)
+    except TimeoutError as exc:
         _kill(process)
         raise BadTemplate(f"template {path} takes longer than {limit_s:g} s") from exc
+    except OverflowError as exc:
+        _kill(process)
+        raise BadTemplate(f"template {path} printed more than {MAX_OUTPUT} bytes") from exc
     if process.returncode != 0:
         raise BadTemplate(f"template {path} failed: {_status(process.returncode)}", detail=tail(err))
-    if len(out) > MAX_OUTPUT:
-        raise BadTemplate(f"template {path} printed more than {MAX_OUTPUT} bytes")
     return _utf8(out, path)
+
+
+def _feed(process: "subprocess.Popen[bytes]", metadata: bytes) -> None:
+    """It need not read all of it."""
+    with contextlib.suppress(BrokenPipeError, ValueError):
+        assert process.stdin is not None
+        process.stdin.write(metadata)
+        process.stdin.close()
+
+
+def _listen(process: "subprocess.Popen[bytes]", deadline: float) -> Tuple[bytes, bytes]:
+    """All of stdout and the end of stderr; TimeoutError, or OverflowError when it says too much."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    kept = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+    out, err = kept.values()
+    with selectors.DefaultSelector() as selector:
+        for descriptor in kept:
+            selector.register(descriptor, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select(max(0.0, deadline - time.monotonic())):
+                part = os.read(key.fd, 1 << 16)
+                if not part:
+                    selector.unregister(key.fd)
+                kept[key.fd] += part
+            del err[:-65536]
+            if len(out) > MAX_OUTPUT:
+                raise OverflowError
+            if selector.get_map() and time.monotonic() >= deadline:
+                raise TimeoutError
+    try:
+        process.wait(max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired as exc:
+        raise TimeoutError from exc
+    return bytes(out), bytes(err)
 
 
 def tail(output: bytes, lines: int = 20) -> str:
@@ -64,4 +105,4 @@ def _status(code: int) -> str:
 def _kill(process: "subprocess.Popen[bytes]") -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()

@@ -61,11 +61,17 @@ class Journal:
         numbers = self.numbers()
         number = numbers[-1] + 1 if numbers else 1
         path = os.path.join(self.directory, str(number))
-        os.mkdir(path, 0o700)
-        entries = [_save(change, os.path.join(path, str(index))) for index, change in enumerate(changes)]
-        document = {"number": number, "time": time_s, "phase": PREPARED, "made": [], "files": entries, "note": note}
-        record = Record(path, document)
-        record.save()
+        try:
+            os.mkdir(path, 0o700)
+            entries = [_save(change, os.path.join(path, str(index))) for index, change in enumerate(changes)]
+            document = {"number": number, "time": time_s, "phase": PREPARED, "made": [], "files": entries, "note": note}
+            record = Record(path, document)
+            record.save()
+        except OSError as exc:
+            self.drop(number)
+            raise WriteFailed(
+                f"cannot keep earlier versions in {path}", detail=str(exc), fix="free some space"
+            ) from exc
         return record
 
     def get(self, number: int) -> Optional["Record"]:

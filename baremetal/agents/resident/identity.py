@@ -24,6 +24,7 @@ OF_ONE_DEPLOYMENT = (
     "hold.json",
     "ec2.json",
     "network_data.json",
+    "personalised.json",
 )
 
 

@@ -7,6 +7,7 @@ intervals, and at once when a newer one comes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -14,7 +15,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from baremetal.agents import inventory
 from baremetal.agents.collect.split import Source
-from baremetal.agents.http import jitter
+from baremetal.agents.http import ServerSaid, jitter
 from baremetal.agents.resident import drive as drives
 from baremetal.agents.resident import instance
 from baremetal.agents.resident.converge import (
@@ -71,6 +72,7 @@ class Agent:
         self.retry_at: Optional[float] = None
         self.drift_at = time.monotonic() + DRIFT_S * jitter()
         self.reported_drift: List[Any] = []
+        self.refused = ""  # the last refusal we reported; the server may offer the same again and again
 
     def run(self) -> None:
         """Never returns."""
@@ -82,9 +84,9 @@ class Agent:
             try:
                 self.step()
                 pause = RECONNECT_FIRST_S
-            except BaremetalError as exc:
+            except (BaremetalError, OSError) as exc:  # OSError: a full or broken disk below the state directory
                 self.say(f"{exc}".replace("\n", "; "))
-                self.status.now(server="away", trouble=exc.brief)
+                self.trouble(exc)
                 if dead_token(exc):
                     self.state.drop("token")
                     self.talk.token = None
@@ -93,11 +95,18 @@ class Agent:
                 pause = min(pause * 2, RECONNECT_LONGEST_S)
                 self.retry_if_due()
 
+    def trouble(self, exc: Exception) -> None:
+        """For `agent status`; when not even that can be written, the log has it."""
+        with contextlib.suppress(OSError):
+            self.status.now(server="away", trouble=to_fault(exc).brief)
+
     def first_boot(self) -> None:
         """What can be done without a server: the name, the keys, and the document of the config drive."""
         if self.drive is not None:
-            for what in instance.personalise(self.drive, self.root):
-                self.say(f"set {what}")
+            if self.state.read("personalised.json") is None:
+                for what in instance.personalise(self.drive, self.root):
+                    self.say(f"set {what}")
+                self.state.write("personalised.json", True)
             self.accept_drive_document(self.drive)
         candidate = self.documents.candidate()
         if candidate is not None:
@@ -137,11 +146,13 @@ class Agent:
             verified = self.documents.accept(raw, signature)
         except DocumentRefused as exc:
             self.say(f"refused: {exc}")
-            self.owe(_failed(self.documents.applied, exc))
-            self.deliver()
+            if exc.brief != self.refused:
+                self.refused = exc.brief
+                self.owe(_failed(self.documents.applied, exc))
+                self.deliver()
             time.sleep(RECONNECT_LONGEST_S * jitter())  # the server will offer it again at once
             return
-        self.failures = 0
+        self.failures, self.refused = 0, ""
         self.converge(verified)
         self.deliver()
 
@@ -238,7 +249,12 @@ class Agent:
     def deliver(self) -> None:
         owed = self.state.read("report.json")
         if isinstance(owed, dict) and self.talk.token is not None:
-            self.talk.report(ConfigReport.from_json(owed).to_bytes())
+            try:
+                self.talk.report(ConfigReport.from_json(owed).to_bytes())
+            except ServerSaid as exc:
+                if exc.status not in (400, 413, 422):
+                    raise
+                self.say(f"the server does not want our report: {exc.brief}")  # never again the same
             self.state.drop("report.json")
 
     # --- time ---

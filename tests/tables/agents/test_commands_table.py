@@ -158,6 +158,30 @@ def test_hostile_metadata_is_an_error_or_nothing(tmp_path, text):
     assert "Traceback" not in result.stderr
 
 
+PROGRAMS = [  # a template that is a program        what is said of it
+    ("exec yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "printed more than"),
+    ("exec sleep 60", "takes longer than"),
+    ("sleep 60 & exit 0", "takes longer than"),  # holds its stdout open
+    ("yes >&2 & sleep 0.1; kill $!; exit 3", "exit status 3"),
+]
+
+
+@pytest.mark.parametrize(("body", "said"), PROGRAMS)
+def test_a_program_that_does_not_end_well_writes_nothing(tmp_path, md, body, said):
+    options = tree(tmp_path, x="#!/bin/sh\n" + body + "\n", y="fine")
+    (tmp_path / "t/x").chmod(0o755)
+    result = run("apply", "-m", md, *options, "--exec-timeout", "5")
+    assert (result.returncode, said in result.stderr) == (1, True), result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_said(tmp_path, md):
+    tree(tmp_path, x="{{s}}")
+    result = run("apply", "-m", md, "-t", tmp_path / "t", "-o", "/dev/null/out", "--fallback-metadata")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+
+
 def test_refresh_kills_what_a_script_started(tmp_path):
     script = tmp_path / "orc/configure.d/10-a"
     script.parent.mkdir(parents=True)
