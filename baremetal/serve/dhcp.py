@@ -224,29 +224,29 @@ class DhcpServer:
             return
         now = self._now()
         out: list[Sent] = []
-        try:
-            for _ in range(BATCH):
-                sent = self._guarded(receive, sock.recv(LARGEST), now)
-                if sent is not None:
-                    out.append(sent)
-        except BlockingIOError:
-            pass
-        except OSError as exc:
-            self._trouble(f"receive: {exc}")
+        read = sock.recv
+        data = b""
+        for _ in range(BATCH):
+            try:
+                data = read(LARGEST)
+                sent = receive(data, now)
+            except BlockingIOError:
+                break
+            except OSError as exc:
+                self._trouble(f"receive: {exc}")
+                break
+            except Exception as exc:  # no datagram ends the service
+                what = f"{type(exc).__name__}: {exc}"
+                self._tell("trouble", f"a packet from {data[28:34].hex(':')} broke the rules: {what}")
+                continue
+            if sent is not None:
+                out.append(sent)
         if self.rules.bound and not self._commit():
             out = [sent for sent in out if not _gives_lease(sent[0])]
         for sent in out:
             self._send(sent)
         if self.rules.events:
             self._publish()
-
-    def _guarded(self, receive: Callable[[bytes, float], Sent | None], data: bytes, now: float) -> Sent | None:
-        """No datagram ends the service."""
-        try:
-            return receive(data, now)
-        except Exception as exc:
-            self._tell("trouble", f"a packet from {data[28:34].hex(':')} broke the rules: {type(exc).__name__}: {exc}")
-            return None
 
     def _commit(self) -> bool:
         bound, self.rules.bound = self.rules.bound, []
