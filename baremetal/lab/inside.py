@@ -81,7 +81,7 @@ def main() -> int:
     """Run until stopped; an error is one JSON line on stderr, for the process that started us."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
-        asyncio.run(_main(Path(sys.argv[1]), spec_from_json(sys.argv[2])))
+        asyncio.run(_main(Path(sys.argv[1]), spec_from_json(Path(sys.argv[2]).read_text())))
     except BaremetalError as exc:
         error = {"code": exc.code, "brief": exc.brief, "detail": exc.detail, "fix": exc.fix, "exit": exc.exit_code}
         print("error: " + json.dumps(error), file=sys.stderr, flush=True)

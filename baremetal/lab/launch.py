@@ -14,24 +14,29 @@ from baremetal.lab import control, inside, namespace, tools
 from baremetal.lab.spec import RackSpec
 
 LOG = "lab.log"
+SPEC = "spec.json"
 START_S = 60.0
 STOP_S = 30.0
 
 
-def up(spec: RackSpec, state_dir: Path) -> dict[str, Any]:
-    """A rack in namespaces of its own, in the background; its status."""
+def up(spec: RackSpec, state_dir: Path, *, detached: bool = True) -> dict[str, Any]:
+    """A rack in namespaces of its own, in the background; its status. Not detached, it dies with us."""
     tools.require(uefi=any(node.firmware == "uefi" for node in spec.nodes))
-    return run_inside(namespace.python("baremetal.lab.inside", str(state_dir), inside.spec_to_json(spec)), state_dir)
+    state_dir.mkdir(parents=True, exist_ok=True)
+    file = state_dir / SPEC
+    file.touch(mode=0o600)  # a file and no argument: arguments are for everybody to read, and it has passwords
+    file.write_text(inside.spec_to_json(spec))
+    return run_inside(namespace.python("baremetal.lab.inside", str(state_dir), str(file)), state_dir, detached=detached)
 
 
-def run_inside(argv: Sequence[str], state_dir: Path) -> dict[str, Any]:
-    """`argv` detached in fresh namespaces; returns its status once its control socket answers."""
+def run_inside(argv: Sequence[str], state_dir: Path, *, detached: bool = True) -> dict[str, Any]:
+    """`argv` in fresh namespaces; returns its status once its control socket answers."""
     namespace.check()
     with namespace.claimed(state_dir):
         pass  # refuses here, where it can be said, when a lab already runs
     log = state_dir / LOG
     with log.open("wb") as output:
-        process = namespace.start(argv, detached=True, output=output)
+        process = namespace.start(argv, detached=detached, output=output)
     return _wait(process, state_dir, log)
 
 

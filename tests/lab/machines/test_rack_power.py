@@ -49,7 +49,7 @@ WAIT_S = 60.0
 class Lab:
     def __init__(self, state_dir: Path) -> None:
         self.dir = state_dir
-        launch.up(RackSpec((BIOS, UEFI, ODD, SECURE)), state_dir)
+        launch.up(RackSpec((BIOS, UEFI, ODD, SECURE)), state_dir, detached=False)  # an interrupted run leaves nothing
 
     def node(self, name: str) -> dict[str, Any]:
         return next(n for n in control.ask(self.dir, {"do": "status"})["nodes"] if n["name"] == name)
