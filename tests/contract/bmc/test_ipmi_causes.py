@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 
 import pytest
 
@@ -226,3 +227,34 @@ class TestOurs:
             bmc.faults.silent = True
             with pytest.raises((BmcTimeout, BmcUnreachable)):
                 await driver.power()
+
+    async def test_garbage_before_every_answer(self):
+        async with virtual() as bmc:
+            plain, noise = bmc._send, random.Random(7)
+
+            def noisy(data, addr):
+                broken = bytearray(data)
+                broken[noise.randrange(len(broken))] ^= 1 << noise.randrange(8)
+                for junk in (
+                    b"",
+                    noise.randbytes(noise.randrange(300)),
+                    data[: noise.randrange(len(data))],
+                    bytes(broken),
+                ):
+                    if junk != data:
+                        plain(junk, addr)
+                plain(data, addr)
+
+            bmc._send = noisy
+            for _ in range(20):
+                # A flipped bit in an unsigned login message may be a refusal: told, and never "done".
+                async with closing(dial(bmc, "rmcp", timeout_s=10)) as driver:
+                    with contextlib.suppress(BmcError):
+                        assert await driver.power() is Power.ON
+
+    async def test_ipv6(self):
+        bmc = VirtualBmc(diskless_bmc(MemoryChassis(on=True), users=one_admin("admin", "right")), "::1", 0)
+        await bmc.start()
+        async with closing(make(BmcUrl.parse(f"ipmi://admin@[::1]:{bmc.port}"), "right")) as driver:
+            assert await driver.power() is Power.ON
+        bmc.close()
