@@ -84,7 +84,8 @@ class Server:
         self._templates.clear()
 
     def change(self, records: Iterable[BootRecord], gone: Iterable[str] = ()) -> None:
-        """Some nodes changed, some (by id) went away. Templates are keyed by what was known: old ones are not found again."""
+        """Some nodes changed, some (by id) went away."""
+        # Templates are keyed by what was known: those of a node's former self are never found again.
         self.directory.change(records, gone)
 
     # ------------------------------------------------------------ a datagram

@@ -55,15 +55,16 @@ class Wire:
 class Plane:
     """hack/boot-fixture as a process that can be killed."""
 
-    def __init__(self, wire: Wire, files: Path, journal: Path) -> None:
-        self._args = ["ip", "netns", "exec", wire.server, str(ROOT / "hack" / "boot-fixture"), str(files), "eth0"]
+    def __init__(self, wire: Wire, files: Path, journal: Path, *before: str) -> None:
+        self._args = ["ip", "netns", "exec", wire.server, *before]
+        self._args += [str(ROOT / "hack" / "boot-fixture"), str(files), "eth0"]
         self._args += ["--journal", str(journal)]
         self._wire = wire
 
     def more(self, *args: str) -> None:
         self._args += args
 
-    def start(self, log: TextIO | None = None) -> None:
+    def start(self, log: TextIO | int | None = None) -> None:
         self.process = subprocess.Popen(self._args, stderr=log)
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
@@ -257,6 +258,19 @@ def test_strangers_get_no_answer_beside_another_server(wire: Wire, plane: Plane,
     finally:
         rival.kill()
         rival.wait()
+
+
+def test_no_lease_is_given_that_cannot_be_written(wire: Wire, plane: Plane, files: Path, tmp_path: Path) -> None:
+    plane.stop()
+    full = Plane(wire, files, tmp_path / "leases2", "prlimit", "--fsize=10")  # a disk that takes ten bytes more
+    full.more("--verbose")
+    full.start(subprocess.PIPE)
+    out = wire.run("udhcpc", "-i", "eth0", "-n", "-q", "-f", "-s", "/bin/true", "-t", "2", "-T", "1")
+    full.process.terminate()
+    _, said = full.process.communicate(timeout=10)
+    assert "obtained" not in out.stderr
+    assert b"no lease is given until it can be written" in said
+    assert (tmp_path / "leases2").stat().st_size == 0
 
 
 # Offers 10.77.1.1 to anybody that asks: what an access point brought from home does.
