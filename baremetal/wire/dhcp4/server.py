@@ -124,11 +124,11 @@ class Server:
             return None
         known = self.directory.by_key.get(key) or self.directory.recognise(key, options)
         template = self._template(options, key, scope, known)
+        if self.only_known and known is None and not template.silent:
+            self._teller.remark(key, template, "ignore", self.only_known, None, now)
+            return None
         self._teller.saw(key, template, known, options, now)
         if template.silent:
-            return None
-        if self.only_known and known is None:
-            self._teller.remark(key, template, "ignore", self.only_known, None, now)
             return None
         if scope.network.proxy:
             return self._proxy(code, data, options, scope, template)
