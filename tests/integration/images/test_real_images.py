@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,7 +19,9 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("image-cache")
+    """A fresh cache; BAREMETAL_TEST_IMAGE_CACHE names one to keep between runs."""
+    kept = os.environ.get("BAREMETAL_TEST_IMAGE_CACHE")
+    return Path(kept) if kept else tmp_path_factory.mktemp("image-cache")
 
 
 def build(name: str, cache: Path, **options: object) -> builder.BuildResult:
