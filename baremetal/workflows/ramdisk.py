@@ -45,10 +45,14 @@ async def agent_up(p: Pass) -> Outcome:
             return await _wait_hello(p, boot)
 
 
+SWITCHED_OFF_S = 15.0  # an agent whose machine was seen off is given that long to prove otherwise
+
+
 def answers(p: Pass, boot: Boot) -> bool:
-    """The agent of this boot said hello and was heard lately."""
+    """The agent of this boot said hello and was heard lately, on a machine that is not known to be off."""
     heard = max(boot.hello_at or 0.0, boot.last_beat or 0.0)
-    return boot.live and boot.hello_at is not None and p.now - heard < p.policy.beat_lost_s
+    lately = p.now - heard < p.policy.beat_lost_s
+    return boot.live and boot.hello_at is not None and lately and p.node.power is not Power.OFF
 
 
 def mint(p: Pass, because: str) -> Outcome:
@@ -191,7 +195,8 @@ def _still_running(p: Pass, boot: Boot, order: OrderRow, deadline_s: float) -> O
     heard = max(order.issued_at, order.progress_at or 0.0, boot.last_beat or 0.0)
     waiting = p.wait(f"order {order.id}", _doing(order), deadline_s, look_s=p.policy.progress_lost_s / 3)
     silent_s = p.now - heard
-    if waiting and silent_s < p.policy.progress_lost_s:
+    patience_s = SWITCHED_OFF_S if p.node.power is Power.OFF else p.policy.progress_lost_s
+    if waiting and silent_s < patience_s:
         return waiting
     tries = int(p.here.get("order_tries", 1))
     what = f"the agent was silent for {silent_s:.0f} s" if waiting else f"not finished within {deadline_s:.0f} s"

@@ -76,7 +76,7 @@ def test_a_corrupt_image_is_refused_before_it_reaches_the_disk(walked: Walked) -
 
 
 def test_a_disk_that_is_too_small_is_said_so(walked: Walked) -> None:
-    _wounded(walked, "disk-small", "disk-too-small", reboot=True)
+    _wounded(walked, "disk-small", "no-disk", reboot=True)
 
 
 def _wounded(walked: Walked, fault: str, code: str, *, reboot: bool = False) -> None:
