@@ -21,6 +21,9 @@ app = typer.Typer(no_args_is_help=True, help="Golden images: build, add, list, s
 cache_app = typer.Typer(no_args_is_help=True, help="Layers kept between builds.")
 app.add_typer(cache_app, name="cache")
 
+# Kept in the store beside the image.
+EXTRAS = ("sbom.cdx.json", "packages.json", "provenance.json")
+
 Target = Annotated[list[str], typer.Argument(metavar="IMAGE|ELEMENT...", help="A definition, or elements.")]
 Paths = Annotated[
     list[Path] | None, typer.Option("--elements-path", "-E", help="Where elements are looked for first; repeat it.")
@@ -356,7 +359,7 @@ def _store_result(result: BuildResult, definition: Definition) -> StoredImage:
         if image.properties.get("build") == result.id and image.name == result.name:
             return image
     properties = {**definition.properties, "build": result.id, "arch": "x86_64"}
-    extras = {n: result.directory / n for n in ("sbom.cdx.json", "packages.json") if (result.directory / n).exists()}
+    extras = {n: result.directory / n for n in EXTRAS if (result.directory / n).exists()}
     if result.kind == "ramdisk":
         kernel, initrd = result.directory / "kernel", result.directory / "initrd"
         return store.add_ramdisk(kernel, initrd, name=result.name, properties=properties, extras=extras)

@@ -286,3 +286,13 @@ def test_owners_modes_links_and_attributes_reach_the_disk(tmp_path: Path, elemen
     assert "Mode:  01777" in stat("/home/deep")
     assert "Type: FIFO" in stat("/home/pipe")
     assert "Type: regular" in stat('/home/quo""te')
+
+
+def test_a_lock_file_is_held_to(tmp_path: Path) -> None:
+    lock = tmp_path / "little.lock"
+    lock.write_text("epoch 1735689600\nhost-os 1.0 amd64\n")
+    builder.build(definition("greet", lock=lock), options(tmp_path / "c"))
+    lock.write_text("epoch 1735689600\nhost-os 1.1 amd64\nvim 9 amd64\n")
+    with pytest.raises(errors.BuildFailed, match="not what its lock file says") as caught:
+        builder.build(definition("greet", lock=lock), options(tmp_path / "c"))
+    assert caught.value.detail.splitlines() == ["host-os is 1.0, locked 1.1", "vim 9 is missing"]
