@@ -1,6 +1,6 @@
 """A whole site in a lab: the rack, and beside it `baremetal serve` with a configuration of its own.
 
-`python -m baremetal.lab.site LAB_DIR SPEC.json` is the first process inside the
+`python -m baremetal.lab.site LAB_DIR SPEC_FILE` is the first process inside the
 namespaces. The server is the real one, started by its own command line; it is
 started again when it dies, as systemd would.
 """
@@ -186,7 +186,7 @@ def main() -> int:
     """An error is one JSON line on stderr, for the process that started us."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
-        asyncio.run(run(Path(sys.argv[1]), spec_from_json(sys.argv[2])))
+        asyncio.run(run(Path(sys.argv[1]), spec_from_json(Path(sys.argv[2]).read_text())))
     except BaremetalError as exc:
         error = {"code": exc.code, "brief": exc.brief, "detail": exc.detail, "fix": exc.fix, "exit": exc.exit_code}
         print("error: " + json.dumps(error), file=sys.stderr, flush=True)

@@ -96,6 +96,8 @@ def _wounded(walked: Walked, fault: str, code: str, *, reboot: bool = False) -> 
         assert "write_image" in explained["where"]
     finally:
         assert walked.lab("fault", NODE, "heal").returncode == 0
+    if reboot:
+        _off(walked)
     _available(walked)
 
 

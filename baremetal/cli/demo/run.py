@@ -107,10 +107,13 @@ class Demo:
         """Rack and server up; down at the end unless they are kept and all went well."""
         show.begin("rack and server: private network, virtual BMCs, baremetal serve")
         self.config.write_text(config_text(spec, self.options.lab_dir, self.options.cache_dir))
+        spec_path = self.options.lab_dir / "spec.json"  # holds the BMCs' passwords: not for a command line
+        spec_path.touch(mode=0o600)
+        spec_path.write_text(spec_to_json(spec))
         log_path = self.options.lab_dir / "lab.log"
         with log_path.open("wb") as log:
             process = namespace.start(
-                namespace.python("baremetal.lab.site", str(self.options.lab_dir), spec_to_json(spec)),
+                namespace.python("baremetal.lab.site", str(self.options.lab_dir), str(spec_path)),
                 detached=self.options.keep,
                 output=log,
             )
