@@ -87,6 +87,7 @@ def plan(
     option: Opt = None,
     no_base: Annotated[bool, typer.Option("-n", help="Without the element `base`.")] = False,
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask the mirror for news now.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no mirror.")] = False,
     cache_dir: Annotated[Path | None, typer.Option("--cache-dir", help="Layers and built images.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -94,7 +95,7 @@ def plan(
     from baremetal.images import builder
 
     definition = _definition(what, option, _Classic(no_base=no_base))
-    rows = builder.explain(definition, _options(elements_path, refresh, False, "", False, "", cache_dir))
+    rows = builder.explain(definition, _options(elements_path, refresh, offline, "", False, "", cache_dir))
     if as_json:
         render.json_out({"image": definition.name, "steps": rows})
         return
