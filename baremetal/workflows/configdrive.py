@@ -27,21 +27,13 @@ def files(p: Pass, boot: tuple[str, str], image: Image) -> dict[str, bytes]:
     extra: dict[str, Any] = asked if isinstance(asked, dict) else {}
     doc = p.world.store.read(lambda c: stored.get_document(c, p.world.metadata, p.node.id))
     found = {
-        "openstack/latest/meta_data.json": _json(
-            {**_meta_data(p), **_public_keys(doc), **(extra.get("meta_data") or {})}
-        ),
+        "openstack/latest/meta_data.json": _json({**_meta_data(p, doc), **(extra.get("meta_data") or {})}),
         "openstack/latest/network_data.json": _json(extra.get("network_data") or network_data(p)),
         "ec2/latest/meta-data.json": _json(_ec2(p)),
     }
     if extra.get("user_data"):
         found["openstack/latest/user_data"] = str(extra["user_data"]).encode()
     return found | _ours(p, boot, doc)
-
-
-def _public_keys(doc: stored.StoredDocument | None) -> dict[str, Any]:
-    """root's SSH keys, {name: key}, from the metadata value `public_keys`: wanted before the first converge."""
-    keys = json.loads(doc.text).get("values", {}).get("public_keys") if doc else None
-    return {"public_keys": keys} if isinstance(keys, dict) else {}
 
 
 def _ours(p: Pass, boot: tuple[str, str], doc: stored.StoredDocument | None) -> dict[str, bytes]:
@@ -72,9 +64,8 @@ def urls(p: Pass) -> list[str]:
     return list(dict.fromkeys([*found, p.site.https_url]))
 
 
-def public_keys(p: Pass) -> dict[str, str]:
+def public_keys(doc: stored.StoredDocument | None) -> dict[str, str]:
     """SSH keys of the metadata (`ssh.keys`: a mapping of names to keys, or a list)."""
-    doc = p.world.store.read(lambda c: stored.get_document(c, p.world.metadata, p.node.id))
     values = json.loads(doc.text).get("values", {}) if doc else {}
     ssh = values.get("ssh")
     keys = ssh.get("keys") if isinstance(ssh, dict) else None
@@ -83,9 +74,9 @@ def public_keys(p: Pass) -> dict[str, str]:
     return {str(k): str(v) for k, v in keys.items()} if isinstance(keys, dict) else {}
 
 
-def _meta_data(p: Pass) -> dict[str, Any]:
+def _meta_data(p: Pass, doc: stored.StoredDocument | None) -> dict[str, Any]:
     return {
-        "public_keys": public_keys(p),
+        "public_keys": public_keys(doc),
         "uuid": p.node.id,
         "name": p.node.name,
         "hostname": p.node.name,

@@ -24,7 +24,7 @@ def acts(nodes: Sequence[str], instackenv: str, image: str, public_key: str) -> 
         Act("enroll: each BMC is asked who it is", ("node", "import", instackenv, "--wait")),
         Act(
             "metadata: what the nodes' configuration is made from",
-            ("metadata", "set", "--site", f"{GREETING_KEY}={FIRST_GREETING}", f"public_keys.lab={public_key}"),
+            ("metadata", "set", "--site", f"{GREETING_KEY}={FIRST_GREETING}", f"ssh.keys.lab={public_key}"),
         ),
         Act("inspect: network boot, inventory", ("node", "inspect", *nodes, "--wait")),
         Act("provide: the listed disks are wiped", ("node", "provide", *nodes, "--wait")),
