@@ -53,7 +53,9 @@ async def leases(request: Request) -> Response:
 async def unknown(request: Request) -> Response:
     """Latest first."""
     con = conductor(request)
-    return reply({"machines": await con.store.fetch(wire_seen.all_strangers)})
+    found = await con.store.fetch(wire_seen.all_strangers)
+    names = {"first_seen": "first", "last_seen": "last"}
+    return reply({"machines": [{names.get(k, k): v for k, v in machine.items()} for machine in found]})
 
 
 @router.get("/status", summary="How the server is")
