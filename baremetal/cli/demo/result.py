@@ -17,11 +17,27 @@ def node_result(node: Mapping[str, Any], timeline: Mapping[str, Any], page: str)
         "state": node.get("state"),
         "configured": config.get("outcome") in CONFIGURED,
         "page": page,
+        **spans(timeline.get("stages", [])),
         "stages": [
             {"name": stage["stage"], "seconds": round(float(stage.get("seconds") or 0.0), 2)}
             for stage in timeline.get("stages", [])
         ],
     }
+
+
+def spans(stages: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Seconds from the first word about the node, and from the deploy order, to its first configuration."""
+    done = next((s.get("end") or s["start"] for s in stages if str(s["stage"]).startswith("configured")), None)
+    ordered = next((s["start"] for s in stages if s["stage"] == "asked deploy"), None)
+    begun = min((s["start"] for s in stages), default=None)
+    return {
+        "enroll_to_configured_s": _between(begun, done),
+        "deploy_to_configured_s": _between(ordered, done),
+    }
+
+
+def _between(start: float | None, end: float | None) -> float | None:
+    return None if start is None or end is None else round(end - start, 1)
 
 
 def stage_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
