@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,3 +82,9 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
     finally:
         run("lab", "down", "--state-dir", str(lab_dir), timeout_s=60)
     assert leftovers(lab_dir) == []
+
+
+@pytest.fixture
+def leftovers_of() -> Callable[[Path], list[str]]:
+    """What a rack left behind: processes and mounts."""
+    return leftovers

@@ -7,8 +7,12 @@ node-0 is released, and deployed again under one fault after the other.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,3 +157,19 @@ def _crash(lab_dir: Path) -> None:
     from baremetal.lab import control
 
     assert control.ask(lab_dir, {"do": "crash-server"})["ok"]
+
+
+def test_ctrl_c_ends_everything(walked: Walked, tmp_path: Path, leftovers_of: Callable[[Path], list[str]]) -> None:
+    command = [sys.executable, "-m", "baremetal", "lab", "demo", "--nodes", "1", "--state-dir", str(tmp_path)]
+    with (tmp_path / "seen").open("w+") as seen:
+        demo = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=seen, stderr=seen, start_new_session=True)
+        deadline = time.monotonic() + 600
+        while "inspect wait" not in (tmp_path / "seen").read_text() and time.monotonic() < deadline:
+            assert demo.poll() is None, (tmp_path / "seen").read_text()[-3000:]
+            time.sleep(0.2)
+        os.killpg(demo.pid, signal.SIGINT)
+        code = demo.wait(60)
+    text = (tmp_path / "seen").read_text()
+    assert code == 130, text[-3000:]
+    assert "Traceback" not in text
+    assert leftovers_of(tmp_path) == []
