@@ -2,7 +2,8 @@
 
 Rows: our engine cold (packages fetched from the mirror), with one post-install
 script changed, with nothing changed; diskimage-builder's disk-image-create on
-its own Debian elements, twice. CPU counts all child processes.
+its own Debian elements, twice (they bring the full kernel too, so the content is
+larger). CPU counts all child processes.
 """
 
 from __future__ import annotations
