@@ -70,7 +70,7 @@ class AgentApi:
         deadline = time.monotonic() + wait_seconds(request, LONGEST_WAIT_S)
         after = request.query.get("after", "")
         while True:
-            entry = self._still(request, who)
+            entry = self._still(who)
             order = entry.view.order
             if order is not None and order.get("id") != after:
                 return answer(_reachable(order, request, self.state))
@@ -92,7 +92,7 @@ class AgentApi:
         deadline = time.monotonic() + wait_seconds(request, LONGEST_WAIT_S)
         known = request.headers.get("If-None-Match", "").strip()
         while True:
-            document = self._still(request, who).view.metadata
+            document = self._still(who).view.metadata
             if document is None:
                 raise HttpError(404, "no-metadata", "this node has no metadata yet")
             generation = int(document["generation"])
@@ -142,15 +142,15 @@ class AgentApi:
             self.link.note("refused", entry.view.node if entry else None, body)
         raise HttpError(401, "dead-token", "this token is unknown or its boot has ended", fix="wait for a new boot")
 
-    def _still(self, request: web.Request, who: Who) -> Entry:
-        """The node as it is now; 401 when the token died while the request was held."""
+    def _still(self, who: Who) -> Entry:
+        """The node as it is now; 401 when the token died while the request was held.
+
+        That is how a boot ends in good order, so nobody is alarmed.
+        """
         entry = self.state.nodes.get(who.node)
-        if entry is None:
-            self._refuse(request)
-        assert entry is not None
         field_name = "ramdisk_token_sha256" if who.agent == RAMDISK else "instance_token_sha256"
-        if getattr(entry.view, field_name) != getattr(who.entry.view, field_name):
-            self._refuse(request)
+        if entry is None or getattr(entry.view, field_name) != getattr(who.entry.view, field_name):
+            raise HttpError(401, "dead-token", "this boot has ended", fix="wait for a new boot")
         return entry
 
     @contextlib.contextmanager
