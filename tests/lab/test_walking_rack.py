@@ -52,7 +52,7 @@ def test_the_change_reached_every_page_within_seconds(walked: Walked) -> None:
 def test_the_node_lets_us_in_and_knows_that_it_is_configured(walked: Walked) -> None:
     done = walked.lab("ssh", NODE, "--", "baremetal", "agent", "status", "--json", timeout_s=120)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["outcome"] in ("applied", "unchanged")
+    assert json.loads(done.stdout)["report"]["outcome"] in ("applied", "unchanged")
 
 
 def test_the_console_was_recorded(walked: Walked) -> None:
