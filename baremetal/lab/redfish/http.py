@@ -74,7 +74,7 @@ def _error(message: str, text: str) -> Doc:
 
 def resource(path: str, kind: str, name: str, **properties: Any) -> Doc:
     """A resource's document; `kind` is its versioned schema type."""
-    return {"@odata.id": path, "@odata.type": f"#{kind}", "Id": path.rsplit("/", 1)[1], "Name": name, **properties}
+    return {"@odata.id": path, "@odata.type": f"#{kind}", "Id": path.rsplit("/", 1)[-1], "Name": name, **properties}
 
 
 def collection(path: str, kind: str, members: list[str]) -> Doc:
