@@ -114,4 +114,4 @@ def clear(state_dir: Path) -> None:
 def enter(state_dir: Path, argv: Sequence[str]) -> list[str]:
     """The command that runs `argv` inside the running lab's network."""
     nsenter = tools.find("nsenter") or "nsenter"
-    return [nsenter, "--target", str(control.pid(state_dir)), "--net", "--mount", "--", *argv]
+    return [nsenter, "--target", str(control.pid(state_dir)), "--net", "--mount", "--root", "--", *argv]
