@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import logging
 import os
 import signal
 import sys
@@ -18,8 +17,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from baremetal.errors import BaremetalError
-from baremetal.lab import namespace, reaper
+from baremetal.lab import child, namespace, reaper
 from baremetal.lab.control import Control, Handler
 from baremetal.lab.rack import Rack
 from baremetal.lab.spec import MachineSpec, RackSpec
@@ -78,15 +76,8 @@ async def _main(state_dir: Path, spec: RackSpec) -> None:
 
 
 def main() -> int:
-    """Run until stopped; an error is one JSON line on stderr, for the process that started us."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    try:
-        asyncio.run(_main(Path(sys.argv[1]), spec_from_json(Path(sys.argv[2]).read_text())))
-    except BaremetalError as exc:
-        error = {"code": exc.code, "brief": exc.brief, "detail": exc.detail, "fix": exc.fix, "exit": exc.exit_code}
-        print("error: " + json.dumps(error), file=sys.stderr, flush=True)
-        return exc.exit_code
-    return 0
+    """The exit status; an error is one JSON line on stderr, for the process that started us."""
+    return child.run(_main(Path(sys.argv[1]), spec_from_json(Path(sys.argv[2]).read_text())))
 
 
 if __name__ == "__main__":

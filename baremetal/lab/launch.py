@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from baremetal.errors import BaremetalError, MachineError, NotFound, TimedOut
-from baremetal.lab import control, inside, namespace, tools
+from baremetal.errors import BaremetalError, NotFound, TimedOut
+from baremetal.lab import child, control, inside, namespace, tools
 from baremetal.lab.spec import RackSpec
 
 LOG = "lab.log"
@@ -47,7 +46,7 @@ def _wait(process: subprocess.Popen[bytes], state_dir: Path, log: Path) -> dict[
             return control.ask(state_dir, {"do": "status"})
         except NotFound:
             if process.poll() is not None:
-                raise _failure(log) from None
+                raise child.failure(log, "the lab ended at once") from None
             time.sleep(0.05)
     process.kill()
     raise TimedOut(f"the lab did not start in {START_S:.0f} s", detail=_tail(log), fix=f"read {log}")
@@ -64,14 +63,6 @@ def down(state_dir: Path) -> None:
         except BaremetalError:
             time.sleep(0.05)
     raise TimedOut(f"the lab did not end in {STOP_S:.0f} s", fix=f"kill -9 {control.pid(state_dir)}")
-
-
-def _failure(log: Path) -> BaremetalError:
-    for line in reversed(log.read_text(errors="replace").splitlines()):
-        if line.startswith("error: {"):
-            said = json.loads(line.removeprefix("error: "))
-            return MachineError(said["brief"], detail=said["detail"], fix=said["fix"])
-    return MachineError("the lab ended at once", detail=_tail(log), fix=f"read {log}")
 
 
 def _tail(log: Path) -> str:

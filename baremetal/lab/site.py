@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from baremetal.errors import BaremetalError, MachineError
+from baremetal.errors import MachineError
+from baremetal.lab import child
 from baremetal.lab.inside import serve_rack, spec_from_json
 from baremetal.lab.rack import Rack
 from baremetal.lab.spec import RackSpec
@@ -183,15 +184,8 @@ def _hook(rack: Rack, lab_dir: Path) -> None:
 
 
 def main() -> int:
-    """An error is one JSON line on stderr, for the process that started us."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    try:
-        asyncio.run(run(Path(sys.argv[1]), spec_from_json(Path(sys.argv[2]).read_text())))
-    except BaremetalError as exc:
-        error = {"code": exc.code, "brief": exc.brief, "detail": exc.detail, "fix": exc.fix, "exit": exc.exit_code}
-        print("error: " + json.dumps(error), file=sys.stderr, flush=True)
-        return exc.exit_code
-    return 0
+    """The exit status; an error is one JSON line on stderr, for the process that started us."""
+    return child.run(run(Path(sys.argv[1]), spec_from_json(Path(sys.argv[2]).read_text())))
 
 
 if __name__ == "__main__":

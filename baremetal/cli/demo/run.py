@@ -24,7 +24,7 @@ from baremetal.cli.client import Client
 from baremetal.cli.demo import images, result, script
 from baremetal.cli.demo.view import View, view
 from baremetal.errors import BaremetalError, MachineError, TimedOut
-from baremetal.lab import control, namespace
+from baremetal.lab import child, control, namespace
 from baremetal.lab.inside import spec_to_json
 from baremetal.lab.site import CONFIG, config_text
 from baremetal.lab.spec import RackSpec, machines
@@ -130,7 +130,7 @@ class Demo:
     def _wait_ready(self, process: subprocess.Popen[bytes], log_path: Path) -> None:
         ready = self.options.lab_dir / "ready"
         if not _until(lambda: ready.exists() or process.poll() is not None, READY_S) or process.poll() is not None:
-            raise _lab_error(log_path)
+            raise child.failure(log_path, "the rack did not start")
 
     def _acts(self, names: list[str], show: View) -> list[dict[str, Any]]:
         instackenv = str(self.options.lab_dir / "instackenv.json")
@@ -267,13 +267,3 @@ def _end(process: subprocess.Popen[bytes], lab_dir: Path) -> None:
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.wait()
-
-
-def _lab_error(log_path: Path) -> BaremetalError:
-    """The error that the inner process printed as its last words."""
-    lines = log_path.read_text(errors="replace").splitlines()
-    for line in reversed(lines):
-        if line.startswith("error: {"):
-            said = json.loads(line.removeprefix("error: "))
-            return MachineError(said["brief"], detail=said["detail"], fix=said["fix"])
-    return MachineError("the rack did not start", detail="\n".join(lines[-10:]), fix=f"its log: {log_path}")
