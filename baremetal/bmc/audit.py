@@ -1,8 +1,10 @@
 """What is dangerous about a BMC: findings by severity, each with what to do.
 
 Looks at what the BMC offers without a login, then, with credentials, at its
-accounts. Factory passwords are tried only when the operator allows it, two at
-most, so that no account gets locked.
+accounts. That the password in use is a known factory one costs no attempt.
+Others are tried only when the operator allows it: where the BMC can test a
+password without a login that is used, else two logins at most, so that no
+account gets locked.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from baremetal.bmc import presession
+from baremetal.bmc import auditclock, presession
 from baremetal.bmc.base import BmcDriver, Identity
 from baremetal.bmc.drivers import driver
 from baremetal.bmc.faults import BmcAuth, BmcError, BmcUnsupported
@@ -20,6 +22,21 @@ from baremetal.bmc.url import BmcUrl
 
 SEVERITIES = ("critical", "high", "medium", "info")
 MOST_TRIES = 2
+# Published in the vendors' manuals: (user, password).
+KNOWN_FACTORY = frozenset(
+    {
+        ("ADMIN", "ADMIN"),
+        ("root", "calvin"),
+        ("USERID", "PASSW0RD"),
+        ("admin", "admin"),
+        ("admin", "password"),
+        ("root", "root"),
+        ("root", "0penBmc"),
+        ("root", "changeme"),
+        ("sysadmin", "superuser"),
+        ("Administrator", "password"),
+    }
+)
 QUESTION_S = 3.0
 
 
@@ -36,9 +53,11 @@ class Finding:
         return {key: value for key, value in vars(self).items() if value}
 
 
-async def audit(url: BmcUrl, bmc: BmcDriver, *, factory: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
-    """All findings about one BMC, worst first."""
-    found: list[Finding] = []
+async def audit(
+    url: BmcUrl, bmc: BmcDriver, *, factory: Sequence[Sequence[str]] = (), password: str = ""
+) -> dict[str, Any]:
+    """All findings about one BMC, worst first. `password` is the one in use; it is compared, never told."""
+    found: list[Finding] = in_use(url, password)
     if url.scheme in ("ipmi", "auto"):
         found += await offered(url)
     if url.scheme.startswith("redfish"):
@@ -47,11 +66,14 @@ async def audit(url: BmcUrl, bmc: BmcDriver, *, factory: Sequence[tuple[str, str
     found += session(who)
     found += await accounts(bmc)
     found += await network_protocol(bmc)
-    found += await _factory(url, factory)
+    found += await auditclock.findings(bmc)
+    found += await certificate(bmc)
+    found += await _factory(url, bmc, [(str(user), str(secret)) for user, secret in factory])
     found.sort(key=lambda one: SEVERITIES.index(one.severity))
     return {
         "firmware": who.firmware,
         "vendor": who.vendor,
+        "product": who.product,
         "worst": found[0].severity if found else "none",
         "findings": [one.to_json() for one in found],
     }
@@ -144,7 +166,7 @@ async def accounts(bmc: BmcDriver) -> list[Finding]:
 
 async def network_protocol(bmc: BmcDriver) -> list[Finding]:
     """The manager's services, where Redfish tells: clock, and protocols nobody should need."""
-    read = getattr(getattr(bmc, "inner", bmc), "network_protocol", None)
+    read = getattr(parts_of(bmc)[0], "network_protocol", None)
     if read is None:
         return []
     try:
@@ -191,9 +213,56 @@ def _transport(url: BmcUrl) -> list[Finding]:
     return []
 
 
-async def _factory(url: BmcUrl, pairs: Sequence[tuple[str, str]]) -> list[Finding]:
-    """Tries factory credentials the operator listed, two at most; the first that works is reported by its user only."""
-    for user, password in list(pairs)[:MOST_TRIES]:
+def in_use(url: BmcUrl, password: str) -> list[Finding]:
+    """The password we log in with, when it is a factory's. Nothing is tried for that."""
+    if (url.user, password) not in KNOWN_FACTORY:
+        return []
+    what = f"user {url.user} has the factory password, and it is the one in use"
+    return [Finding("critical", "factory-password", what, "change it: baremetal bmc password, or node password")]
+
+
+async def certificate(bmc: BmcDriver) -> list[Finding]:
+    """The TLS certificate of a Redfish service, as the handshake showed it."""
+    from baremetal.bmc import audittls
+
+    pin = getattr(getattr(parts_of(bmc)[0], "http", None), "pin", None)
+    if pin is None or not pin.certificate:
+        return []
+    return [Finding(*one) for one in audittls.judge(pin.certificate)]
+
+
+def parts_of(bmc: BmcDriver) -> list[Any]:
+    """The driver itself, or an auto driver's two."""
+    inner = getattr(bmc, "inner", bmc)
+    return list(getattr(inner, "_order", None) or [inner])
+
+
+async def _factory(url: BmcUrl, bmc: BmcDriver, pairs: list[tuple[str, str]]) -> list[Finding]:
+    """Factory credentials the operator listed; a finding names the user, never the password."""
+    found = await _tested(bmc, pairs)
+    if found is None:
+        found = await _logged_in(url, pairs)
+    what = "still has the factory password"
+    return [Finding("critical", "factory-password", f"user {user} {what}", "change it now") for user in found]
+
+
+async def _tested(bmc: BmcDriver, pairs: list[tuple[str, str]]) -> list[str] | None:
+    """By IPMI's password test, which is no login; None where there is none."""
+    from baremetal.bmc import ipmiusers
+    from baremetal.bmc.ipmi import IpmiDriver
+
+    driven = next((part for part in parts_of(bmc) if isinstance(part, IpmiDriver)), None)
+    if driven is None or not pairs:
+        return None
+    try:
+        return await ipmiusers.with_password(driven, pairs)
+    except BmcError:
+        return None
+
+
+async def _logged_in(url: BmcUrl, pairs: list[tuple[str, str]]) -> list[str]:
+    """By logging in: two attempts at one BMC at most."""
+    for user, password in pairs[:MOST_TRIES]:
         bmc = driver(replace(url, user=user), password)
         try:
             await bmc.power()
@@ -203,5 +272,5 @@ async def _factory(url: BmcUrl, pairs: Sequence[tuple[str, str]]) -> list[Findin
             return []
         finally:
             await bmc.close()
-        return [Finding("critical", "factory-password", f"user {user} still has the factory password", "change it now")]
+        return [user]
     return []

@@ -104,6 +104,7 @@ class Cap(StrEnum):
     FIRMWARE = "firmware"
     SECURE_BOOT = "secure-boot"
     NICS = "nics"
+    AUDIT = "audit"
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,8 @@ OPTIONAL: dict[Cap, tuple[str, ...]] = {
     Cap.BIOS: ("bios", "set_bios"),
     Cap.SECURE_BOOT: ("secure_boot", "set_secure_boot"),
     Cap.NICS: ("nics",),
+    # Not of the driver itself but of those above it: audit.py and passwords.py, run in the worker.
+    Cap.AUDIT: ("audit", "change_password"),
 }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -32,6 +33,7 @@ from baremetal.bmc.faults import BmcAuth, BmcError, BmcLied, BmcTimeout, BmcUnre
 from baremetal.model.node import Power
 
 T = TypeVar("T")
+KEPT_ATTEMPTS = 32
 GOAL = {PowerOp.ON: Power.ON, PowerOp.OFF: Power.OFF}
 
 
@@ -56,15 +58,20 @@ class Care:
 
 @dataclass
 class Attempt:
-    """One conversation as it went, for the event log: never holds a credential."""
+    """One conversation as it went, for the event log: never holds a credential. `began` as time.monotonic()."""
 
     op: str
     seconds: float
     outcome: str
+    began: float = 0.0
+
+    def to_json(self) -> dict[str, object]:
+        """`{"op", "ms", "outcome"}`."""
+        return {"op": self.op, "ms": round(self.seconds * 1000), "outcome": self.outcome}
 
 
 class Careful:
-    """A BMC with manners. `on_attempt` hears of every conversation."""
+    """A BMC with manners. `on_attempt` hears of every conversation, `attempts` keeps the last ones."""
 
     def __init__(
         self,
@@ -76,6 +83,7 @@ class Careful:
         self.inner = inner
         self.name = name
         self.care = care or Care()
+        self.attempts: deque[Attempt] = deque(maxlen=KEPT_ATTEMPTS)
         self._on_attempt = on_attempt
         self._silences = 0
         self._rest_until = 0.0
@@ -218,12 +226,18 @@ class Careful:
             self._note(exc)
             raise
         finally:
+            attempt = Attempt(op, time.monotonic() - began, outcome, began)
+            self.attempts.append(attempt)
             if self._on_attempt:
-                self._on_attempt(Attempt(op, time.monotonic() - began, outcome))
+                self._on_attempt(attempt)
+
+    def attempts_since(self, began: float) -> list[dict[str, object]]:
+        """The conversations begun at or after that time.monotonic(), oldest first, for an event."""
+        return [attempt.to_json() for attempt in self.attempts if attempt.began >= began]
 
     def _check(self) -> None:
-        if self._refused and time.monotonic() < self._refused[0]:
-            raise self._refused[1]
+        if self._refused and (left := self._refused[0] - time.monotonic()) > 0:
+            raise _still_refused(self._refused[1], left)
         if rest := self._resting():
             raise BmcUnreachable(
                 f"{self.name}: BMC was silent {self._silences} times in a row, left alone for {rest:.0f} s more",
@@ -234,6 +248,7 @@ class Careful:
     def _note(self, exc: BmcError) -> None:
         if isinstance(exc, BmcAuth):
             self._refused = (time.monotonic() + self.care.auth_rest_s, exc)
+            exc.fix = f"{exc.fix.partition(';')[0]}; {_until(self.care.auth_rest_s)}"
         if not isinstance(exc, (BmcUnreachable, BmcTimeout)):
             self._silences = 0
             return
@@ -241,3 +256,20 @@ class Careful:
         if self._silences >= self.care.trip:
             rest = min(self.care.rest_s * 2 ** (self._silences - self.care.trip), self.care.most_rest_s)
             self._rest_until = time.monotonic() + rest * random.uniform(0.8, 1.2)
+
+
+def _until(left_s: float) -> str:
+    """When the same credentials are tried again, as a clock and a duration."""
+    clock = time.strftime("%H:%M:%S", time.localtime(time.time() + left_s))
+    return f"the same are not tried before {clock} ({left_s:.0f} s), so that no account gets locked; others at once"
+
+
+def _still_refused(refused: BmcAuth, left_s: float) -> BmcAuth:
+    """The same refusal again, with the time that is left: nothing was sent to the BMC."""
+    return BmcAuth(
+        refused.brief,
+        detail=f"{refused.detail}; not asked again now".removeprefix("; "),
+        fix=f"{refused.fix.partition(';')[0]}; {_until(left_s)}",
+        cause=refused.cause,
+        stage=refused.stage,
+    )

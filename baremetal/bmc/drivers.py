@@ -30,7 +30,9 @@ def driver(url: BmcUrl, password: str, kg: str | None = None) -> BmcDriver:
         case "ipmi":
             from baremetal.bmc.ipmi import IpmiDriver
 
-            return IpmiDriver(ipmi_link(url, password, kg), url.netloc)
+            link = ipmi_link(url, password, kg)
+            link.gap_s = url.option_float("gap_s", 0.0)
+            return IpmiDriver(link, url.netloc)
         case "redfish+https" | "redfish+http":
             from baremetal.bmc.redfish import RedfishDriver
 

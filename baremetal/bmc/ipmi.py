@@ -80,6 +80,7 @@ class IpmiDriver:
         self.quirks = self.quirks.for_ipmi(
             int.from_bytes(device[6:9], "little") & 0xFFFFF, int.from_bytes(device[9:11], "little")
         )
+        self.link.gap_s = max(self.link.gap_s, self.quirks.gap_s)
         return device
 
     async def identify(self) -> Identity:

@@ -55,3 +55,29 @@ async def set_password(bmc: IpmiBmc, user: str, password: bytes) -> None:
     size, flag = (20, 0x80) if len(password) > 16 else (16, 0)
     request = bytes([int(known.slot) | flag, 2]) + password.ljust(size, b"\x00")
     await bmc.ask("change the password", APP, 0x47, request)
+
+
+async def with_password(bmc: IpmiBmc, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Enabled users that have one of these passwords, by "test password" (§22.30): an administrator's question.
+
+    It is no login and counts as none. BmcRefused when this BMC has no such test.
+    """
+    wanted = {(user, secret.encode("utf-8", "surrogateescape")) for user, secret in pairs}
+    found = []
+    for known in await read(bmc):
+        for user, secret in wanted:
+            if user == known.name and known.enabled and await _has(bmc, int(known.slot), secret):
+                found.append(user)
+    return found
+
+
+async def _has(bmc: IpmiBmc, slot: int, secret: bytes) -> bool:
+    if len(secret) > 20:
+        return False
+    size, flag = (20, 0x80) if len(secret) > 16 else (16, 0)
+    answer = await bmc.link.command(APP, 0x47, bytes([slot | flag, 3]) + secret.ljust(size, b"\x00"))
+    if answer.code in (0x80, 0x81):  # wrong password; wrong size of password
+        return False
+    if answer.code:
+        raise BmcRefused(f"{bmc.host}: BMC cannot test passwords", detail=f"completion code {answer.code:02X}h")
+    return True

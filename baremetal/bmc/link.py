@@ -46,7 +46,9 @@ class Login:
 
 
 class IpmiLink(Protocol):
-    """An authenticated session that logs in by itself, and again when it was lost."""
+    """An authenticated session that logs in by itself, and again when it was lost. `gap_s`: least between commands."""
+
+    gap_s: float
 
     @property
     def cipher(self) -> int | None:

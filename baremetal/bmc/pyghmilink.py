@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
@@ -54,6 +55,8 @@ class PyghmiLink:
                 f"{login.host}: pyghmi cannot speak cipher suite {login.cipher}", fix="drop driver=pyghmi"
             )
         self.login = login
+        self.gap_s = 0.0
+        self._used_at = 0.0
         self._session: Any = None
 
     @property
@@ -86,6 +89,9 @@ class PyghmiLink:
 
     def _run(self, ident: list[int], netfn: int, command: int, data: bytes, lun: int) -> Answer:
         ident.append(threading.get_ident())
+        if self.gap_s and (wait := self._used_at + self.gap_s - time.monotonic()) > 0:
+            time.sleep(wait)
+        self._used_at = time.monotonic()
         for attempt in (1, 2):
             session = self._logged_in()
             session.renew(self.login.timeout_s)

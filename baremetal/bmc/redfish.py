@@ -244,6 +244,19 @@ class RedfishDriver:
         path = link(await self._manager(await self.system()), "NetworkProtocol")
         return await self.http.get(path) if path else {}
 
+    async def firmware_released(self) -> str | None:
+        """When the manager's firmware was released, where UpdateService's inventory tells (ReleaseDate)."""
+        manager = await self._manager(await self.system())
+        service = link(await self.http.root(), "UpdateService")
+        path = link(await self.http.get(service), "FirmwareInventory") if service else None
+        if path is None:
+            return None
+        async for item in self.http.members(path):
+            same = item.get("Version") and item.get("Version") == manager.get("FirmwareVersion")
+            if same and item.get("ReleaseDate"):
+                return str(item["ReleaseDate"])
+        return None
+
     async def set_http_boot(self, url: str, *, once: bool = True) -> BootPlan:
         """UefiHttp with HttpBootUri: the firmware fetches this URL itself."""
         return await self.set_boot(BootDevice.HTTP, once=once, uefi=True, url=url)

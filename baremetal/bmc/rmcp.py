@@ -40,6 +40,7 @@ class RmcpLink:
         self.keys: rakp.Keys | None = None
         self.privilege = 0
         self.on_sol: Callable[[bytes], None] | None = None
+        self.gap_s = 0.0  # between two commands, for firmware that wants it
         self._lock = asyncio.Lock()
         self._tag = random.randrange(0, 256, 4)
         self._session_seq = 0
@@ -56,6 +57,8 @@ class RmcpLink:
         """One command; a busy BMC is asked again, a lost session is opened again."""
         deadline = time.monotonic() + self.login.timeout_s
         async with self._lock:
+            if self.gap_s and (wait := self._used_at + self.gap_s - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
             for attempt in range(BUSY_TRIES):
                 answer = await self._command(netfn, command, data, lun, deadline)
                 if answer.code != 0xC0 or time.monotonic() >= deadline:

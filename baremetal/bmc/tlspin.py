@@ -18,13 +18,15 @@ class PinMismatch(ssl.SSLError):
 
 @dataclass
 class Pin:
-    """SHA-256 of the peer's certificate (DER), hex; None until the first handshake."""
+    """SHA-256 of the peer's certificate (DER), hex; None until the first handshake. `certificate`: as last seen."""
 
     sha256: str | None = None
+    certificate: bytes = b""
 
     def check(self, certificate: bytes) -> None:
         """Learns the first fingerprint; PinMismatch on another one."""
         seen = hashlib.sha256(certificate).hexdigest()
+        self.certificate = certificate
         if self.sha256 is None:
             self.sha256 = seen
         elif self.sha256 != seen:

@@ -20,12 +20,12 @@ from baremetal.errors import UsageError
 PORTS = {"ipmi": 623, "redfish+https": 443, "redfish+http": 80, "auto": 623, "manual": 0, "fake": 0}
 ALIASES = {"redfish": "redfish+https", "rmcp": "ipmi", "lan": "ipmi", "lanplus": "ipmi"}
 # Options by scheme; the fake's are the simulator's own business.
-COMMON = {"timeout_s", "quirks"}
+COMMON = {"timeout_s"}
 OPTIONS = {
-    "ipmi": COMMON | {"cipher", "privilege", "driver", "address", "channel", "retries"},
+    "ipmi": COMMON | {"cipher", "privilege", "driver", "gap_s"},
     "redfish+https": COMMON | {"verify", "system", "auth"},
     "redfish+http": COMMON | {"system", "auth"},
-    "auto": COMMON | {"cipher", "privilege", "driver", "verify", "system", "redfish_port", "auth"},
+    "auto": COMMON | {"cipher", "privilege", "driver", "gap_s", "verify", "system", "redfish_port", "auth"},
     "manual": set(),
 }
 _HOST = re.compile(r"^[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?$")
