@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from baremetal.images.disk import tool
+from baremetal.images.tools import tool
 
 
 def qcow2(raw: Path, target: Path, *, cluster_bytes: int, compression: str) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import struct
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from baremetal.images import ext4, grub
-from baremetal.images.errors import BuildFailed, DiskTooSmall, ToolMissing
+from baremetal.images.errors import BuildFailed, DiskTooSmall
 from baremetal.images.layout import BIOS_BOOT, ESP, MIB, SECTOR, Layout, Part
+from baremetal.images.tools import tool
 
 JOURNAL_MIB = 16
 _MBR_ENTRY = struct.Struct("<B3sB3sII")
@@ -33,21 +33,6 @@ class Identity:
     def signature(self) -> int:
         """The disk signature in the MBR, by which BIOS tools tell disks apart."""
         return int(self.disk.replace("-", "")[:8], 16)
-
-
-def tool(command: Sequence[str], *, package: str, env: Mapping[str, str] | None = None) -> str:
-    """Run a program of this machine; its output, or an error that names the package it is in."""
-    path = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-    try:
-        done = subprocess.run(
-            command, env={**path, **(env or {})}, stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-    except FileNotFoundError as exc:
-        raise ToolMissing(f"{command[0]} not found", fix=f"apt install {package}") from exc
-    text = (done.stdout + done.stderr).decode(errors="replace")
-    if done.returncode != 0:
-        raise BuildFailed(f"disk: {command[0]} failed (exit {done.returncode})", detail=text.strip()[-2000:])
-    return text
 
 
 def tree_bytes(tree: Path, block: int = 4096, skip: Sequence[Path] = ()) -> int:

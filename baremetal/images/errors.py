@@ -35,6 +35,12 @@ class ToolMissing(MachineError):
     code = "image-tool"
 
 
+class NoMirror(MachineError):
+    """Neither apt nor the environment names a Debian mirror."""
+
+    code = "image-no-mirror"
+
+
 class DiskTooSmall(UsageError):
     """The tree does not fit the disk that was asked for."""
 

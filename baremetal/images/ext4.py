@@ -17,6 +17,7 @@ from pathlib import Path
 
 from baremetal.images.errors import BuildFailed, DiskTooSmall
 from baremetal.images.layers import walk
+from baremetal.images.tools import tool
 
 # What debugfs says on stderr besides errors.
 _CHATTER = ("debugfs 1.",)
@@ -176,8 +177,6 @@ def make(
     disk: Path, tree: Path, fs: Filesystem, *, layers: Sequence[Path], scratch: Path, empty: Sequence[Path] = ()
 ) -> None:
     """Write the file system straight into the disk image."""
-    from baremetal.images.disk import tool
-
     env = {"E2FSPROGS_FAKE_TIME": str(fs.epoch), "MKE2FS_SKIP_CHECK_MSG": "1"}
     extended = f"offset={fs.offset},hash_seed={fs.uuid},lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"
     command = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-J", f"size={fs.journal_mib}"]

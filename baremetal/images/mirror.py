@@ -1,7 +1,8 @@
 """The Debian mirror this machine uses, read from its apt configuration when a build starts.
 
 No mirror is written in this repository. DIB_DISTRIBUTION_MIRROR and
-DIB_DEBIAN_SECURITY_MIRROR win over what apt says.
+DIB_DEBIAN_SECURITY_MIRROR win over what apt says; the finished image names the
+same archives unless DIB_IMAGE_MIRROR and DIB_IMAGE_SECURITY_MIRROR say others.
 """
 
 from __future__ import annotations
@@ -15,25 +16,34 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-ARCHIVE = "http://deb.debian.org/debian"
-SECURITY = "http://deb.debian.org/debian-security"
+from baremetal.images.errors import NoMirror
+
 # A mirror is asked for news at most this often, unless --refresh says otherwise.
 FRESH_FOR_S = 12 * 3600
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """Where packages come from: main archive and security archive."""
+    """Where packages come from: main archive and security archive; "" when the machine names none."""
 
-    archive: str = ARCHIVE
-    security: str = SECURITY
+    archive: str = ""
+    security: str = ""
 
     def suites(self, release: str) -> list[tuple[str, str]]:
         """(url, suite) of each package source for a release."""
         if release in ("testing", "unstable", "sid"):
             return [(self.archive, release)]
-        security = (self.security, f"{release}-security")
-        return [(self.archive, release), (self.archive, f"{release}-updates"), security]
+        security = [(self.security, f"{release}-security")] if self.security else []
+        return [(self.archive, release), (self.archive, f"{release}-updates"), *security]
+
+    def environment(self) -> dict[str, str]:
+        """The variables by which elements know it, for the build and for the finished image."""
+        env: dict[str, str] = {}
+        if self.archive:
+            env |= {"DIB_DISTRIBUTION_MIRROR": self.archive, "DIB_IMAGE_MIRROR": self.archive}
+        if self.security:
+            env |= {"DIB_DEBIAN_SECURITY_MIRROR": self.security, "DIB_IMAGE_SECURITY_MIRROR": self.security}
+        return env
 
 
 @dataclass(frozen=True)
@@ -46,31 +56,52 @@ class Snapshot:
     stale: str = ""
 
 
-def from_machine(env: Mapping[str, str], etc: Path = Path("/etc/apt")) -> Mirror:
-    """The mirror of this machine, overridden by the environment diskimage-builder knows."""
-    archive, security = ARCHIVE, SECURITY
-    for url, suite in _sources(etc):
-        if suite.endswith("-security"):
-            security = url
-        elif "/" not in suite and "debian" in url:
-            archive = url
+def from_machine(env: Mapping[str, str], release: str = "bookworm", etc: Path = Path("/etc/apt")) -> Mirror:
+    """The mirror of this machine for a release, overridden by the environment diskimage-builder knows."""
+    found = list(_sources(etc))
+    serves: dict[str, set[str]] = {}
+    for url, suite in found:
+        serves.setdefault(url, set()).add(suite)
+    archives = [url for url, suite in found if suite in (release, *_DEBIAN)]
+    # A vendor's repository may have a suite of the same name, but no updates suite.
+    archives.sort(
+        key=lambda url: (f"{release}-updates" not in serves[url], release not in serves[url], "debian" not in url)
+    )
+    security = [url for url, suite in found if suite.endswith("-security")]
+    security.sort(key=lambda url: f"{release}-security" not in serves[url])
     return Mirror(
-        archive=env.get("DIB_DISTRIBUTION_MIRROR", archive).rstrip("/"),
-        security=env.get("DIB_DEBIAN_SECURITY_MIRROR", security).rstrip("/"),
+        archive=env.get("DIB_DISTRIBUTION_MIRROR", next(iter(archives), "")).rstrip("/"),
+        security=env.get("DIB_DEBIAN_SECURITY_MIRROR", next(iter(security), "")).rstrip("/"),
     )
 
 
+def required(mirror: Mirror, scripts: Iterable[Path]) -> None:
+    """NoMirror when one of the scripts installs from a mirror and this machine's apt names none."""
+    if mirror.archive:
+        return
+    for path in scripts:
+        if path.is_file() and b"DIB_DISTRIBUTION_MIRROR" in path.read_bytes():
+            raise NoMirror(
+                f"{path.name} needs a Debian mirror, and this machine's apt names none",
+                detail="looked in /etc/apt/sources.list and /etc/apt/sources.list.d",
+                fix="set DIB_DISTRIBUTION_MIRROR to your mirror's URL (http://…/debian)",
+            )
+
+
+# A release's archive serves the others too.
+_DEBIAN = ("bookworm", "trixie", "forky", "stable", "testing", "sid", "unstable")
+
+
 def _sources(etc: Path) -> Iterator[tuple[str, str]]:
-    """(url, suite) from sources.list and sources.list.d, both formats, Debian suites only."""
+    """(url, suite) from sources.list and sources.list.d, both formats."""
     files = [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]
     for path in files:
         try:
             text = path.read_text()
         except OSError:
             continue
-        entries = _deb822(text) if path.suffix == ".sources" else _one_line(text)
-        for url, suite in entries:
-            if any(word in suite for word in ("bookworm", "trixie", "forky", "stable", "testing", "sid")):
+        for url, suite in _deb822(text) if path.suffix == ".sources" else _one_line(text):
+            if "/" not in suite:
                 yield url.rstrip("/"), suite
 
 

@@ -89,7 +89,6 @@ def theirs(out: Path) -> dict[str, dict[str, float]]:
         "DIB_RELEASE": "bookworm",
         "DIB_IMAGE_CACHE": str(out / "dib-cache"),
         "ELEMENTS_PATH": str(out / "elements"),
-        "DIB_DEBIAN_SECURITY_MIRROR": "http://deb.debian.org/debian-security",
     }
     shutil.rmtree(out / "dib-cache", ignore_errors=True)
     command = [str(ROOT / ".venv/bin/baremetal"), "image", "build", "--engine", "dib", "-n", "-o", str(out / "theirs")]

@@ -2,9 +2,6 @@ export DISTRO_NAME=debian
 export DIB_RELEASE=${DIB_RELEASE:-bookworm}
 export DIB_INIT_SYSTEM=systemd
 export EFI_BOOT_DIR=EFI/debian
-# The archive written into the finished image; the build machine's mirror is not.
-export DIB_IMAGE_MIRROR=${DIB_IMAGE_MIRROR:-http://deb.debian.org/debian}
-export DIB_IMAGE_SECURITY_MIRROR=${DIB_IMAGE_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
 export DIB_BASE_PACKAGES=${DIB_BASE_PACKAGES:-python3}
 # The .deb files are kept between builds in the image cache.
 export DIB_DISABLE_APT_CLEANUP=1

@@ -9,7 +9,7 @@ import pytest
 
 from baremetal.images import catalog, classic, lockfile, mirror
 from baremetal.images.definition import from_document, load, with_options
-from baremetal.images.errors import BadDefinition, ImageNotFound
+from baremetal.images.errors import BadDefinition, ImageNotFound, NoMirror
 from baremetal.images.sizes import parse_size
 
 WHOLE = """
@@ -147,12 +147,12 @@ def test_the_mirror_is_read_from_both_formats(tmp_path: Path) -> None:
     )
     (parts / "sec.list").write_text("deb [signed-by=/k arch=amd64] http://near.example/sec bookworm-security main\n")
     (parts / "other.list").write_text("deb https://packages.example/apt cloud-sdk-bookworm main\n")
-    found = mirror.from_machine({}, tmp_path)
+    found = mirror.from_machine({}, etc=tmp_path)
     assert found == mirror.Mirror("http://near.example/debian", "http://near.example/sec")
 
 
 def test_the_environment_wins_over_apt(tmp_path: Path) -> None:
-    found = mirror.from_machine({"DIB_DISTRIBUTION_MIRROR": "http://mine/debian/"}, tmp_path)
+    found = mirror.from_machine({"DIB_DISTRIBUTION_MIRROR": "http://mine/debian/"}, etc=tmp_path)
     assert found.archive == "http://mine/debian"
 
 
@@ -171,3 +171,25 @@ def test_a_silent_mirror_is_told_and_what_was_seen_is_used(tmp_path: Path) -> No
     assert again.digest == "d"
     assert "does not answer" in again.stale
     assert mirror.snapshot(nowhere, "bookworm", tmp_path, now=2.0).stale == ""
+
+
+def test_a_vendors_repository_is_not_the_archive(tmp_path: Path) -> None:
+    parts = tmp_path / "sources.list.d"
+    parts.mkdir()
+    (parts / "a.list").write_text("deb http://vendor.example/linux/debian bookworm stable\n")
+    (parts / "b.list").write_text(
+        "deb http://near.example/d bookworm main\ndeb http://near.example/d bookworm-updates main\n"
+    )
+    assert mirror.from_machine({}, etc=tmp_path) == mirror.Mirror("http://near.example/d", "")
+
+
+def test_without_a_mirror_the_script_that_needs_one_is_named(tmp_path: Path) -> None:
+    script = tmp_path / "10-base"
+    script.write_text("get $DIB_DISTRIBUTION_MIRROR\n")
+    nowhere = mirror.from_machine({}, etc=tmp_path)
+    assert nowhere.environment() == {}
+    with pytest.raises(NoMirror, match="10-base needs a Debian mirror") as caught:
+        mirror.required(nowhere, [script])
+    assert "DIB_DISTRIBUTION_MIRROR" in caught.value.fix
+    script.write_text("unpack a tarball\n")
+    mirror.required(nowhere, [script])

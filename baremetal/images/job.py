@@ -1,0 +1,199 @@
+"""One build as far as it is known: elements, layout, environment, and the layers accepted so far.
+
+Decides what the next step and its key are; runs nothing. builder.py walks it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from baremetal.images import assemble, disk, errors, keys, layout, lockfile, mirror, plan, tools, userns
+from baremetal.images.definition import Definition
+from baremetal.images.elements import Element, dib_lib_dir, merge_hooks, resolve, search_path, with_defaults
+from baremetal.images.environment import lay_out, phase_environment, uuid_for
+from baremetal.images.layers import LayerStore, remove
+
+DEFAULT_CACHE = Path("/var/cache/baremetal")
+PHASE_TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to build, as opposed to what."""
+
+    cache: Path = DEFAULT_CACHE
+    elements_path: tuple[Path, ...] = ()
+    refresh: bool = False
+    offline: bool = False
+    until: str = ""
+    shell_on_failure: bool = False
+    phase_timeout_s: float = PHASE_TIMEOUT_S
+    epoch: str | None = None
+
+
+class Job:
+    """One build: the plan as far as it is known, and the layers under way."""
+
+    def __init__(self, definition: Definition, options: Options) -> None:
+        if options.until and options.until not in plan.ORDER:
+            raise errors.BadDefinition(f"no phase {options.until!r}", fix=f"one of {', '.join(plan.ORDER)}")
+        self.definition = definition
+        self.options = options
+        self.paths = search_path(options.elements_path)
+        names = with_defaults(definition.elements, self.paths)
+        self.elements: list[Element] = resolve(names, self.paths)
+        d = definition
+        self.layout = layout.choose(d.name, d.disk.layout, self.elements, d.env, d.disk.root_label, d.arch)
+        self.store = LayerStore(options.cache)
+        self.warnings: list[str] = []
+        self._look_at_mirror()
+        locked_epoch, self.pins = lockfile.read(d.lock) if d.lock else (0, {})
+        locked = str(locked_epoch) if locked_epoch else None
+        asked = options.epoch or d.env.get("SOURCE_DATE_EPOCH") or locked
+        self.epoch = mirror.epoch_of(asked, self.seen)
+        self.done: list[plan.Planned] = []
+        self.dir = Path()
+        self.context: plan.Context
+
+    def _look_at_mirror(self) -> None:
+        release = self.definition.env.get("DIB_RELEASE", "bookworm")
+        self.mirror = mirror.from_machine({**os.environ, **self.definition.env}, release)
+        refresh, offline = self.options.refresh, self.options.offline
+        self.seen = mirror.snapshot(self.mirror, release, self.options.cache, refresh=refresh, offline=offline)
+        if self.seen.stale:
+            self.warnings.append(self.seen.stale)
+
+    # -- preparation ---------------------------------------------------------------------------------------------
+
+    def prepare(self, directory: Path) -> None:
+        """Merge the hooks and fix the environment in a scratch directory of this build."""
+        self.dir = directory
+        lay_out(directory)
+        hooks = directory / "hooks.base"
+        self.owner = merge_hooks(self.elements, hooks)
+        mirror.required(self.mirror, sorted(hooks.glob("root.d/*")))
+        shutil.copy2(dib_lib_dir() / "dib-run-parts", hooks / "dib-run-parts")
+        (hooks / "environment.d").mkdir(exist_ok=True)
+        install_type = hooks / "environment.d/11-dib-install-type.bash"
+        install_type.write_text('export DIB_DEFAULT_INSTALLTYPE=${DIB_DEFAULT_INSTALLTYPE:-"source"}\n')
+        merged = directory / "elements"
+        merged.mkdir()
+        for element in self.elements:
+            (merged / element.name).symlink_to(element.path)
+        self.env = phase_environment(
+            self.definition,
+            self.elements,
+            build=directory,
+            cache=self.options.cache,
+            elements_path=merged,
+            mirror=self.mirror,
+            epoch=self.epoch,
+            layout=self.layout,
+        )
+        if self.pins:
+            pinned = directory / "apt-preferences"
+            pinned.write_text(lockfile.preferences(self.pins))
+            self.env["DIB_APT_PREFERENCES"] = str(pinned)
+        (self.options.cache / "dib/locks").mkdir(parents=True, exist_ok=True)
+        self.context = plan.Context(
+            self.definition.name, self.elements, hooks, self.env, self.definition.packages, self._base_inputs()
+        )
+
+    def _base_inputs(self) -> dict[str, str]:
+        lock = self.definition.lock.read_text() if self.definition.lock else ""
+        return {
+            "packages of the mirror": lock or self.seen.digest,
+            "runner": f"{keys.VERSION} {'root' if userns.initial() else 'user namespace'}",
+            "fstab": self.fstab(),
+        }
+
+    def fstab(self) -> str:
+        """What /etc/fstab will say; nothing where no disk is made."""
+        return self.layout.fstab() if self.definition.kind == "disk" else ""
+
+    # -- planning ------------------------------------------------------------------------------------------------
+
+    def steps(self) -> list[plan.Step]:
+        """Every step of this build, done or not."""
+        return plan.steps(self.hooks_now(), self.definition.packages)
+
+    def next_step(self) -> plan.Planned | None:
+        """The next step with its key and layer, as far as the layers below are known."""
+        names = [planned.step.name for planned in self.done]
+        step = next((s for s in self.steps() if s.name not in names), None)
+        until = self.options.until
+        if step is None or (until and plan.ORDER.index(step.name) > plan.ORDER.index(until)):
+            return None
+        self.context.hooks = self.hooks_now()
+        inputs = plan.inputs_of(step, self.context)
+        key = inputs.key()
+        return plan.Planned(step, key, inputs, self.store.find(key))
+
+    def accept(self, planned: plan.Planned) -> None:
+        """Go on above this step's layer."""
+        assert planned.layer is not None
+        self.done.append(planned)
+        self.store.touch(planned.layer)
+        self.context.contents.append(planned.layer.content)
+        if planned.step.name == "extra-data":
+            self.context.extra_index = plan.extra_index(self.store.root / planned.key)
+
+    def restart(self) -> None:
+        """Forget what was accepted."""
+        self.done, self.context.contents, self.context.extra_index = [], [], {}
+        remove(self.dir / "hooks.now")
+
+    def trees(self) -> list[Path]:
+        """The accepted layers' trees, topmost first."""
+        return [self.store.tree(planned.key) for planned in reversed(self.done)]
+
+    def extra_hooks(self) -> Path | None:
+        """The hooks extra-data added, or None."""
+        extra = next((p for p in self.done if p.step.name == "extra-data"), None)
+        added = self.store.hooks(extra.key) if extra else None
+        return added if added and any(added.iterdir()) else None
+
+    def hooks_now(self) -> Path:
+        """The hooks as later phases see them: what extra-data added is copied over."""
+        base, added = self.dir / "hooks.base", self.extra_hooks()
+        if added is None:
+            return base
+        merged = self.dir / "hooks.now"
+        if not merged.exists():
+            shutil.copytree(base, merged, symlinks=True)
+            shutil.copytree(added, merged, symlinks=True, dirs_exist_ok=True)
+        return merged
+
+    # -- the image -----------------------------------------------------------------------------------------------
+
+    def image_key(self) -> str:
+        """Identity of the finished image: its layers and everything the disk stage is told."""
+        inputs = keys.Inputs()
+        inputs.add("tree", "\n".join(self.context.contents))
+        inputs.add("disk", json.dumps(asdict(self.assembly()), sort_keys=True))
+        inputs.add("tools", tools.versions())
+        inputs.add("properties", json.dumps(self.definition.properties, sort_keys=True))
+        return inputs.key()
+
+    def assembly(self) -> assemble.Spec:
+        """What the disk stage is told, without paths."""
+        d = self.definition
+        ids = disk.Identity(uuid_for(d.name, "disk"), self.epoch)
+        return assemble.Spec(
+            name=d.name,
+            kind=d.kind,
+            build="",
+            lowers=[],
+            out="",
+            formats=list(d.formats) if d.kind != "ramdisk" else [],
+            identity=asdict(ids),
+            layout=asdict(self.layout),
+            size_bytes=d.disk.size_bytes,
+            extra_bytes=d.disk.extra_bytes,
+            cluster_bytes=d.disk.cluster_bytes,
+            compression=d.disk.compression,
+        )

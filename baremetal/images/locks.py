@@ -1,0 +1,51 @@
+"""What keeps builds apart: one build of an image at a time, one writer of the package cache, a directory each."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from baremetal.images.layers import remove
+
+
+@contextlib.contextmanager
+def locked(cache: Path, name: str) -> Iterator[None]:
+    """One build of an image at a time; the second waits and finds it done."""
+    with _flock(cache / "locks" / f"{name}.lock"):
+        yield
+
+
+@contextlib.contextmanager
+def apt_lock(cache: Path) -> Iterator[None]:
+    """Builds share one package cache; apt allows one writer."""
+    with _flock(cache / "locks" / ".phases.lock"):
+        yield
+
+
+@contextlib.contextmanager
+def _flock(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def scratch(cache: Path, name: str) -> Iterator[Path]:
+    """A directory for one build; what a killed build left is cleared first."""
+    root = cache / "work"
+    root.mkdir(parents=True, exist_ok=True)
+    for old in root.glob("*"):
+        pid = old.name.rpartition(".")[2]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            remove(old)
+    path = root / f"{name}.{os.getpid()}"
+    remove(path)
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        remove(path)

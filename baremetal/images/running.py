@@ -1,0 +1,130 @@
+"""Runs the steps of a job: a phase into a new layer, the finished layers into an image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from baremetal.errors import BaremetalError
+from baremetal.images import errors, keys, lockfile, plan, provenance, runner, stage
+from baremetal.images.errors import BuildFailed
+from baremetal.images.job import Job
+from baremetal.images.layers import Layer
+
+Progress = Callable[[str, str, float], None]
+"""Called with (step, script, fraction of the whole)."""
+
+
+def run_step(job: Job, planned: plan.Planned, logs: Path, progress: Progress) -> None:
+    """Run one step into a new layer."""
+    with job.store.draft() as draft:
+        log = logs / f"{len(job.done):02d}-{planned.step.name}.log"
+
+        def started(phase: str, script: str) -> None:
+            progress(planned.step.name, script, len(job.done) / 10)
+
+        outcome = runner.run_stage(
+            _stage_spec(job, planned.step, draft),
+            log=log,
+            timeout_s=job.options.phase_timeout_s,
+            progress=started,
+            owner=lambda path: job.owner.get(path, ""),
+        )
+        for words in outcome.left:
+            job.warnings.append(f"{planned.step.name}: a script left a process running, it was ended: {words}")
+        layer = Layer(planned.key, planned.step.name, "", "", planned.inputs.parts, image=job.definition.name)
+        layer.binds = outcome.binds
+        layer.scripts = [[script.name, round(script.seconds, 2)] for script in outcome.scripts]
+        layer.seconds, layer.cpu_s = round(outcome.seconds, 2), round(outcome.cpu_s, 2)
+        planned.layer = job.store.keep(draft, layer)
+
+
+def _stage_spec(job: Job, step: plan.Step, draft: Path) -> stage.Spec:
+    added = job.extra_hooks()
+    writes_hooks = step.name == "extra-data"
+    last = job.done[-1].layer if job.done else None
+    return stage.Spec(
+        phase=step.phase,
+        where=step.where,
+        build=str(job.dir),
+        lowers=[str(tree) for tree in job.trees()],
+        upper=str(draft / "tree"),
+        work=str(draft / "work"),
+        hook_lowers=[*([str(added)] if added else []), str(job.dir / "hooks.base")],
+        hook_upper=str(draft / "hooks") if writes_hooks else "",
+        hook_work=str(draft / "hookwork") if writes_hooks else "",
+        scripts=list(step.scripts),
+        env=job.env,
+        binds=last.binds if last else [],
+        cache=str(job.options.cache / "dib"),
+        packages=list(step.packages),
+        fstab=job.fstab() if step.name == "finalise" else "",
+        system=step.system,
+        shell="failure" if job.options.shell_on_failure else "",
+    )
+
+
+def assemble_image(job: Job, out: Path, logs: Path) -> None:
+    """Assemble the image from the finished layers into `out`."""
+    spec = job.assembly()
+    spec.build, spec.out = str(job.dir), str(out)
+    spec.lowers = [str(tree) for tree in job.trees()]
+    spec_file = logs / "assemble.spec.json"
+    spec_file.write_text(json.dumps(asdict(spec)))
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [*runner.namespace(), sys.executable, "-m", "baremetal.images.assemble", str(spec_file)]
+    with open(logs / "assemble.log", "wb") as log:
+        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env, check=False)
+    if done.returncode != 0:
+        raise _assembly_error(out, logs / "assemble.log", done.returncode)
+    spec_file.unlink()
+
+
+def _assembly_error(out: Path, log: Path, code: int) -> BaremetalError:
+    try:
+        said = json.loads((out / "error.json").read_text())
+        kind = getattr(errors, said["type"], BuildFailed)
+        error: BaremetalError = kind(said["brief"], detail=said["detail"], fix=said["fix"])
+        return error
+    except (OSError, ValueError, KeyError):
+        tail = log.read_text(errors="replace").splitlines()[-12:] if log.exists() else []
+        return BuildFailed(f"assemble failed (exit {code})", detail="\n".join(tail), fix=f"see {log}")
+
+
+def hold_to_lock(job: Job, out: Path) -> None:
+    """BuildFailed when the tree holds other packages than the lock file names."""
+    if not job.pins:
+        return
+    installed = {p["name"]: p["version"] for p in json.loads((out / "packages.json").read_text())}
+    words = lockfile.departures(job.pins, installed)
+    if words:
+        raise BuildFailed(
+            f"{job.definition.name}: not what its lock file says ({len(words)} packages)",
+            detail="\n".join(words[:20]),
+            fix=f"the mirror may have dropped versions: point it at a snapshot, or remove {job.definition.lock}",
+        )
+
+
+def statement(job: Job, out: Path) -> str:
+    """Inputs and outputs of this build as one provenance statement."""
+    subjects = {}
+    for path in sorted(out.iterdir()):
+        if path.suffix not in (".json", ".txt"):
+            with open(path, "rb") as file:
+                subjects[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    elements = [(e.name, keys.element_digest(e.path)) for e in job.elements]
+    return provenance.statement(
+        subjects=subjects,
+        definition=job.definition.name,
+        elements=elements,
+        layers=[(p.step.name, p.key) for p in job.done],
+        parameters={"env": dict(sorted(job.definition.env.items())), "arch": job.definition.arch},
+        mirror=job.seen.digest,
+        epoch=job.epoch,
+    )
