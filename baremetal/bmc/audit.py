@@ -57,7 +57,7 @@ async def audit(
     url: BmcUrl, bmc: BmcDriver, *, factory: Sequence[Sequence[str]] = (), password: str = ""
 ) -> dict[str, Any]:
     """All findings about one BMC, worst first. `password` is the one in use; it is compared, never told."""
-    found: list[Finding] = in_use(url, password)
+    found = in_use(url, password)
     if url.scheme in ("ipmi", "auto"):
         found += await offered(url)
     if url.scheme.startswith("redfish"):
@@ -68,7 +68,8 @@ async def audit(
     found += await network_protocol(bmc)
     found += await auditclock.findings(bmc)
     found += await certificate(bmc)
-    found += await _factory(url, bmc, [(str(user), str(secret)) for user, secret in factory])
+    known = {url.user} if found and found[0].check == "factory-password" else set()
+    found += await _factory(url, bmc, [(str(user), str(secret)) for user, secret in factory if user not in known])
     found.sort(key=lambda one: SEVERITIES.index(one.severity))
     return {
         "firmware": who.firmware,

@@ -44,7 +44,7 @@ class Care:
     `reads`: tries of a read. `confirm_s`: how long power on or off may take to
     be seen (0: do not look). `trip`: silences in a row that open the circuit, for
     `rest_s` at first and twice as long each time up to `most_rest_s`.
-    `auth_rest_s`: refused credentials are not tried again before.
+    `auth_rest_s`: refused credentials are not tried again before (0: the caller asks once only).
     """
 
     reads: int = 2
@@ -246,7 +246,7 @@ class Careful:
             )
 
     def _note(self, exc: BmcError) -> None:
-        if isinstance(exc, BmcAuth):
+        if isinstance(exc, BmcAuth) and self.care.auth_rest_s:
             self._refused = (time.monotonic() + self.care.auth_rest_s, exc)
             exc.fix = f"{exc.fix.partition(';')[0]}; {_until(self.care.auth_rest_s)}"
         if not isinstance(exc, (BmcUnreachable, BmcTimeout)):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from baremetal.bmc.base import BmcDriver
@@ -48,6 +49,7 @@ async def ask_all(
     at_once: int | None = None,
 ) -> AsyncIterator[dict[str, Any]]:
     """Asks every target; yields `{"host", …}` or `{"host", "error"}` as they complete."""
+    care = replace(care or Care(), auth_rest_s=0.0)  # asked once: there is no next time to wait for
     limit = asyncio.Semaphore(at_once or places())
     done: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 

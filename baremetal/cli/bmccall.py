@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -41,6 +42,49 @@ Plain = Annotated[bool, typer.Option("--plain", help="`host: answer` instead of 
 Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Do it; without this the number of machines is shown and nothing done.")
 ]
+
+
+# The options every verb takes, in the order of its help.
+COMMON: tuple[tuple[str, Any, Any], ...] = (
+    ("hosts", Hosts, inspect.Parameter.empty),
+    ("user", User, ""),
+    ("password_env", PasswordEnv, None),
+    ("password_file", PasswordFile, None),
+    ("kg_file", KgFile, None),
+    ("driver", Driver, None),
+    ("scheme", Scheme, "ipmi"),
+    ("timeout", Timeout, 60.0),
+    ("at_once", AtOnce, None),
+    ("plain", Plain, False),
+)
+
+
+def verb(app: typer.Typer, *, timeout: float = 60.0) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Registers `function(call, its own options…)` as a verb that takes COMMON beside them."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(function, include_extras=True)
+        own = [one for one in inspect.signature(function).parameters.values() if one.name != "call"]
+        taken = {one.name for one in own}
+        kind = inspect.Parameter.KEYWORD_ONLY
+        shared = [
+            inspect.Parameter(name, kind, default=timeout if name == "timeout" else default, annotation=annotation)
+            for name, annotation, default in COMMON
+            if name not in taken
+        ]
+        mine = [one.replace(kind=kind, annotation=hints[one.name]) for one in own]
+
+        def run(**given: Any) -> None:
+            common = [given.pop(name) if name not in taken else default for name, _, default in COMMON]
+            function(Call(*common), **given)
+
+        run.__doc__, run.__name__ = function.__doc__, function.__name__
+        run.__signature__ = inspect.Signature([*mine, *shared])  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in (*mine, *shared)}
+        app.command()(run)
+        return function
+
+    return register
 
 
 class Call:
@@ -94,8 +138,12 @@ class Call:
         *,
         care: Any = None,
         touch: Callable[[dict[str, Any]], None] | None = None,
+        last: Callable[[], None] | None = None,
     ) -> None:
-        """Asks all, prints each verdict as it comes, and ends the program: 0 when every BMC answered."""
+        """Asks all, prints each verdict as it comes, and ends the program: 0 when every BMC answered.
+
+        `touch` may add to a good verdict; `last` says something at the end.
+        """
         from baremetal.bmc.fleet import ask_all
 
         failures: Counter[str] = Counter()
@@ -118,10 +166,30 @@ class Call:
                 show(verdict, self.plain)
 
         asyncio.run(work())
+        if last:
+            last()
         if failures:
             parts = ", ".join(f"{code} {count}" for code, count in failures.most_common())
             sys.stderr.write(f"{len(self.targets)} asked, {sum(failures.values())} failed: {parts}\n")
         raise typer.Exit(EXIT_FAILED if failures else EXIT_OK)
+
+
+def new_password(file: Path | None, variable: str | None) -> str:
+    """A new password: from a file, a variable, or typed twice."""
+    if file:
+        return _file(file)
+    if variable:
+        if variable not in os.environ:
+            raise UsageError(f"the environment has no {variable}", fix=f"export {variable}, or use a file")
+        return os.environ[variable]
+    if not sys.stdin.isatty():
+        raise UsageError("no new password", fix="--new-password-file FILE, --new-password-env NAME, or --random FILE")
+    from getpass import getpass
+
+    first = getpass("new password: ")
+    if getpass("once more: ") != first:
+        raise UsageError("the two differ", fix="type the same twice; nothing was changed")
+    return first
 
 
 def read_password(variable: str | None, file: Path | None) -> Secret:

@@ -1,25 +1,20 @@
-"""`baremetal bmc scan` and `baremetal bmc audit`: what is out there, and how dangerous it is."""
+"""`baremetal bmc scan`: what is out there."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from baremetal.cli import bmccall as call
 from baremetal.errors import EXIT_FAILED, EXIT_OK, UsageError
 
-if TYPE_CHECKING:
-    from baremetal.bmc.base import BmcDriver
-
 
 def register(app: typer.Typer) -> None:
-    """Adds the verbs to `baremetal bmc`."""
+    """Adds the verb to `baremetal bmc`."""
     app.command()(scan)
-    app.command()(audit)
 
 
 def scan(
@@ -64,46 +59,3 @@ def scan(
     )
     sys.stderr.write(f"{words}; nothing was logged in to\n")
     raise typer.Exit(EXIT_OK if counts["answered"] else EXIT_FAILED)
-
-
-def audit(
-    hosts: call.Hosts,
-    factory_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--factory-file", help="Lines `user password` to try, two at most a BMC: may count as failed logins."
-        ),
-    ] = None,
-    user: call.User = "",
-    password_env: call.PasswordEnv = None,
-    password_file: call.PasswordFile = None,
-    kg_file: call.KgFile = None,
-    driver: call.Driver = None,
-    scheme: call.Scheme = "ipmi",
-    timeout: call.Timeout = 60.0,
-    at_once: call.AtOnce = None,
-    plain: call.Plain = False,
-) -> None:
-    """Cipher 0, anonymous and nameless users, factory passwords, weak suites, TLS: findings with their fix."""
-    from baremetal.bmc.audit import audit as examine
-
-    asked = call.Call(hosts, user, password_env, password_file, kg_file, driver, scheme, timeout, at_once, plain)
-    pairs = factory_pairs(factory_file) if factory_file else []
-    urls = {target.host: target.url for target in asked.targets}
-
-    async def ask(bmc: BmcDriver) -> dict[str, Any]:
-        url = urls[bmc.name]  # type: ignore[attr-defined]
-        assert url is not None
-        return await examine(url, bmc, factory=pairs)
-
-    asked.run(ask)
-
-
-def factory_pairs(path: Path) -> list[tuple[str, str]]:
-    """`user password` a line; a user alone means an empty password."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError as exc:
-        raise UsageError(f"{path}: cannot be read", detail=exc.strerror or str(exc)) from exc
-    pairs = [line.split(None, 1) for line in lines if line.strip() and not line.startswith("#")]
-    return [(pair[0], pair[1] if len(pair) > 1 else "") for pair in pairs]
