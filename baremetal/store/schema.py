@@ -12,6 +12,8 @@ from baremetal.errors import MachineError
 
 # The revision this program works with; migrations/versions/ ends there.
 HEAD = "0002"
+# The advisory lock of who migrates.
+MIGRATING = 7_270_001
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -24,11 +26,22 @@ def current(engine: Engine) -> str | None:
         return str(row[0]) if row else None
 
 
+def floor(engine: Engine) -> str:
+    """The oldest revision whose programs can still work with this database ("9999" when it does not say)."""
+    with engine.connect() as conn:
+        if not sa.inspect(conn).has_table("site"):
+            return "9999"
+        row = conn.execute(sa.text("SELECT value FROM site WHERE key = 'schema-floor'")).first()
+        return str(row[0]) if row else "9999"
+
+
 def upgrade(engine: Engine, url: str, to: str = HEAD) -> None:
     """Bring the database to `to`; refuse one that is newer than this program."""
     have = current(engine)
     if have == to:
         return
+    if have is not None and have > to and floor(engine) <= to:
+        return  # a newer program only added to it: both work on it while servers are upgraded one by one
     from alembic import command
     from alembic.script import ScriptDirectory
 
@@ -40,6 +53,9 @@ def upgrade(engine: Engine, url: str, to: str = HEAD) -> None:
             fix="run the newer baremetal that wrote it, or restore a backup made by this version",
         )
     with engine.connect() as conn:
+        if conn.dialect.name == "postgresql":  # one server migrates, the others wait and find it done
+            conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATING})")
         config.attributes["connection"] = conn
         command.upgrade(config, to)
         if conn.in_transaction():

@@ -22,8 +22,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from baremetal.errors import BaremetalError, MachineError
-from baremetal.store import schema
+from baremetal.errors import BaremetalError, MachineError, UsageError
+from baremetal.store import postgres, schema
 
 T = TypeVar("T")
 Write = Callable[[Connection], Any]
@@ -31,12 +31,21 @@ Write = Callable[[Connection], Any]
 # Writes committed together at most; bounds the time one commit can hold readers' WAL growth.
 BATCH = 64
 BUSY_TIMEOUT_S = 10
+# PostgreSQL: two servers may write the same rows. A batch that waits longer for a row is done one by one instead
+# (so that two batches never wait for each other), and what collided is done again.
+BATCH_LOCK_MS = 300
+LOCK_MS = 8000
+TRIES = 5
 
 
 class StoreError(BaremetalError):
     """The database cannot be read or written now."""
 
     code = "store"
+
+
+class BadValue(StoreError, ValueError):
+    """A value that the database cannot hold (a NUL in a text, say): repeating does not help."""
 
 
 class Fenced(BaremetalError):
@@ -57,14 +66,16 @@ class Store:
         self._mine = threading.local()
         self._readers: list[Connection] = []
         self._guard = threading.Lock()
+        # Called first in every writing transaction; raises when this server may not write (any more).
+        self.admit: Callable[[Connection], None] | None = None
         self._writer.start()
 
     @classmethod
-    def open(cls, url: str) -> Store:
-        """Open and migrate. `sqlite:////absolute/path` or a PostgreSQL URL."""
+    def open(cls, url: str, application: str = "baremetal") -> Store:
+        """Open and migrate. `sqlite:////absolute/path` or a PostgreSQL URL; `application` names its sessions there."""
         lock = _lock(url)
         try:
-            engine = make_engine(url)
+            engine = make_engine(url, application)
             schema.upgrade(engine, url)
         except sa.exc.DatabaseError as exc:
             _unlock(lock)
@@ -120,7 +131,32 @@ class Store:
             return query(conn)
         except sa.exc.DatabaseError as exc:
             del self._mine.conn
+            if self.shared:
+                self._discard(conn)
+                if postgres.lost(exc):  # it may have been restarted: ask once more, on a new connection
+                    return self._read_anew(query)
             raise _explain(exc, str(self.engine.url)) from exc
+
+    @property
+    def shared(self) -> bool:
+        """May other servers write this database too?"""
+        return self.engine.dialect.name == "postgresql"
+
+    def _read_anew(self, query: Callable[[Connection], T]) -> T:
+        conn = self._mine.conn = self._reader()
+        try:
+            return query(conn)
+        except sa.exc.DatabaseError as exc:
+            del self._mine.conn
+            self._discard(conn)
+            raise _explain(exc, str(self.engine.url)) from exc
+
+    def _discard(self, conn: Connection) -> None:
+        with self._guard, contextlib.suppress(ValueError):
+            self._readers.remove(conn)
+        with contextlib.suppress(Exception):
+            conn.invalidate()
+            conn.close()
 
     def _reader(self) -> Connection:
         try:
@@ -155,11 +191,15 @@ class Store:
             if stop:
                 return
 
-    def _commit(self, batch: list[tuple[Write, Future[Any]]]) -> None:
+    def _commit(self, batch: list[tuple[Write, Future[Any]]], tries: int = TRIES) -> None:
         done: list[tuple[Future[Any], Any]] = []
         failed: list[tuple[Future[Any], BaseException]] = []
         try:
             with self.engine.connect() as conn, conn.begin():
+                if self.shared:
+                    conn.exec_driver_sql(f"SET LOCAL lock_timeout = {BATCH_LOCK_MS if len(batch) > 1 else LOCK_MS}")
+                if self.admit is not None:
+                    self.admit(conn)
                 for write, future in batch:
                     try:
                         if len(batch) > 1:
@@ -175,13 +215,19 @@ class Store:
                         conn.exec_driver_sql("ROLLBACK TO one")
                         failed.append((future, exc))
         except Exception as exc:
-            if len(batch) > 1:  # one by one: what can be saved is saved, what cannot says why
+            away = self.shared and postgres.lost(exc)
+            if self.shared and tries > 1:
+                again = len(batch) == 1 and postgres.passing(exc)
+                if again or (tries == TRIES and _stale(exc)):
+                    self._commit(batch, tries - 1)
+                    return
+            if len(batch) > 1 and not away:  # one by one: what can be saved is saved, what cannot says why
                 for job in batch:
                     self._commit([job])
                 return
-            batch[0][1].set_exception(
-                _explain(exc, str(self.engine.url)) if isinstance(exc, sa.exc.DatabaseError) else exc
-            )
+            told = _explain(exc, str(self.engine.url)) if isinstance(exc, sa.exc.DatabaseError) else exc
+            for _, future in batch:
+                future.set_exception(told)
             return
         for future, result in done:
             future.set_result(result)
@@ -189,11 +235,18 @@ class Store:
             future.set_exception(error)
 
 
-def make_engine(url: str) -> Engine:
+def make_engine(url: str, application: str = "baremetal") -> Engine:
     """An engine as we need it; for SQLite: WAL, full sync, foreign keys, BEGIN IMMEDIATE for the writer."""
-    if "sqlite" in url:
-        return _sqlite(url)
-    return sa.create_engine(url, pool_size=16, max_overflow=48, json_serializer=_json)
+    if postgres.is_postgres(url):
+        return postgres.make_engine(url, application)
+    if not url.startswith("sqlite"):
+        raise UsageError(f"no database is called {url.partition(':')[0]!r}", fix="sqlite:////path or postgresql://…")
+    return _sqlite(url)
+
+
+def _stale(exc: BaseException) -> bool:
+    """A pooled connection that the database closed meanwhile; a lost COMMIT is none: it may have been heard."""
+    return isinstance(exc, sa.exc.DBAPIError) and postgres.lost(exc) and "COMMIT" not in str(exc.statement or "COMMIT")
 
 
 def _sqlite(url: str) -> Engine:
@@ -233,6 +286,8 @@ def _json(value: Any) -> str:
 
 def _lock(url: str) -> Any:
     """One server per SQLite file; a second one is refused instead of corrupting the first one's view."""
+    if postgres.is_postgres(url):
+        return None
     parsed = sa.engine.make_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         return None
@@ -262,6 +317,11 @@ def _unlock(lock: Any) -> None:
 def _explain(exc: Exception, url: str) -> StoreError:
     """SQLite's words, with what to do about them."""
     text = str(getattr(exc, "orig", None) or exc)
+    if isinstance(exc, sa.exc.DataError):
+        return BadValue(f"database: {text.splitlines()[0]}", fix="a value that the database cannot hold was left out")
+    if url.startswith("postgresql"):
+        brief = text.splitlines()[0] if text else type(exc).__name__
+        return StoreError(f"database: {brief}", detail=postgres.sqlstate(exc), fix=postgres.fix_for(exc))
     fixes = (
         ("disk is full", "free space on the file system of the state directory; nothing committed is lost"),
         ("database is locked", "another program holds the database: close it (sqlite3 shells too)"),
