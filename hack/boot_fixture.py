@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
-import gc
 import json
 import signal
 import sys
@@ -19,6 +18,7 @@ from baremetal.boot.decide import Urls, decide
 from baremetal.boot.loaders import LoaderTable
 from baremetal.errors import BaremetalError
 from baremetal.model.network import Mode, Network
+from baremetal.serve import collector
 from baremetal.serve.dhcp import DhcpServer
 from baremetal.serve.tftp import TftpServer
 
@@ -94,10 +94,7 @@ def http_app(tree: DirectoryTree) -> web.Application:
 
 async def run(args: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
-    gc.freeze()
-    gc.set_threshold(
-        50_000, 20, 20
-    )  # leases are long-lived: looking through them again and again costs more than it frees
+    collector.relax()
     tree = DirectoryTree(args.dir)
     net = network(args.interface, args.proxy)
 

@@ -25,7 +25,7 @@ from baremetal.bootplane.state import Change, State
 from baremetal.config import Settings
 from baremetal.errors import MachineError, UsageError
 from baremetal.model.network import Network
-from baremetal.serve import child, ports
+from baremetal.serve import child, collector, ports
 from baremetal.serve.dhcp import DhcpServer
 from baremetal.serve.grubtree import GrubTree
 from baremetal.serve.http import Listener
@@ -66,6 +66,7 @@ async def serve(settings: Settings, life: child.Life) -> None:
         apps = make_apps(state, link, templates=read_templates(), loaders=loaders, https_port=settings.https_port)
         for app, sockets, context in ((apps.http, web, None), (apps.https, web_tls, tls)):
             await _listen(stack, Listener(app, connections=settings.http_connections, tls=context), sockets)
+        collector.relax()
         life.ready()
         log.info("serving %s", ", ".join(f"{n.name} ({n.interface}, {n.server})" for n in settings.networks))
         await life.stop.wait()

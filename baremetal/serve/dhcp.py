@@ -31,7 +31,7 @@ from baremetal.model.network import Mode, Network
 from baremetal.serve.journal import LeaseJournal
 from baremetal.serve.rivalwatch import LISTEN_S, Rival, RivalWatch
 from baremetal.serve.sockets import hardware_address, raw_sender, udp_socket
-from baremetal.wire.dhcp4.frame import BROADCAST_IP, BROADCAST_MAC, Framer
+from baremetal.wire.dhcp4.frame import Framer
 from baremetal.wire.dhcp4.leases import Lease
 from baremetal.wire.dhcp4.packet import ACK, MAGIC
 from baremetal.wire.dhcp4.server import Answers, Route, Sent, Server
@@ -269,10 +269,11 @@ class DhcpServer:
     def _send(self, sent: Sent) -> None:
         payload, route, address, mac = sent
         try:
-            if route is _BROADCAST or route is _RAW:
+            if route is _BROADCAST:
                 assert self._raw is not None
-                if route is _BROADCAST:
-                    mac, address = BROADCAST_MAC, BROADCAST_IP
+                self._raw.send(self._framer.broadcast(payload))
+            elif route is _RAW:
+                assert self._raw is not None
                 self._raw.send(self._framer.frame(mac, address, payload))
             else:
                 assert self._sock is not None

@@ -103,7 +103,7 @@ class LeaseJournal:
 
 
 def _encode(key: bytes, ip: int, expires: float) -> bytes:
-    body = b"%b %x %x" % (key.hex().encode(), ip, int(expires))
+    body = f"{key.hex()} {ip:x} {int(expires):x}".encode()
     return b"%b %x\n" % (body, zlib.crc32(body))
 
 

@@ -30,34 +30,33 @@ class Framer:
         self._mac = mac
         self._address = address
         self._ports = struct.pack("!HH", port, client_port)
-        self._heads: dict[int, tuple[bytes, bytes, bytes]] = {}
+        self._broadcasts: dict[int, tuple[bytes, int]] = {}
 
     def frame(self, mac: bytes, address: bytes, payload: bytes) -> bytes:
         """One Ethernet frame that carries `payload` to `mac` and `address`."""
-        size = len(payload)
-        head = self._heads.get(size) or self._head(size)
-        ip = b"".join((head[0], self._address, address))
-        ip_sum = checksum(ip).to_bytes(2, "big")
-        udp_sum = checksum(b"".join((self._address, address, head[1], payload, b"\0" if size & 1 else b"")))
-        return b"".join(
-            (
-                mac,
-                self._mac,
-                b"\x08\x00",
-                head[0][:10],
-                ip_sum,
-                self._address,
-                address,
-                head[2],
-                (udp_sum or 0xFFFF).to_bytes(2, "big"),
-                payload,
-            )
-        )
+        return _with(payload, *self._head(mac, address, len(payload)))
 
-    def _head(self, size: int) -> tuple[bytes, bytes, bytes]:
-        """For a payload length: IP header up to the addresses, what the UDP checksum covers beside it, UDP header."""
-        length = size + 8
-        ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 0, 0x4000, 64, 17, 0)
-        covered = struct.pack("!HH", 17, length) + self._ports + struct.pack("!H", length)
-        made = self._heads[size] = (ip, covered, self._ports + struct.pack("!H", length))
-        return made
+    def broadcast(self, payload: bytes) -> bytes:
+        """One Ethernet frame to everybody: its head depends on the payload's length only."""
+        size = len(payload)
+        head = self._broadcasts.get(size)
+        if head is None:
+            head = self._broadcasts[size] = self._head(BROADCAST_MAC, BROADCAST_IP, size)
+        return _with(payload, *head)
+
+    def _head(self, mac: bytes, address: bytes, size: int) -> tuple[bytes, int]:
+        """All before the UDP checksum of a frame with `size` bytes of payload; what that covers of it, as a number."""
+        udp = self._ports + (size + 8).to_bytes(2, "big")
+        ends = self._address + address
+        ip = struct.pack("!BBHHHBBH", 0x45, 0, size + 28, 0, 0x4000, 64, 17, 0)
+        ip = ip[:10] + checksum(ip + ends).to_bytes(2, "big") + ends
+        covered = int.from_bytes(ends + struct.pack("!HH", 17, size + 8) + udp, "big") % 0xFFFF
+        return b"".join((mac, self._mac, b"\x08\x00", ip, udp)), covered
+
+
+def _with(payload: bytes, head: bytes, covered: int) -> bytes:
+    """The frame: head, UDP checksum, payload. A payload of odd length counts as if a zero followed."""
+    number = int.from_bytes(payload, "big")
+    rest = ((number << 8 if len(payload) & 1 else number) + covered) % 0xFFFF
+    # A checksum of 0 would mean "none" (RFC 768); 0xFFFF is the same number.
+    return b"".join((head, (0xFFFF - rest).to_bytes(2, "big"), payload))

@@ -49,31 +49,29 @@ def reply(
     if template.boots and 97 in options:
         echo = option(97, options[97]) + echo
     ciaddr = data[12:16]
-    parts = [
-        b"\x02",
-        data[1:3],
-        b"\0",
-        data[4:8],
-        b"\0\0",
-        data[10:12],
-        ciaddr if kind == ACK or proxy else NO_ADDRESS,
-        yiaddr,
-        template.siaddr,
-        data[24:44],
-        template.names,
-        MAGIC,
-        _TYPE[kind],
-        b"\x36\x04",
-        named,
-        times[template.asks_times],
-        b"\x50\x00" if rapid else b"",
-        template.tail,
-        echo,
-    ]
-    payload = b"".join(parts)
+    head = b"".join(
+        (
+            b"\x02",
+            data[1:3],
+            b"\0",
+            data[4:8],
+            b"\0\0",
+            data[10:12],
+            ciaddr if kind == ACK or proxy else NO_ADDRESS,
+            yiaddr,
+            template.siaddr,
+            data[24:44],
+        )
+    )
+    usual = times is scope.times and named is scope.server and not rapid
+    body = template.bodies.get(kind) if usual else None
+    if body is None:
+        body = _body(kind, named, times[template.asks_times], rapid, template, template.tail)
+        if usual:
+            template.bodies[kind] = body
+    payload = head + body + echo
     if len(payload) > template.limit:
-        parts[-2] = template.short
-        payload = b"".join(parts)
+        payload = head + _body(kind, named, times[template.asks_times], rapid, template, template.short) + echo
     if kind == 0 and data[236:240] != MAGIC:
         payload = payload[:236] + _ZEROS
     if len(payload) < SHORTEST_REPLY:
@@ -86,6 +84,12 @@ def reply(
     if data[10] & 0x80 or data[1:3] != ETHERNET or yiaddr == NO_ADDRESS:
         return payload, _BROADCAST, NO_ADDRESS, NOWHERE
     return payload, _RAW, yiaddr, data[28:34]
+
+
+def _body(kind: int, named: bytes, times: bytes, rapid: bool, template: Template, tail: bytes) -> bytes:
+    """What follows the client's hardware address in a reply, but for what is echoed."""
+    rapidly = b"\x50\x00" if rapid else b""
+    return b"".join((template.names, MAGIC, _TYPE[kind], b"\x36\x04", named, times, rapidly, tail))
 
 
 def nak(data: bytes, options: dict[int, bytes], scope: Scope, because: str) -> Sent:

@@ -18,6 +18,7 @@ from baremetal.model.boot import BootRecord, Client, Decision
 from baremetal.model.network import Network
 from baremetal.wire import pxe
 from baremetal.wire.dhcp4.directory import Directory, Known
+from baremetal.wire.dhcp4.layout import Layouts
 from baremetal.wire.dhcp4.leases import Hold, Lease
 from baremetal.wire.dhcp4.packet import (
     ACK,
@@ -60,13 +61,13 @@ class Server:
         self.directory = Directory(self.scopes)
         self.bound: list[Lease] = []
         self._teller = Teller()
-        self.counts = dict.fromkeys(("received", "answered", "ignored", "bad", "naks"), 0)
         self.only_known = ""  # why strangers get no answer for now
         self._answers = answers
         self._local = self.scopes[0]
         self._templates: dict[tuple[object, ...], Template] = {}
         self._relays: dict[bytes, Scope | None] = {}
         self._times: dict[int, tuple[bytes, bytes]] = {}
+        self._read = Layouts().read
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -92,16 +93,11 @@ class Server:
 
     def receive(self, data: bytes, now: float) -> Sent | None:
         """Answer one datagram that came to port 67."""
-        counts = self.counts
-        counts["received"] += 1
         try:
-            sent = self._dispatch(data, read(data), now)
+            return self._dispatch(data, self._read(data), now)
         except BadPacket as exc:
-            counts["bad"] += 1
             self._teller.refused(b"bad", "DHCP packet", exc.brief, data[28:34].hex(":"), now)
             return None
-        counts["answered" if sent is not None else "ignored"] += 1
-        return sent
 
     def _dispatch(self, data: bytes, options: Options, now: float) -> Sent | None:
         if data[0] != BOOTREQUEST:
@@ -119,7 +115,7 @@ class Server:
         if code == LEASEQUERY:
             return self._leasequery(data, scope, now)
         key = hardware_key(data)
-        if code in (RELEASE, DECLINE):
+        if code in _GIVING_BACK:
             self._give_back(code, data, options, key, scope, now)
             return None
         known = self.directory.by_key.get(key) or self.directory.recognise(key, options)
@@ -204,7 +200,6 @@ class Server:
             return self._acknowledge(data, options, key, scope, known, template, ip, now)
         if not why:
             return None
-        self.counts["naks"] += 1
         self._teller.remark(key, template, "nak", why, known, now)
         return nak(data, options, scope, why)
 
@@ -327,7 +322,6 @@ class Server:
 
     def receive_boot(self, data: bytes, now: float) -> bytes | None:
         """Port 4011: a client that has an address asks the boot server; the reply goes where it came from."""
-        self.counts["received"] += 1
         try:
             options = read(data)
             if data[0] != BOOTREQUEST or options.get(53) not in _BOOT_TYPES:
@@ -340,7 +334,6 @@ class Server:
             self._teller.saw(key, template, known, options, now)
             return reply(ACK, data, options, scope, template, NO_ADDRESS, NO_TIMES, proxy=True)[0]
         except BadPacket as exc:
-            self.counts["bad"] += 1
             self._teller.refused(b"bad", "packet to port 4011", exc.brief, data[28:34].hex(":"), now)
             return None
 
@@ -400,4 +393,5 @@ class Server:
         return times
 
 
+_GIVING_BACK = frozenset((RELEASE, DECLINE))
 _BOOT_TYPES = (bytes((DISCOVER,)), bytes((REQUEST,)), bytes((INFORM,)))

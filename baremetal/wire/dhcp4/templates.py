@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from baremetal.model.boot import (
     AddressOnly,
@@ -94,7 +94,8 @@ class Template:
     lease times, `short` the same without what the client merely asked for,
     `limit` the longest payload the client takes. `asks_times`: T1 and T2 too.
     `boots`: a boot client, not an operating system. `told` is its part of the
-    event that tells of it.
+    event that tells of it. `bodies`: message type -> what replies/_body made of
+    it with the network's own lease times.
     """
 
     decision: Decision
@@ -109,6 +110,7 @@ class Template:
     silent: bool
     mode: Mode
     told: dict[str, str]
+    bodies: dict[int, bytes] = field(default_factory=dict)
 
 
 def compile_template(
