@@ -56,6 +56,10 @@ class Settings:
     boot_user: str = _setting("", "the boot process runs as this user after it has bound its ports", "user")
     bmc_workers: int = _setting(4, "processes that talk to BMCs", "processes")
     power_sync_s: float = _setting(120.0, "how often the power state of every node is read; 0: never", "s")
+    sensor_poll_s: float = _setting(
+        300.0, "how often sensors and event log of resting nodes' BMCs are read; 0: never", "s"
+    )
+    audit_bmcs: bool = _setting(True, "look for cipher 0, nameless users and the like when a BMC is first known", "")
     force_power: bool = _setting(False, "put a node's power back when somebody else changed it", "")
     record_consoles: bool = _setting(True, "keep the serial console of each boot, where the BMC has SOL", "")
     deploy_limit: int = _setting(250, "nodes that deploy at the same time", "nodes")

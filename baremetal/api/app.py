@@ -10,12 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from baremetal.api import metrics
+from baremetal.api import metrics, sensormetrics
 from baremetal.api.ironic import nodes as ironic_nodes
 from baremetal.api.ironic import others as ironic
 from baremetal.api.ironic import version as ironic_version
 from baremetal.api.ironic.version import Refusal
-from baremetal.api.native import bulk, care, events, metadata, misc, nodes, story
+from baremetal.api.native import bmcs, bulk, care, console, events, metadata, misc, nodes, story
 from baremetal.errors import BaremetalError
 from baremetal.version import __version__
 from baremetal.workflows.conductor import Conductor
@@ -53,7 +53,10 @@ def create_app(conductor: Conductor) -> FastAPI:
     app.state.conductor = conductor
     for router in (nodes.router, bulk.router, story.router, metadata.router, events.router, misc.router, care.router):
         app.include_router(router, prefix="/api")
+    app.include_router(bmcs.router, prefix="/api")
+    app.include_router(console.router, prefix="/api")
     app.include_router(metrics.router)
+    app.include_router(sensormetrics.router)
     app.include_router(ironic.root)
     app.include_router(ironic_nodes.router, prefix="/v1")
     app.include_router(ironic.router, prefix="/v1")

@@ -40,6 +40,8 @@ log = logging.getLogger("baremetal.serve.control")  # __name__ is __main__ here
 # Settings that are the passes' policy, under the same name.
 POLICY = (
     "force_power",
+    "sensor_poll_s",
+    "audit_bmcs",
     "record_consoles",
     "deploy_limit",
     "clean_limit",

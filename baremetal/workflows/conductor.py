@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy.engine import Connection
 
 from baremetal.bmc.base import ConsoleStream
+from baremetal.bmc.consolehub import ConsoleHub
 from baremetal.bmc.url import BmcUrl
 from baremetal.engine import Clock, EmbeddedEngine
 from baremetal.errors import NotFound
@@ -22,6 +23,7 @@ from baremetal.secrets import Secret
 from baremetal.store import Store, boots, events, nodes
 from baremetal.store.seal import Sealer
 from baremetal.workflows.bell import Bell
+from baremetal.workflows.bmchealth import BmcHealth
 from baremetal.workflows.inbox import Inbox
 from baremetal.workflows.metadata import Signer, refresh_referring
 from baremetal.workflows.passes import Drivers, World
@@ -100,8 +102,10 @@ class Conductor:
         self._runner = Runner(self.world)
         self.engine = EmbeddedEngine(self._pass, self._due, self.clock, workers=self.world.policy.workers)
         self._sync = PowerSync(self.world, self._touched)
+        self.health = BmcHealth(self.world)
+        self.consoles = ConsoleHub(open_console or _console)
         self._recorder = (
-            Recorder(self.world, state_dir / "console", open_console) if state_dir and open_console else None
+            Recorder(self.world, state_dir / "console", self.consoles.open) if state_dir and open_console else None
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._following: asyncio.Task[None] | None = None
@@ -120,7 +124,7 @@ class Conductor:
 
         await self.store.write(write)
         await self.engine.start()
-        jobs = {"power-sync": self._sync.run(), "housekeeping": self._housekeeping()}
+        jobs = {"power-sync": self._sync.run(), "bmc-health": self.health.run(), "housekeeping": self._housekeeping()}
         self._tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
 
     async def stop(self) -> None:
@@ -131,6 +135,7 @@ class Conductor:
         await self.engine.stop()
         if self._recorder:
             await self._recorder.stop()
+        await self.consoles.close()
         with contextlib.suppress(Exception):
             now = self.clock.now()
             await self.store.write(lambda c: events.add_all(c, [server_event(now, "stop")]))

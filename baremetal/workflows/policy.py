@@ -48,6 +48,9 @@ class Policy:
     # background
     power_sync_s: float = 120.0
     power_sync_workers: int = 8
+    sensor_poll_s: float = 300.0  # 0: never
+    sensor_poll_workers: int = 4
+    audit_bmcs: bool = True
     force_power: bool = False
     events_keep_days: float = 90.0
     record_consoles: bool = True
