@@ -6,7 +6,12 @@ Methods:
             Ironic calls erase_devices_metadata: it removes structure, not every byte.
   discard   the same, but a drive without discard is a failure.
   zero      every byte written with zeros, and every byte read again.
-  secure    the drive's own erase (NVMe Format NVM), then metadata; a drive without one is a failure.
+  secure    the drive's own erase (NVMe Sanitize or Format NVM, ATA Sanitize or Security Erase), then
+            metadata; a drive without one is a failure.
+  best      secure where the drive can, zero where it cannot; the report says which it was.
+
+A disk listed with "foreign": false may be erased only when nothing lies on it: nobody said yes to
+the loss of what is there.
 """
 
 from __future__ import annotations
@@ -19,8 +24,10 @@ from baremetal.agents.blockdev import MIB, Target
 from baremetal.agents.disks import Disk
 from baremetal.agents.gpt import BadTable
 from baremetal.agents.trouble import (
+    DiskIo,
     DiskReadOnly,
     DiskRefused,
+    ForeignData,
     NodeTrouble,
     NoSuchErase,
     OrderRefused,
@@ -28,7 +35,7 @@ from baremetal.agents.trouble import (
     to_fault,
 )
 
-METADATA, DISCARD, ZERO, SECURE = METHODS = ("metadata", "discard", "zero", "secure")
+METADATA, DISCARD, ZERO, SECURE, BEST = METHODS = ("metadata", "discard", "zero", "secure", "best")
 ENDS = 4 * MIB  # at both ends of the disk: GPT is 34 sectors, md 1.0 and DDF lie in the last MiB, ZFS labels in 512 KiB
 PART_ENDS = MIB  # at both ends of every partition
 BTRFS = 64 * MIB  # its second superblock; the third is at 256 GiB (btrfs-man5)
@@ -46,9 +53,11 @@ def clean(args: Dict[str, Any], disks: List[Disk], progress: Progress, sys: str 
     method = args.get("method", METADATA)
     if method not in METHODS:
         raise OrderRefused(f"clean method {method!r} is not known", fix="known: " + ", ".join(METHODS))
-    chosen = [_named(entry, disks) for entry in _entries(args)]
+    entries = _entries(args)
+    chosen = [_named(entry, disks) for entry in entries]
     if len({d.name for d in chosen}) != len(chosen):
         raise OrderRefused("the clean order lists a disk twice", disks=[d.path for d in chosen])
+    _check_foreign([d for d, entry in zip(chosen, entries) if entry.get("foreign") is False])
     results: List[Dict[str, Any]] = []
     failed: List[NodeTrouble] = []
     for n, disk in enumerate(chosen):
@@ -63,6 +72,22 @@ def clean(args: Dict[str, Any], disks: List[Disk], progress: Progress, sys: str 
         failed[0].evidence["disks"] = [_short(r) for r in results]
         raise failed[0]
     return {"disks": results, "method": method}
+
+
+def _check_foreign(guarded: List[Disk]) -> None:
+    """ForeignData when a disk nobody gave up holds anything. All are read before the first is erased."""
+    from baremetal.agents import foreign  # late: most orders need no look
+
+    found = {disk: foreign.content(disk.path) for disk in guarded}
+    held = {disk: what for disk, what in found.items() if what}
+    if held:
+        lines = [f"{d.path} serial={d.serial} wwn={d.wwn}: {'; '.join(what)}" for d, what in held.items()]
+        raise ForeignData(
+            f"{len(held)} disk{'s' if len(held) > 1 else ''} of this machine hold data that was never ours to erase",
+            detail="\n".join(lines),
+            fix="look at it; to give it up: baremetal node provide NODE --erase-foreign",
+            disks=[{"name": d.path, "serial": d.serial, "content": what[:6]} for d, what in held.items()],
+        )
 
 
 def _entries(args: Dict[str, Any]) -> List[Dict[str, Any]]:
@@ -109,8 +134,8 @@ def _wipe_disk(disk: Disk, method: str, sys: str, progress: Progress) -> Dict[st
     started = time.monotonic()
     done = method
     with Target(disk.path) as target:
-        if method == SECURE:
-            done = _secure(disk)
+        if method in (SECURE, BEST):
+            done, method = _own_erase(disk, method, progress)
         areas = areas_of(target, blockdev.partitions(sys, disk.name))
         discarded = method != ZERO and target.discard(0, target.size // target.sector * target.sector)
         if method == DISCARD and not discarded:
@@ -136,23 +161,44 @@ def _wipe_disk(disk: Disk, method: str, sys: str, progress: Progress) -> Dict[st
     }
 
 
-def _secure(disk: Disk) -> str:
-    """The drive's own erase; the name of what was done."""
-    from baremetal.agents import nvme  # late: ctypes, and most orders do not need it
-
-    if not nvme.is_nvme(disk.name):
-        raise NoSuchErase(
-            f"{disk.path}: secure erase is only known for NVMe", fix="use the method zero for it", disk=disk.path
-        )
+def _own_erase(disk: Disk, method: str, progress: Progress) -> Tuple[str, str]:
+    """(what was done, method of the rest): the drive's own erase; with `best` zeros where it has none."""
     try:
-        return nvme.secure_erase(disk.path)[0]
-    except OSError as exc:
+        return _secure(disk, progress), SECURE
+    except NoSuchErase as exc:
+        if method == SECURE:
+            raise
+        return f"{ZERO} ({exc.detail or exc.brief})"[:200], ZERO
+
+
+def _secure(disk: Disk, progress: Progress) -> str:
+    """The drive's own erase; the name of what was done."""
+
+    def tick(done: int, total: int) -> None:
+        progress("secure-erase", done, total, "parts")
+
+    progress("secure-erase", 0, 1, "parts")
+    try:
+        if disk.transport == "nvme":
+            from baremetal.agents import nvme  # late: ctypes, and most orders do not need it
+
+            return nvme.secure_erase(disk.path, tick, nvme.namespace_of(disk.name))
+        if disk.transport == "sata":
+            from baremetal.agents import ata
+
+            return ata.secure_erase(disk.path, tick)
+    except (OSError, DiskIo) as exc:
         raise NoSuchErase(
-            f"{disk.path}: the drive refused to erase itself",
-            detail=str(exc),
-            fix="use the method zero",
+            f"{disk.path}: the drive did not erase itself",
+            detail=getattr(exc, "brief", str(exc)),
+            fix="use the method zero, or best",
             disk=disk.path,
         ) from exc
+    raise NoSuchErase(
+        f"{disk.path}: no secure erase is known for {disk.transport or 'this bus'}",
+        fix="use the method zero for it, or best",
+        disk=disk.path,
+    )
 
 
 def _zero(target: Target, areas: List[Area], progress: Progress) -> None:

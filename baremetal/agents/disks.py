@@ -56,13 +56,14 @@ class Disk:
         }
 
 
-def find(sys: str = "/sys", dev: str = "/dev") -> List[Disk]:
-    """All disks with a medium, by name."""
+def find(sys: str = "/sys", dev: str = "/dev", arrays: bool = False) -> List[Disk]:
+    """All disks with a medium, by name; with `arrays` the running md arrays too."""
     base = os.path.join(sys, "block")
     names = sorted(os.listdir(base)) if os.path.isdir(base) else []
     disks = []
     for name in names:
-        if name.startswith(_NOT_DISKS):
+        is_array = name.startswith("md") and os.path.isdir(f"{base}/{name}/md")
+        if (name.startswith(_NOT_DISKS) and not is_array) or (is_array and not arrays):
             continue
         size = _number(f"{base}/{name}/size") * 512  # always in units of 512 bytes, whatever the disk
         if size and not _number(f"{base}/{name}/hidden"):
@@ -82,7 +83,7 @@ def _disk(block: str, name: str, size: int, dev: str) -> Disk:
         size=size,
         model=_text(f"{block}/device/model"),
         vendor=_text(f"{block}/device/vendor") if transport != "virtio" else "virtio",
-        serial=_serial(block),
+        serial=_serial(block) or (_usb_serial(real) if transport == "usb" else ""),
         wwn=wwn,
         wwn_with_extension=wwn + extension if wwn else "",
         wwn_vendor_extension=f"0x{extension}" if extension else "",
@@ -106,9 +107,10 @@ def _refusal(block: str, transport: str, removable: bool) -> str:
     if transport in _SAN:
         return f"on a SAN ({transport})"
     holders = f"{block}/holders"
-    if os.path.isdir(holders) and any(_is_multipath(f"{holders}/{h}") for h in os.listdir(holders)):
+    held_by = sorted(os.listdir(holders)) if os.path.isdir(holders) else []
+    if any(_is_multipath(f"{holders}/{h}") for h in held_by):
         return "a path of a multipath disk"
-    return ""
+    return next((f"a member of the running array {h}" for h in held_by if h.startswith("md")), "")
 
 
 def _is_multipath(holder: str) -> bool:
@@ -124,6 +126,16 @@ def _serial(block: str) -> str:
     return page[4:].decode("ascii", "replace").strip(" \0\ufffd") if len(page) > 4 else ""
 
 
+def _usb_serial(real: str) -> str:
+    """Of the USB device the disk sits in: the kernel does not ask sticks for VPD pages."""
+    parts = real.split("/")
+    for end in range(len(parts), 2, -1):
+        found = _text("/".join([*parts[:end], "serial"]))
+        if found:
+            return found
+    return ""
+
+
 def _wwn(wwid: str) -> "tuple[str, str]":
     """Kernel's wwid -> (0x + 16 digits, extension) as udev's ID_WWN; NVMe and t10 ids go whole."""
     kind, _, value = wwid.partition(".")
@@ -136,6 +148,8 @@ def _wwn(wwid: str) -> "tuple[str, str]":
 
 def _transport(real: str) -> str:
     """Bus of the disk, from the path of its device in sysfs."""
+    if "/virtual/block/md" in real:
+        return "md"
     for mark, name in (
         ("/usb", "usb"),
         ("/session", "iscsi"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from baremetal.agents.http import BadAnswer, Client, ServerSaid, ServerUnreachable, Stream, Url, jitter
 from baremetal.agents.manifest import Manifest
@@ -27,7 +27,7 @@ class Frames:
 
     def __init__(
         self,
-        url: str,
+        url: Union[str, List[str]],
         manifest: Manifest,
         connect: Connect,
         *,
@@ -36,10 +36,11 @@ class Frames:
         give_up_s: float = GIVE_UP_S,
         stall_s: float = STALL_S,
     ) -> None:
-        self._target = Url.parse(url).target
-        self._url = url
+        self._urls = [url] if isinstance(url, str) else list(url)
+        self._url = self._urls[0]
         self._manifest = manifest
-        self._client = connect(url)
+        self._connect = connect
+        self._client = connect(self._url)
         self._stream: Optional[Stream] = None
         self._at = 0  # where the open stream stands in the file
         self._sleep, self._clock = sleep, clock
@@ -95,12 +96,20 @@ class Frames:
                 if self._clock() - since > self._give_up_s:
                     raise self._failed(exc, start + done) from exc
                 self.resumed += 1
+                self._elsewhere()
                 self._sleep(pause * jitter())
                 pause = min(pause * 2, 10.0)
                 continue
             done += got
             pause, since = 0.3, self._clock()
         return data
+
+    def _elsewhere(self) -> None:
+        """The next place that has the same bytes, where the order names several."""
+        if len(self._urls) > 1:
+            self._url = self._urls[(self._urls.index(self._url) + 1) % len(self._urls)]
+            self._client.close()
+            self._client = self._connect(self._url)
 
     def _stand_at(self, place: int) -> None:
         """Have a stream whose next byte is `place`: over small gaps by reading on, else by a new request."""
@@ -121,7 +130,7 @@ class Frames:
     def _open(self, start: int) -> None:
         self._drop()
         headers: Dict[str, str] = {"Range": f"bytes={start}-"} if start else {}
-        stream = self._client.stream("GET", self._target, headers=headers, timeout_s=self._stall_s)
+        stream = self._client.stream("GET", Url.parse(self._url).target, headers=headers, timeout_s=self._stall_s)
         try:
             self._check(stream, start)
         except BaseException:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional
 
-from baremetal.agents import hints
+from baremetal.agents import gpt, hints, keep
 from baremetal.agents.blockdev import MIB, Target
 from baremetal.agents.disks import Disk
 from baremetal.agents.fetch import GIVE_UP_S, Frames
-from baremetal.agents.finish import HEAD, drive_size, finish
+from baremetal.agents.finish import HEAD, boot_entry, drive_size, finish
 from baremetal.agents.http import Client, ServerSaid, Url, retrying
+from baremetal.agents.keep import TAIL
 from baremetal.agents.manifest import Manifest, verified
 from baremetal.agents.pipeline import Pipeline
 from baremetal.agents.trouble import (
@@ -28,7 +30,6 @@ from baremetal.protocol import configdrive, ed25519
 
 Progress = Callable[[str, int, int, str], None]  # stage, done, total, unit; may raise to abort
 MAX_MANIFEST = 256 * MIB
-TAIL = MIB  # bytes at the end of the disk where an old backup table may lie
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Site:
     progress: Progress
     say: Callable[[str], None] = field(default=lambda text: None)
     give_up_s: float = GIVE_UP_S  # without progress from the server
+    efivars: str = ""  # folder of UEFI variables; "" or not there: a BIOS machine
 
 
 def write_image(args: Dict[str, Any], site: Site) -> Dict[str, Any]:
@@ -49,15 +51,18 @@ def write_image(args: Dict[str, Any], site: Site) -> Dict[str, Any]:
     iso = _config_drive(args.get("config_drive"))
     manifest = fetch_manifest(args, site)
     disk = choose_disk(site.find_disks(), dict(args.get("root_device") or {}), manifest, drive_size(iso))
-    image_url = _url(args, "image_url")
+    image_urls = _urls(args, "image_url")
+    wanted = keep.Wanted.of(args)
     site.say(f"writing {manifest.name or manifest.id} ({manifest.raw_size / 1e9:.2f} GB) to {hints.describe(disk)}")
     with Target(disk.path) as target:
         _check_target(target, disk, manifest)
-        frames = Frames(image_url, manifest, site.connect, give_up_s=site.give_up_s)
+        kept = keep.find(target, wanted.preserve, manifest.raw_size)
+        frames = Frames(image_urls, manifest, site.connect, give_up_s=site.give_up_s)
         try:
-            report = _write(target, manifest, frames, iso, site.progress)
+            report = _write(target, manifest, frames, iso, site.progress, kept, wanted)
+            report["boot_entry"] = _boot_entry(target, site)
         except BaseException:
-            unboot(target)
+            unboot(target, kept)
             raise
     report.update(
         disk=disk.path,
@@ -75,8 +80,8 @@ def write_image(args: Dict[str, Any], site: Site) -> Dict[str, Any]:
 
 def fetch_manifest(args: Dict[str, Any], site: Site) -> Manifest:
     """Manifest and signature, verified with the key of this ramdisk, and the one the order names."""
-    raw = _get(_url(args, "manifest_url"), site, MAX_MANIFEST)
-    signature = _get(_url(args, "signature_url"), site, 4096)
+    raw = _get_any(_urls(args, "manifest_url"), site, MAX_MANIFEST)
+    signature = _get_any(_urls(args, "signature_url"), site, 4096)
     manifest = verified(raw, signature, site.public_key)
     wanted = args.get("image_id")
     if wanted and _bare(str(wanted)) != _bare(manifest.id):
@@ -113,31 +118,42 @@ def choose_disk(disks: List[Disk], root_device: Dict[str, Any], manifest: Manife
     return disk
 
 
-def unboot(target: Target) -> None:
+def unboot(target: Target, kept: List[gpt.Partition]) -> None:
     """Clear what firmware would boot. The first fault counts, so a second one here stays silent."""
-    try:
-        target.zero(0, min(HEAD, target.size))
-        target.sync()
-    except BaremetalError:
-        pass
+    with contextlib.suppress(BaremetalError):
+        keep.unbootable(target, kept)
 
 
 def _write(
-    target: Target, manifest: Manifest, frames: Frames, iso: Optional[bytes], progress: Progress
+    target: Target,
+    manifest: Manifest,
+    frames: Frames,
+    iso: Optional[bytes],
+    progress: Progress,
+    kept: List[gpt.Partition],
+    wanted: keep.Wanted,
 ) -> Dict[str, Any]:
     total = manifest.raw_size
     progress("write", 0, total, "bytes")
-    target.zero(0, min(HEAD, target.size))
-    tail = min(TAIL, target.size) // 4096 * 4096
-    target.zero(target.size // target.sector * target.sector - tail, tail)
-    target.sync()
-    pipeline = Pipeline(manifest, frames, target, HEAD, lambda done: progress("write", done, total, "bytes"))
+    keep.unbootable(target, kept)
+    pipeline = Pipeline(
+        manifest, frames, target, HEAD, lambda done: progress("write", done, total, "bytes"), bool(kept)
+    )
     head = pipeline.run()
     progress("flush", total, total, "bytes")
     target.sync()
-    report = finish(target, head, iso)
+    report = finish(target, head, iso, kept, wanted)
     report.update(written=pipeline.writer.written, zeroed=pipeline.writer.zeroed)
     return report
+
+
+def _boot_entry(target: Target, site: Site) -> Optional[Dict[str, Any]]:
+    """A firmware that takes no entry still boots the fallback loader: told, not fatal."""
+    try:
+        return boot_entry(target, site.efivars) if site.efivars else None
+    except BaremetalError as exc:
+        site.say(f"no boot entry: {exc.brief}: {exc.detail}")
+        return {"trouble": exc.brief, "detail": exc.detail}
 
 
 def _check_target(target: Target, disk: Disk, manifest: Manifest) -> None:
@@ -159,10 +175,20 @@ def _config_drive(text: Any) -> Optional[bytes]:
         raise ConfigDriveBad("the order's config drive is damaged", detail=str(exc), fix="deploy again") from exc
 
 
-def _get(url: str, site: Site, limit: int) -> bytes:
+def _get_any(urls: List[str], site: Site, limit: int) -> bytes:
+    """From the first place that has it; the others are asked when it is away."""
+    for url in urls[:-1]:
+        try:
+            return _get(url, site, limit, 10)
+        except DownloadFailed as exc:
+            site.say(f"{exc.brief}: asking another server")
+    return _get(urls[-1], site, limit, 120)
+
+
+def _get(url: str, site: Site, limit: int, for_s: float) -> bytes:
     client = site.connect(url)
     try:
-        answer = retrying(lambda: client.request("GET", Url.parse(url).target, limit=limit).expect(200), for_s=120)
+        answer = retrying(lambda: client.request("GET", Url.parse(url).target, limit=limit).expect(200), for_s=for_s)
     except ServerSaid as exc:
         raise DownloadFailed(f"{url}: {exc.brief}", detail=exc.detail, fix=exc.fix, status=exc.status) from exc
     except BaremetalError as exc:
@@ -174,15 +200,20 @@ def _get(url: str, site: Site, limit: int) -> bytes:
     return answer.body
 
 
-def _url(args: Dict[str, Any], name: str) -> str:
-    value = args.get(name)
-    try:
-        if isinstance(value, str):
+def _urls(args: Dict[str, Any], name: str) -> List[str]:
+    """Where the order says it lies: NAME, or several places in NAMEs, the same bytes at each."""
+    several = args.get(name + "s")
+    values = several if isinstance(several, list) and several else [args.get(name)]
+    found = []
+    for value in values:
+        try:
+            if not isinstance(value, str):
+                raise OrderRefused(f"write_image: {name} is missing")
             Url.parse(value)
-            return value
-    except ValueError as exc:
-        raise OrderRefused(f"write_image: {name}: {exc}") from exc
-    raise OrderRefused(f"write_image: {name} is missing")
+        except ValueError as exc:
+            raise OrderRefused(f"write_image: {name}: {exc}") from exc
+        found.append(value)
+    return found
 
 
 def _bare(image_id: str) -> str:

@@ -3,7 +3,7 @@
 Keys as ironic-python-agent sends them (cpu, memory, disks, interfaces,
 system_vendor, boot …); what it lacks stands beside them. A part that cannot be
 read is named in `errors`: one odd driver must not cost the whole inventory.
-Runs no programs, writes nothing.
+Writes nothing. Runs no programs.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def collect(roots: Optional[Roots] = None, bootif: Optional[str] = None) -> Dict
         "numa": part("numa", lambda: numa(at)),
         "pci_devices": part("pci_devices", lambda: pci_devices(at)) or [],
         "tpm": part("tpm", lambda: tpm(at)),
+        **(part("bmc", lambda: bmc(at)) or {"bmc_address": None, "bmc_mac": None, "bmc_v6address": None}),
         "kernel": _text(f"{at.proc}/sys/kernel/osrelease"),
     }
     if errors:
@@ -90,11 +91,22 @@ def memory(at: Roots) -> Dict[str, Any]:
 def _disk(disk: disks.Disk) -> Dict[str, Any]:
     """With the drive's own view of its health, where we can ask for it."""
     found = disk.to_inventory()
-    if disk.transport == "nvme":
-        from baremetal.agents import nvme  # late: ctypes
+    from baremetal.agents import ata, foreign, nvme  # late: ctypes
 
+    found["health"] = None
+    if disk.transport == "nvme":
         found["health"] = nvme.health(disk.path)
+    elif disk.transport == "sata":
+        found["health"] = ata.health(disk.path)
+    found["content"] = foreign.content(disk.path) if not disk.refusal else None
     return found
+
+
+def bmc(at: Roots) -> Optional[Dict[str, Any]]:
+    """The BMC as it says from inside, Ironic's key names."""
+    from baremetal.agents import ipmidev  # late: ctypes
+
+    return ipmidev.find(at.dev)
 
 
 def interfaces(at: Roots) -> List[Dict[str, Any]]:
@@ -110,7 +122,7 @@ def _interface(path: str, name: str) -> Dict[str, Any]:
     return {
         "name": name,
         "mac_address": _text(f"{path}/address").lower(),
-        "permanent_mac_address": None,
+        "permanent_mac_address": permanent_mac(name),
         "ipv4_address": ipv4_of(name),
         "has_carrier": _text(f"{path}/carrier") == "1",
         "speed_mbps": int(speed) if speed.isdigit() else None,
@@ -138,6 +150,25 @@ def ipv4_of(name: str) -> Optional[str]:
     return socket.inet_ntoa(answer[20:24])
 
 
+def permanent_mac(name: str) -> Optional[str]:
+    """The address burnt into the NIC (ETHTOOL_GPERMADDR, linux/ethtool.h), None when the driver does not say."""
+    import array
+    import fcntl
+    import socket
+    import struct
+
+    buffer = array.array("B", struct.pack("II32s", 0x20, 32, b""))
+    request = struct.pack("16sP", name.encode()[:15], buffer.buffer_info()[0]).ljust(40, b"\0")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            fcntl.ioctl(probe.fileno(), 0x8946, request)  # SIOCETHTOOL
+        except OSError:
+            return None
+    size = struct.unpack_from("I", buffer, 4)[0]
+    raw = bytes(buffer[8 : 8 + size])
+    return ":".join(f"{b:02x}" for b in raw) if size == 6 and any(raw) else None
+
+
 def system_vendor(at: Roots) -> Dict[str, Any]:
     """DMI, as far as it is filled in."""
     base = f"{at.sys}/class/dmi/id"
@@ -157,7 +188,17 @@ def boot(at: Roots, bootif: Optional[str]) -> Dict[str, Any]:
         "current_boot_mode": mode,
         "pxe_interface": bootif,
         "secure_boot": secure_boot(at) if mode == "uefi" else False,
+        **(boot_entries(at) if mode == "uefi" else {}),
     }
+
+
+def boot_entries(at: Roots) -> Dict[str, Any]:
+    """What the firmware would start, in its order."""
+    from baremetal.agents import efiboot
+
+    variables = efiboot.Variables(f"{at.sys}/firmware/efi/efivars")
+    found = [{"number": f"{e.number:04X}", "label": e.label[:80], "active": e.active} for e in variables.entries()]
+    return {"entries": found[:64], "order": [f"{n:04X}" for n in variables.order()[:64]]}
 
 
 def firmware_mode(at: Roots) -> str:

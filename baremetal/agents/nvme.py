@@ -1,6 +1,7 @@
 """NVMe admin commands through the kernel's ioctl: identify, health, format with erase.
 
-NVM Express Base 1.4: §5.15 Identify, §5.14.1.2 SMART / Health log, §5.23 Format NVM.
+NVM Express Base 1.4: §5.15 Identify, §5.14.1.2 SMART / Health log, §5.14.1.16.2 Sanitize Status, §5.23 Format NVM,
+§5.24 Sanitize.
 The packing is pure and tested; only `admin` talks to the device.
 """
 
@@ -10,12 +11,14 @@ import ctypes
 import fcntl
 import os
 import struct
-from typing import Any, Dict, Optional, Tuple
+import time
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from baremetal.agents.trouble import DiskIo
 
 ADMIN_CMD = 0xC0484E41  # _IOWR('N', 0x41, struct nvme_admin_cmd), linux/nvme_ioctl.h
-IDENTIFY, GET_LOG, FORMAT = 0x06, 0x02, 0x80
+IDENTIFY, GET_LOG, FORMAT, SANITIZE = 0x06, 0x02, 0x80, 0x84
+BLOCK_ERASE, CRYPTO_ERASE = 2, 4  # Sanitize Action
 USER_DATA, CRYPTO = 1, 2  # Secure Erase Settings of Format NVM
 _COMMAND = struct.Struct("<BBHIIIQQIIIIIIIIII")  # struct nvme_passthru_cmd, 72 bytes
 FORMAT_TIMEOUT_MS = 4 * 3600 * 1000
@@ -71,12 +74,49 @@ def erase_setting(controller: bytes) -> Optional[int]:
     return CRYPTO if controller[524] & 0x4 else USER_DATA  # FNA, bit 2: cryptographic erase
 
 
-def secure_erase(path: str, namespace: int = 1) -> Tuple[str, int]:
-    """Format the namespace with erase, keeping its LBA format: (method, setting). OSError or DiskIo when it fails."""
-    setting = erase_setting(admin(path, IDENTIFY, 0, 4096, 1))
+def sanitize_action(controller: bytes) -> Optional[int]:
+    """The strongest Sanitize Action of an Identify Controller page (SANICAP), None without one."""
+    can = struct.unpack_from("<I", controller, 328)[0]
+    return CRYPTO_ERASE if can & 1 else BLOCK_ERASE if can & 2 else None
+
+
+def secure_erase(path: str, tick: Callable[[int, int], None], namespace: int = 1) -> str:
+    """The whole drive sanitized where it can, else the namespace formatted with erase; the name of what was done.
+
+    OSError or DiskIo when the drive can neither or fails. `tick(done, total)` while it runs.
+    """
+    controller = admin(path, IDENTIFY, 0, 4096, 1)
+    action = sanitize_action(controller)
+    if action is not None:
+        return _sanitize(path, action, tick)
+    setting = erase_setting(controller)
     if setting is None:
-        raise DiskIo(f"{path}: the drive has no Format NVM command", disk=path)
+        raise DiskIo(f"{path}: the drive has neither Sanitize nor Format NVM", disk=path)
     in_use = admin(path, IDENTIFY, namespace, 4096, 0)
     lba_format = in_use[26] & 0xF  # FLBAS
     admin(path, FORMAT, namespace, 0, lba_format | setting << 9, FORMAT_TIMEOUT_MS)
-    return ("nvme-format-crypto" if setting == CRYPTO else "nvme-format-erase"), setting
+    return "nvme-format-crypto" if setting == CRYPTO else "nvme-format-erase"
+
+
+def _sanitize(path: str, action: int, tick: Callable[[int, int], None]) -> str:
+    admin(path, SANITIZE, 0, 0, action)
+    while True:
+        progress, status = parse_sanitize(admin(path, GET_LOG, 0xFFFFFFFF, 512, 0x81 | (512 // 4 - 1) << 16))
+        if status in (1, 4):  # completed; 4: and deallocated nothing
+            return "nvme-sanitize-crypto" if action == CRYPTO_ERASE else "nvme-sanitize-block"
+        if status != 2:
+            raise DiskIo(f"{path}: sanitize ended with status {status}", disk=path, status=status)
+        tick(progress, 0x10000)
+        time.sleep(1)
+
+
+def parse_sanitize(log: bytes) -> Tuple[int, int]:
+    """(progress of 65536, status: 1 done, 2 in progress, 3 failed) of the Sanitize Status log."""
+    progress, status = struct.unpack_from("<HH", log, 0)
+    return progress, status & 0x7
+
+
+def namespace_of(name: str) -> int:
+    """nvme0n1 -> 1."""
+    tail = name.rpartition("n")[2]
+    return int(tail) if tail.isdigit() else 1

@@ -54,11 +54,21 @@ class Pipeline:
     raise to abort.
     """
 
-    def __init__(self, manifest: Manifest, frames: Iterable[Frame], target: Target, keep: int, done: Done) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        frames: Iterable[Frame],
+        target: Target,
+        keep: int,
+        done: Done,
+        head_in_use: bool = False,
+    ) -> None:
         self._manifest = manifest
         self._frames = frames
         self._done = done
         self._keep = keep
+        self._target = target
+        self._head_in_use = head_in_use  # the disk's first bytes hold a table of their own: leave them
         self._stop = threading.Event()
         self._arrived: _Lane[Frame] = _Lane(2, self._stop)
         self._ready: _Lane[Optional[Buffer]] = _Lane(BUFFERS + 1, self._stop)
@@ -124,24 +134,25 @@ class Pipeline:
         for n in range(len(self._manifest.chunks)):
             buffer = self._ready.get()
             offset, length = n * self._manifest.chunk_size, self._manifest.length(n)
-            if n == 0:
-                self._keep_head(buffer, length)
+            skip = self._keep_head(buffer, length) if n == 0 else 0
             if buffer is None:
-                self.writer.zeros(offset, length)
+                self.writer.zeros(offset + skip, length - skip)
             else:
                 self.writer.put(offset, buffer, length)
                 self._free.put(buffer)
             self._done(offset + length)
         self.writer.flush()
 
-    def _keep_head(self, buffer: Optional[Buffer], length: int) -> None:
-        """Take the first bytes out; zeros go to the disk in their place."""
+    def _keep_head(self, buffer: Optional[Buffer], length: int) -> int:
+        """Take the first bytes out; zeros, or what is there and in use, stand on the disk in their place.
+
+        Gives the bytes at the start that must not be zeroed.
+        """
         keep = min(self._keep, length)
-        if buffer is None:
-            self.head = bytes(keep)
-            return
-        self.head = bytes(buffer.view[:keep])
-        buffer.view[:keep] = bytes(keep)
+        self.head = bytes(keep) if buffer is None else bytes(buffer.view[:keep])
+        if buffer is not None:
+            buffer.view[:keep] = self._target.read(0, keep) if self._head_in_use else bytes(keep)
+        return keep if self._head_in_use else 0
 
 
 def _unpacks_wrong(n: int, detail: str) -> ImageChunkCorrupt:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Callable, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 from baremetal.agents.http import Client, ServerSaid
+from baremetal.agents.servers import Servers
 from baremetal.agents.trouble import OrderAborted
 from baremetal.errors import BaremetalError
 from baremetal.protocol import agent as words
@@ -25,7 +26,9 @@ Step = Tuple[str, int, int, str]
 class Reporter:
     """Context manager around one order."""
 
-    def __init__(self, client: Client, order_id: str, say: Callable[[str], None], every_s: float = EVERY_S) -> None:
+    def __init__(
+        self, client: Union[Client, Servers], order_id: str, say: Callable[[str], None], every_s: float = EVERY_S
+    ) -> None:
         self._client = client
         self._order_id = order_id
         self._say = say
@@ -33,6 +36,7 @@ class Reporter:
         self._latest: Optional[Step] = None
         self._sent: Optional[Step] = None
         self._sent_at = 0.0
+        self._rate_from: Optional[Tuple[float, str, int]] = None  # when, stage, done
         self._said_at = 0.0
         self._ended = threading.Event()
         self._dead = 0
@@ -63,7 +67,10 @@ class Reporter:
 
     def _send(self, step: Step) -> None:
         stage, done, total, unit = step
-        data = {"stage": stage, "done": done, "total": total, "unit": unit}
+        data: Dict[str, Any] = {"stage": stage, "done": done, "total": total, "unit": unit}
+        rate = self._rate(stage, done)
+        if rate is not None:
+            data["rate"] = rate
         report = words.Report(self._order_id, words.PROGRESS, data=data)
         try:
             answer = self._client.request("POST", f"{words.AGENT_ROOT}/report", body=report.to_bytes(), timeout_s=5)
@@ -73,6 +80,14 @@ class Reporter:
             self._dead += exc.status == 401
         except BaremetalError:
             pass  # the server is away; the work goes on
+
+    def _rate(self, stage: str, done: int) -> Optional[int]:
+        """Units a second since the last report of this stage, None for its first."""
+        now, before = time.monotonic(), self._rate_from
+        self._rate_from = (now, stage, done)
+        if before is None or before[1] != stage or now <= before[0]:
+            return None
+        return max(0, round((done - before[2]) / (now - before[0])))
 
     def _print(self, step: Step) -> None:
         now = time.monotonic()

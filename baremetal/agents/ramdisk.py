@@ -11,10 +11,11 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from baremetal.agents import clock, inventory, lldp
-from baremetal.agents.disks import Disk
+from baremetal.agents import clock, inventory, orders
+from baremetal.agents.duties import Duties
 from baremetal.agents.http import Client, ServerSaid, ServerUnreachable, Url, retrying
 from baremetal.agents.progress import Reporter
+from baremetal.agents.servers import Servers
 from baremetal.agents.trouble import OrderRefused, to_fault
 from baremetal.errors import BaremetalError
 from baremetal.protocol import agent as words
@@ -50,36 +51,40 @@ class Agent:
         self.cmdline = cmdline
         self.etc = etc
         self.roots = roots or inventory.Roots()
-        self.server = _needed(cmdline, "baremetal.url").split(",")[0]
-        self.client = self.connect(self.server)
+        urls = [u for u in _needed(cmdline, "baremetal.url").split(",") if u]
+        self.servers = Servers(urls, self.connect, say)
         self.poll_s = 30
-        self.lldp = lldp.Listener([])
+        self.boot_id = ""
         self.run_dir = "/run"
         self.settled = False
         self.last: Optional[words.Report] = None
-        self.handlers: Dict[str, Callable[[Dict[str, Any], Reporter], Dict[str, Any]]] = {
-            words.INSPECT: self.inspect,
-            words.CLEAN: self.clean,
-            words.WRITE_IMAGE: self.write_image,
-        }
+        self.duties = Duties(etc, self.roots, bootif(cmdline), self.connect, self.settle, say)
 
     def run(self) -> None:
         """Until the server orders reboot or power-off (Leave)."""
         self.hello()
-        self.lldp = lldp.Listener(inventory.nics(self.roots))
+        self.duties.listen()
         while True:
             order = self.next_order()
             if order is not None:
                 self.obey(order)
 
     def connect(self, url: str) -> Client:
-        """A client for `url`; the token goes only to our own server, and only over TLS."""
+        """A client for `url`; the token goes only to our own servers, and only over TLS."""
         target = Url.parse(url)
         base = f"{'https' if target.secure else 'http'}://{target.netloc}"
         client = Client(base, ca_file=f"{self.etc}/ca.pem" if target.secure else None, check_time=False)
-        if hasattr(self, "client") and client.base[:3] == self.client.base[:3] and target.secure:
-            client.token = self.client.token
+        if hasattr(self, "servers") and self.servers.ours(client.base):
+            client.token = self.servers.token
         return client
+
+    def settle(self) -> None:
+        """Once a boot: until the drivers are in and the buses have been scanned."""
+        if not self.settled:
+            from baremetal.agents import disks
+
+            settle(lambda: [d.name for d in disks.find(self.roots.sys, self.roots.dev)], self.run_dir)
+            self.settled = True
 
     # --- the conversation ---
 
@@ -91,10 +96,10 @@ class Agent:
             uuid=inventory.system_uuid(self.roots),
             firmware=inventory.firmware_mode(self.roots),
         )
-        say(f"hello to {self.server}")
+        say(f"hello to {', '.join(self.servers.urls)}")
         try:
             answer = retrying(
-                lambda: self.client.request("POST", f"{words.AGENT_ROOT}/hello", body=first_word.to_bytes()).expect(
+                lambda: self.servers.request("POST", f"{words.AGENT_ROOT}/hello", body=first_word.to_bytes()).expect(
                     200
                 ),
                 longest_s=5.0,
@@ -104,7 +109,8 @@ class Agent:
             say(f"hello refused: {exc}")
             raise Leave("poweroff") from exc
         welcome = words.HelloAnswer.from_bytes(answer.body)
-        self.client.token = welcome.token
+        self.servers.token = welcome.token
+        self.boot_id = welcome.boot_id
         self.poll_s = max(1, min(int(welcome.poll_s), 300))
         if clock.follow(answer.headers.get("date", "")):
             say(f"clock set to {answer.headers['date']}")
@@ -114,7 +120,7 @@ class Agent:
         """The next order, None when there is none yet."""
         after = f"&after={self.last.order_id}" if self.last else ""
         path = f"{words.AGENT_ROOT}/order?wait={self.poll_s}{after}"
-        answer = self.steady(lambda: self.client.request("GET", path, timeout_s=self.poll_s + 15).expect(200, 204))
+        answer = self.steady(lambda: self.servers.request("GET", path, timeout_s=self.poll_s + 15).expect(200, 204))
         if answer is None or answer.status == 204:
             return None
         try:
@@ -127,7 +133,7 @@ class Agent:
     def report(self, report: words.Report) -> None:
         """Until the server has it; one it will not have is printed and left."""
         path = f"{words.AGENT_ROOT}/report"
-        self.steady(lambda: self.client.request("POST", path, body=report.to_bytes()).expect(200))
+        self.steady(lambda: self.servers.request("POST", path, body=report.to_bytes()).expect(200))
 
     def steady(self, call: Callable[[], Any]) -> Any:
         """call() through outages of any length; a token dead for DEAD_TOKEN_S ends the boot."""
@@ -166,12 +172,13 @@ class Agent:
     def execute(self, order: words.Order) -> words.Report:
         say(f"order: {order.kind}")
         started = time.monotonic()
-        with Reporter(self.client, order.id, say) as reporter:
+        with Reporter(self.servers, order.id, say) as reporter:
             try:
-                handler = self.handlers.get(order.kind)
+                handler = self.duties.handlers.get(order.kind)
                 if handler is None:
-                    known = ", ".join(sorted(self.handlers))
+                    known = ", ".join(sorted(self.duties.handlers))
                     raise OrderRefused(f"unknown order {order.kind!r}", fix=f"this ramdisk knows: {known}")
+                orders.check(order, self.boot_id, f"{self.etc}/order-signing.pub")
                 data = handler(order.args, reporter)
             except Leave:
                 raise
@@ -183,44 +190,6 @@ class Agent:
                 return words.Report(order.id, words.FAILED, fault=fault.to_json())
         say(f"{order.kind} done in {time.monotonic() - started:.1f} s")
         return words.Report(order.id, words.DONE, data=data)
-
-    def disks(self) -> List[Disk]:
-        """All disks, once the drivers are in and the buses have been scanned."""
-        from baremetal.agents import disks
-
-        if not self.settled:
-            settle(lambda: [d.name for d in disks.find(self.roots.sys, self.roots.dev)], self.run_dir)
-            self.settled = True
-        return disks.find(self.roots.sys, self.roots.dev)
-
-    def inspect(self, args: Dict[str, Any], reporter: Reporter) -> Dict[str, Any]:
-        self.disks()
-        found = inventory.collect(self.roots, bootif(self.cmdline))
-        wait_s = args.get("lldp_s", 0)
-        heard = self.lldp.heard(min(float(wait_s), 60.0) if isinstance(wait_s, (int, float)) else 0.0)
-        for nic in found["interfaces"]:
-            nic["lldp"] = [list(tlv) for tlv in heard.get(nic["name"], [])]
-            nic["lldp_processed"] = lldp.readable(heard.get(nic["name"], []))
-        return {"inventory": found}
-
-    def clean(self, args: Dict[str, Any], reporter: Reporter) -> Dict[str, Any]:
-        from baremetal.agents import cleaner  # late: hello must not wait for it
-
-        return cleaner.clean(args, self.disks(), reporter.progress, self.roots.sys)
-
-    def write_image(self, args: Dict[str, Any], reporter: Reporter) -> Dict[str, Any]:
-        from baremetal.agents import installer  # late: zlib, ctypes, threads
-
-        with open(f"{self.etc}/image-signing.pub") as f:
-            key = installer.parse_key(f.read())
-        site = installer.Site(
-            connect=self.connect,
-            public_key=key,
-            find_disks=self.disks,
-            progress=reporter.progress,
-            say=say,
-        )
-        return installer.write_image(args, site)
 
 
 def settle(names: Callable[[], List[str]], run_dir: str, longest_s: float = 20.0) -> None:

@@ -64,6 +64,36 @@ class DiskRefused(NodeTrouble):
     code = "disk-refused"
 
 
+class ForeignData(NodeTrouble):
+    """A disk that was never ours holds data, and nobody agreed to lose it."""
+
+    code = "foreign-data"
+
+
+class RaidFailed(NodeTrouble):
+    """A software array could not be made, started or taken apart."""
+
+    code = "raid"
+
+
+class StepFailed(NodeTrouble):
+    """A program that an element brought for cleaning, deploying or servicing failed."""
+
+    code = "step-failed"
+
+
+class RescueFailed(NodeTrouble):
+    """Nobody could be let in."""
+
+    code = "rescue"
+
+
+class BootEntryFailed(NodeTrouble):
+    """The firmware did not take the boot entry."""
+
+    code = "boot-entry"
+
+
 class NoSuchErase(NodeTrouble):
     """The disk cannot be erased by the method ordered."""
 

@@ -15,6 +15,7 @@ or dead (the agent says hello again only with a fresh nonce), 403 nonce refused,
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
@@ -51,25 +52,49 @@ class HelloAnswer(Document):
 
 
 # Order kinds. Arguments in the comment; results come back in Report.data.
-INSPECT = "inspect"  # {} -> {"inventory": {...}}
-# {"disks": [{"serial", "wwn", "name", "size"}], "method": "metadata"}
-# -> {"disks": [{"name", "serial", "method", "seconds"}]}
+INSPECT = "inspect"  # {"lldp_s": seconds} -> {"inventory": {...}}
+# {"disks": [{"serial", "wwn", "name", "size", "foreign": bool}], "method": "metadata"}; foreign: its data is not ours,
+# an erase was not agreed to -> {"disks": [{"name", "serial", "method", "seconds", "bytes_verified"}], "method"}
 CLEAN = "clean"
-# {"manifest_url", "signature_url", "image_url", "root_device": hints, "config_drive": base64 of gzip of an ISO or null}
+# {"manifest_url", "signature_url", "image_url", "image_id", "root_device": hints, "config_drive": base64 of gzip of an
+# ISO or null, "preserve": [names of partitions], "data_partition": {"name", "size_gib"}, "raid": bool}
 # -> {"disk", "bytes", "seconds"}
 WRITE_IMAGE = "write_image"
+RAID_CREATE = "raid_create"  # {"logical_disks": as Ironic's target_raid_config} -> {"logical_disks": as made}
+RAID_DELETE = "raid_delete"  # {} -> {"stopped": [...], "wiped": [...]}
+RUN_STEP = "run_step"  # {"script", "args", "timeout_s"}: a program an element put into the ramdisk -> {"result"}
+# {"password_hash": crypt text, "authorized_keys": [...], "ssh": {"listen": port} | {"dial": "host:port"}}
+# -> {"consoles": [...], "host_key": fingerprint}
+RESCUE = "rescue"
 REBOOT = "reboot"  # {}
 POWER_OFF = "power_off"  # {}
 HOLD = "hold"  # {} stay, keep asking
+# Orders that change a machine carry the server's signature; the ramdisk refuses them without.
+SIGNED = (CLEAN, WRITE_IMAGE, RAID_CREATE, RAID_DELETE, RUN_STEP, RESCUE)
 
 
 @dataclass(frozen=True)
 class Order(Document):
-    """One thing for the agent to do. The same id twice is the same order: do it once, report again."""
+    """One thing for the agent to do. The same id twice is the same order: do it once, report again.
+
+    `signature`: base64 of Ed25519 over signed_text(), for the kinds in SIGNED.
+    """
 
     id: str
     kind: str
     args: Dict[str, Any] = field(default_factory=dict)
+    signature: Optional[str] = None
+
+
+def signed_text(order: Order, boot_id: str) -> str:
+    """What the server signs: this order, for this boot and no other.
+
+    Without its URLs: a server with several addresses rewrites them for the
+    network the agent is on. What they bring is signed by itself.
+    """
+    args = {k: v for k, v in order.args.items() if not k.endswith(("_url", "_urls"))}
+    doc = {"id": order.id, "kind": order.kind, "args": args, "boot_id": boot_id}
+    return json.dumps(doc, sort_keys=True, separators=(",", ":"))
 
 
 DONE = "done"
@@ -81,7 +106,8 @@ PROGRESS = "progress"
 class Report(Document):
     """How an order goes. `fault` is a Fault as JSON when outcome is failed.
 
-    Progress: data {"stage", "done", "total", "unit"} at most once a second.
+    Progress: data {"stage", "done", "total", "unit"} at most once a second, from the second one of a stage on with
+    "rate": units a second.
     """
 
     order_id: str

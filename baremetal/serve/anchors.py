@@ -3,7 +3,7 @@
 Linux unpacks any number of cpio archives laid end to end, each raw or compressed,
 at 4-byte boundaries (Documentation/driver-api/early-userspace/buffer-format). So
 the ramdisk is built once for everybody, and each site serves
-    uncompressed cpio (etc/baremetal/ca.pem, image-signing.pub) + the ramdisk's own.
+    uncompressed cpio (etc/baremetal/ca.pem, image-signing.pub, order-signing.pub) + the ramdisk's own.
 """
 
 from __future__ import annotations
@@ -69,14 +69,12 @@ def _pad(data: bytes) -> bytes:
     return data + b"\0" * (-len(data) % 4)
 
 
-def anchors(ca_pem: bytes, image_public_key: str) -> bytes:
-    """The cpio with this server's trust anchors."""
-    return cpio(
-        {
-            "etc/baremetal/ca.pem": ca_pem,
-            "etc/baremetal/image-signing.pub": image_public_key.encode() + b"\n",
-        }
-    )
+def anchors(ca_pem: bytes, image_public_key: str, order_public_key: str = "") -> bytes:
+    """The cpio with this server's trust anchors: its CA, and the keys that sign images and orders."""
+    files = {"ca.pem": ca_pem, "image-signing.pub": image_public_key.encode() + b"\n"}
+    if order_public_key:
+        files["order-signing.pub"] = order_public_key.encode() + b"\n"
+    return cpio({f"etc/baremetal/{name}": data for name, data in files.items()})
 
 
 def compose(image: RamdiskImage, out: Path, prefix: bytes) -> tuple[Ramdisk, dict[str, Artifact]]:
@@ -93,10 +91,10 @@ def compose(image: RamdiskImage, out: Path, prefix: bytes) -> tuple[Ramdisk, dic
 
 
 def compose_all(
-    images: Iterable[RamdiskImage], out: Path, ca_pem: bytes, image_public_key: str
+    images: Iterable[RamdiskImage], out: Path, ca_pem: bytes, image_public_key: str, order_public_key: str = ""
 ) -> tuple[list[Ramdisk], dict[str, Artifact]]:
     """All ramdisks, in the order given; files of ramdisks that are gone are removed."""
-    prefix = anchors(ca_pem, image_public_key)
+    prefix = anchors(ca_pem, image_public_key, order_public_key)
     ramdisks: list[Ramdisk] = []
     artifacts: dict[str, Artifact] = {}
     for image in images:

@@ -175,7 +175,8 @@ def make_site(settings: Settings) -> Site:
     ca_pem = (settings.tls_dir / "ca.pem").read_bytes()
     images = [image for image in ImageStore(settings.images_dir).list() if image.kind == "ramdisk"]
     public = public_hex(settings.keys_dir / "image-signing.pub")
-    ramdisks, artifacts = anchors.compose_all(images, settings.artifacts_dir, ca_pem, public)
+    orders = public_hex(settings.keys_dir / "metadata-signing.pub")
+    ramdisks, artifacts = anchors.compose_all(images, settings.artifacts_dir, ca_pem, public, orders)
     server = settings.networks[0].server if settings.networks else "127.0.0.1"
     return Site(
         http_url=f"http://{server}:{settings.http_port}",

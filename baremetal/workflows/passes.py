@@ -24,6 +24,7 @@ from baremetal.store.boots import Boot
 from baremetal.store.orders import OrderRow
 from baremetal.store.seal import Sealer
 from baremetal.workflows import ids
+from baremetal.workflows.metadata import Signer
 from baremetal.workflows.outcome import Wait
 from baremetal.workflows.policy import Policy
 from baremetal.workflows.site import Images, Site
@@ -53,6 +54,11 @@ class World:
     images: Images
     now: Callable[[], float]
     _drivers: dict[str, tuple[str, BmcDriver]] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def signer(self) -> Signer:
+        """Signs orders to ramdisks, with the key that signs metadata."""
+        return Signer(self.signing_pem)
 
     def driver(self, node: Node) -> BmcDriver:
         """The node's BMC; its password is opened once, until forget()."""

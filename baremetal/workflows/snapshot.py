@@ -14,12 +14,14 @@ from baremetal import lifecycle
 from baremetal.lifecycle import Phase
 from baremetal.model.boot import BootRecord, Purpose
 from baremetal.model.node import Node, Port, State
+from baremetal.protocol import agent
 from baremetal.protocol.plane import NodeView, Snapshot
 from baremetal.store import boots, metadata, nodes, orders, ports
 from baremetal.store.boots import Boot
 from baremetal.store.metadata import StoredDocument
 from baremetal.store.orders import OrderRow
 from baremetal.store.seal import Sealer
+from baremetal.workflows.metadata import Signer
 from baremetal.workflows.passes import World
 from baremetal.workflows.site import Site, image_key
 
@@ -96,19 +98,22 @@ def node_view(
         nonce_key=key if ramdisk and ramdisk.hello_at is None else None,
         ramdisk_token_sha256=ramdisk.token_sha256 if ramdisk else None,
         instance_token_sha256=instance.token_sha256 if instance else None,
-        order=order_doc(order, ramdisk, world.metadata),
+        order=order_doc(order, ramdisk, world.metadata, world.signer),
         metadata=meta,
     )
 
 
-def order_doc(order: OrderRow | None, ramdisk: Boot | None, sealer: Sealer) -> dict[str, Any] | None:
-    """The order in the agent's hands, with its config drive opened."""
+def order_doc(order: OrderRow | None, ramdisk: Boot | None, sealer: Sealer, signer: Signer) -> dict[str, Any] | None:
+    """The order in the agent's hands, with its config drive opened; signed when it may change the machine."""
     if order is None or order.outcome is not None or ramdisk is None or order.boot_id != ramdisk.id:
         return None
     args = dict(order.args)
     if args.get("config_drive"):
         args["config_drive"] = sealer.open(args["config_drive"], order.node_id, "config-drive").reveal()
-    return {"id": order.id, "kind": order.kind, "args": args}
+    doc = {"id": order.id, "kind": order.kind, "args": args}
+    if order.kind in agent.SIGNED:
+        doc["signature"] = signer.sign(agent.signed_text(agent.Order(order.id, order.kind, args), ramdisk.id))
+    return doc
 
 
 def view_of(conn: Connection, world: World, node_id: str) -> NodeView | None:

@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
+from baremetal.protocol import agent
+
 CHUNK = 256 * 1024
 KEY = Ed25519PrivateKey.generate()
 
@@ -235,3 +237,15 @@ def serve_with() -> Callable[..., http.server.ThreadingHTTPServer]:
 @pytest.fixture
 def make_certificate() -> Callable[..., tuple[Path, Path]]:
     return certificate
+
+
+@pytest.fixture
+def sign_order() -> Any:
+    """Makes an order as the server signs it; the test server's boot is b1."""
+
+    def make(order_id: str, kind: str, args: dict[str, Any], boot_id: str = "b1") -> dict[str, Any]:
+        order = agent.Order(order_id, kind, args)
+        signature = base64.b64encode(KEY.sign(agent.signed_text(order, boot_id).encode())).decode()
+        return {**order.to_json(), "signature": signature}
+
+    return make

@@ -30,6 +30,7 @@ def agent(tmp_path: Path, server: Any, public_key: bytes, machine: inventory.Roo
     etc.mkdir()
     shutil.copy(server.ca_file, etc / "ca.pem")
     (etc / "image-signing.pub").write_text(public_key.hex() + "\n")
+    (etc / "order-signing.pub").write_text(public_key.hex() + "\n")
     cmdline = {"baremetal.url": server.https_url, "baremetal.nonce": "1.aa", "BOOTIF": "01-52-54-00-12-34-56"}
     return Agent(cmdline, str(etc), machine)
 
@@ -66,8 +67,8 @@ def test_the_token_goes_to_our_server_only(agent: Agent, server: Any) -> None:
 def test_the_same_order_again_is_only_reported_again(agent: Agent, server: Any) -> None:
     server.orders = [{"id": "o1", "kind": "inspect"}] * 3 + [{"id": "o2", "kind": "power_off"}]
     calls: list[str] = []
-    once = agent.handlers["inspect"]
-    agent.handlers["inspect"] = lambda args, reporter: calls.append("x") or once(args, reporter)  # type: ignore[func-returns-value]
+    once = agent.duties.handlers["inspect"]
+    agent.duties.handlers["inspect"] = lambda args, reporter: calls.append("x") or once(args, reporter)  # type: ignore[func-returns-value]
     run(agent)
     assert calls == ["x"]
     assert [r["order_id"] for r in server.reports] == ["o1", "o1", "o1", "o2"]
@@ -82,19 +83,74 @@ def test_an_unknown_order_is_a_fault_and_the_agent_goes_on(agent: Agent, server:
     assert "inspect" in fault["fix"]
 
 
-def test_a_failed_order_carries_its_fault(agent: Agent, server: Any, make_image: Any) -> None:
+def test_a_failed_order_carries_its_fault(agent: Agent, server: Any, make_image: Any, sign_order: Any) -> None:
     urls = server.put_image(make_image(b"x" * 512 * 2000))
-    server.orders = [{"id": "o1", "kind": "write_image", "args": urls}, {"id": "o2", "kind": "power_off"}]
+    server.orders = [sign_order("o1", "write_image", urls), {"id": "o2", "kind": "power_off"}]
     run(agent)
     assert server.reports[0]["fault"]["code"] == "no-disk"
     assert server.reports[0]["fault"]["brief"]
+
+
+FORGED = [
+    ("no signature", lambda order: {**order, "signature": None}),
+    ("no base64", lambda order: {**order, "signature": "!!"}),
+    ("another disk", lambda order: {**order, "args": {"disks": [{"serial": "OTHER"}]}}),
+    ("another kind", lambda order: {**order, "kind": "run_step"}),
+    ("another order", lambda order: {**order, "id": "o7"}),
+]
+
+
+@pytest.mark.parametrize(("what", "forge"), FORGED, ids=[what for what, _ in FORGED])
+def test_an_order_that_changes_the_machine_must_be_signed(
+    agent: Agent, server: Any, sign_order: Any, what: str, forge: Any
+) -> None:
+    good = sign_order("o1", "clean", {"disks": [{"serial": "S1"}]})
+    server.orders = [forge(good), {"id": "o2", "kind": "power_off"}]
+    run(agent)
+    fault = server.reports[0]["fault"]
+    assert (fault["code"], "not signed" in fault["brief"]) == ("order-refused", True)
+
+
+def test_an_order_of_an_earlier_boot_is_refused(agent: Agent, server: Any, sign_order: Any) -> None:
+    server.orders = [sign_order("o1", "clean", {"disks": []}, boot_id="b0"), {"id": "o2", "kind": "power_off"}]
+    run(agent)
+    assert "for this boot" in server.reports[0]["fault"]["brief"]
+
+
+def test_without_a_key_nothing_is_changed(agent: Agent, server: Any, sign_order: Any) -> None:
+    (Path(agent.etc) / "order-signing.pub").unlink()
+    server.orders = [sign_order("o1", "clean", {"disks": []}), {"id": "o2", "kind": "power_off"}]
+    run(agent)
+    assert "no key" in server.reports[0]["fault"]["brief"]
+
+
+def test_addresses_may_be_rewritten_on_the_way(agent: Agent, server: Any, sign_order: Any, make_image: Any) -> None:
+    urls = server.put_image(make_image(b"x" * 512 * 2000))
+    order = sign_order("o1", "write_image", {**urls, "image_url": "http://192.0.2.1/elsewhere"})
+    server.orders = [{**order, "args": urls}, {"id": "o2", "kind": "power_off"}]
+    run(agent)
+    assert server.reports[0]["fault"]["code"] == "no-disk"
+
+
+def test_the_second_server_is_asked_when_the_first_is_away(
+    tmp_path: Path, server: Any, machine: inventory.Roots, capsys: Any
+) -> None:
+    (tmp_path / "etc").mkdir()
+    shutil.copy(server.ca_file, tmp_path / "etc" / "ca.pem")
+    urls = f"https://127.0.0.1:1,{server.https_url}"
+    several = Agent({"baremetal.url": urls, "baremetal.nonce": "1.aa"}, str(tmp_path / "etc"), machine)
+    server.orders = [{"id": "o1", "kind": "inspect"}, {"id": "o2", "kind": "power_off"}]
+    assert run(several) == "poweroff"
+    assert [r["outcome"] for r in server.reports] == ["done", "done"]
+    assert several.servers.url == server.https_url
+    assert f"asking {server.https_url} instead" in capsys.readouterr().out
 
 
 def test_whatever_is_raised_becomes_a_fault(agent: Agent, server: Any) -> None:
     def broken(args: Any, reporter: Any) -> dict[str, Any]:
         raise ZeroDivisionError("a defect")
 
-    agent.handlers["inspect"] = broken
+    agent.duties.handlers["inspect"] = broken
     server.orders = [{"id": "o1", "kind": "inspect"}, {"id": "o2", "kind": "power_off"}]
     run(agent)
     fault = server.reports[0]["fault"]
