@@ -8,6 +8,7 @@ Every function of a noun takes a connection, so that several of them make one
 transaction.
 """
 
+from baremetal.store import servers as servers  # its tables belong to every database
 from baremetal.store.store import Fenced, Store, StoreError, opened
 
 __all__ = ["Fenced", "Store", "StoreError", "opened"]

@@ -43,12 +43,6 @@ def _text(_type: Any, _compiler: Any, **_kw: Any) -> str:
     return "TEXT"
 
 
-@compiles(sa.Integer, "postgresql")
-def _bigint(_type: Any, _compiler: Any, **_kw: Any) -> str:
-    """SQLite's integers have 64 bits; a duration in milliseconds may need them."""
-    return "BIGINT"
-
-
 def is_postgres(url: str) -> bool:
     """Is this URL for us?"""
     return url.partition(":")[0].partition("+")[0] in SCHEMES
@@ -124,6 +118,9 @@ def fix_for(exc: BaseException) -> str:
     for start, fix in FIXES.items():
         if code.startswith(start):
             return fix
+    for words, fix in WORDS.items():  # while it connects, libpq hands over words only
+        if words in str(exc):
+            return fix
     if lost(exc):
         return "the server goes on by itself when the database is back; look there: systemctl status postgresql"
     return "see PostgreSQL's log"
@@ -133,11 +130,19 @@ FIXES = {
     "53100": "free space on the database's file system; nothing committed is lost, the server goes on by itself",
     "53300": "raise max_connections in postgresql.conf: every server takes up to 70",
     "28": "check user and password of the database URL, and pg_hba.conf",
-    "3D000": "create it: sudo -u postgres createdb -O baremetal baremetal",
     "42501": "the database's user must own the database: ALTER DATABASE … OWNER TO …",
     "25006": "this is a standby: name all hosts in the URL, the one that takes writes is found",
     "57014": "the database is slow: look at its disk and at pg_stat_activity",
     "42P01": "the schema is not complete: baremetal db check",
+}
+
+
+WORDS = {
+    "No space left": FIXES["53100"],
+    "too many clients": FIXES["53300"],
+    "authentication failed": FIXES["28"],
+    "pg_hba.conf": FIXES["28"],
+    "does not exist": "create it: sudo -u postgres createdb -O baremetal baremetal",
 }
 
 

@@ -1,0 +1,62 @@
+"""One PostgreSQL cluster for the run; each test gets a database of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_spec = importlib.util.spec_from_file_location("pg_cluster", Path(__file__).with_name("cluster.py"))
+assert _spec
+assert _spec.loader
+pg_cluster = sys.modules.setdefault("pg_cluster", importlib.util.module_from_spec(_spec))
+if not hasattr(pg_cluster, "Cluster"):
+    _spec.loader.exec_module(pg_cluster)
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Started once; /tmp's directories are closed to the postgres user, so they are opened to it."""
+    directory = tmp_path_factory.mktemp("pg")
+    for parent in [directory, *directory.parents][:3]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    one = pg_cluster.Cluster(directory).create().start()
+    yield one
+    one.destroy()
+
+
+@pytest.fixture(scope="session")
+def template(cluster: Any) -> str:
+    """A migrated, empty database."""
+    from baremetal.store import Store
+
+    cluster.sql("CREATE DATABASE blank")
+    Store.open(cluster.url("blank")).close()
+    return "blank"
+
+
+@pytest.fixture
+def database(cluster: Any, template: str) -> Iterator[str]:
+    """The URL of a fresh migrated database."""
+    name = f"t{next(_numbers)}"
+    cluster.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield cluster.url(name)
+    cluster.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty(cluster: Any) -> Iterator[str]:
+    """The URL of a database with nothing in it."""
+    name = f"e{next(_numbers)}"
+    cluster.sql(f"CREATE DATABASE {name}")
+    yield cluster.url(name)
+    cluster.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+Make = Callable[..., Any]
