@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import termios
 import time
 import tty
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     from baremetal.bmc.base import ConsoleStream
     from baremetal.bmc.consolelog import ConsoleLog
 
-HELP = "\r\n~.  end   ~B  send a break   ~?  this list   ~~  a tilde\r\n"
+HELP = (
+    "\r\n~.  end   ~B  send a break   ~^Z  suspend   ~^X  suspend, terminal as it is   ~?  this list   ~~  a tilde\r\n"
+)
+# ipmitool's, after a tilde at the beginning of a line.
+ESCAPES = {b".": "end", b"B": "break", b"?": "help", b"\x1a": "suspend", b"\x18": "suspend-raw"}
 RECONNECT_S = (1.0, 2.0, 5.0, 10.0)
 
 
@@ -131,12 +136,21 @@ async def _pass(stream: ConsoleStream, keys: Keys, log: ConsoleLog | None, quiet
         await stream.close()
 
 
+class Typed(Protocol):
+    """Where keys go."""
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def send_break(self) -> None: ...
+
+
 class Keys:
     """The terminal's keys, with ipmitool's escapes at the beginning of a line."""
 
     def __init__(self) -> None:
         self._line_start = True
         self._tilde = False
+        self._before: Any = None
 
     @contextlib.contextmanager
     def raw(self) -> Any:
@@ -144,19 +158,38 @@ class Keys:
         if not sys.stdin.isatty():
             yield
             return
-        before = termios.tcgetattr(sys.stdin)
+        before = self._before = termios.tcgetattr(sys.stdin)
         tty.setraw(sys.stdin)
         try:
             yield
         finally:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
-    async def to(self, stream: ConsoleStream) -> None:
-        """Sends what is typed; ends at ~. or the end of input."""
+    def suspend(self, *, restore: bool) -> None:
+        """Stop until the shell's `fg`; with `restore` the terminal is the shell's meanwhile."""
+        if self._before is None:
+            return
+        if restore:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        tty.setraw(sys.stdin)
+
+    async def to(self, stream: Typed) -> bool:
+        """Sends what is typed; True at ~., False at the end of input."""
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[bytes] = asyncio.Queue()
         descriptor = sys.stdin.fileno()
-        loop.add_reader(descriptor, lambda: queue.put_nowait(os.read(descriptor, 1024)))
+
+        def ready() -> None:
+            if not (typed := os.read(descriptor, 1024)):
+                loop.remove_reader(descriptor)
+            queue.put_nowait(typed)
+
+        try:
+            loop.add_reader(descriptor, ready)
+        except PermissionError:  # a file or /dev/null: always ready, not to be waited for
+            queue.put_nowait(os.read(descriptor, 1 << 16))
+            queue.put_nowait(b"")
         try:
             while typed := await queue.get():
                 plain, action = self.feed(typed)
@@ -164,21 +197,24 @@ class Keys:
                     await stream.write(plain)
                 if action == "break":
                     await stream.send_break()
+                elif action.startswith("suspend"):
+                    self.suspend(restore=action == "suspend")
                 elif action == "help":
                     os.write(sys.stdout.fileno(), HELP.encode())
                 elif action == "end":
-                    return
+                    return True
+            return False
         finally:
             loop.remove_reader(descriptor)
 
     def feed(self, typed: bytes) -> tuple[bytes, str]:
-        """Characters to send, and the escape typed: "", break, help or end."""
+        """Characters to send, and the escape typed: "" or one of ESCAPES."""
         out = bytearray()
         for at, key in enumerate(typed):
             char = bytes((key,))
             if self._tilde:
                 self._tilde = False
-                action = {b".": "end", b"B": "break", b"?": "help"}.get(char, "")
+                action = ESCAPES.get(char, "")
                 if action:
                     self._line_start = True
                     rest, following = self.feed(typed[at + 1 :]) if action != "end" else (b"", "")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from baremetal.cli import nodeenroll, nodelook, nodeverbs, render
+from baremetal.cli import nodebmc, nodeconsole, nodeenroll, nodelook, nodeverbs, render
 from baremetal.cli.client import Client, node_path
 from baremetal.cli.words import Json, NodeName, NodeNames, Where, Yes, confirm, flat_pairs, pairs
 from baremetal.errors import UsageError
@@ -19,6 +19,8 @@ app = typer.Typer(
 nodeenroll.register(app)
 nodeverbs.register(app)
 nodelook.register(app)
+nodebmc.register(app)
+nodeconsole.register(app)
 
 LIST_COLUMNS = ["name", "state", "power", "image", "class", "doing"]
 _DESCRIBED = ("bmc_url", "resource_class", "firmware", "arch", "name")

@@ -1,4 +1,4 @@
-"""Looking at nodes: show, explain, timeline, events, history, inventory, console, validate."""
+"""Looking at nodes: show, explain, timeline, history, inventory, validate."""
 
 from __future__ import annotations
 
@@ -133,19 +133,6 @@ def _draw(doc: dict[str, Any]) -> None:
         print(f"{'total':<{width}} {doc['total_s']:8.1f} s")
 
 
-def events(
-    node: NodeName,
-    limit: Annotated[int, typer.Option(help="At most so many, the newest.")] = 100,
-    as_json: Json = False,
-) -> None:
-    """Everything that was seen of the node."""
-    doc = Client.default().get(node_path(node, "events"), limit=limit)
-    if as_json:
-        render.json_out(doc)
-        return
-    event_lines(doc["events"])
-
-
 def history(
     node: NodeName, limit: Annotated[int, typer.Option(help="At most so many.")] = 50, as_json: Json = False
 ) -> None:
@@ -190,15 +177,6 @@ def inventory(node: NodeName, as_json: Json = False) -> None:
             print(f"{name}: {render.text_of(value)}")
 
 
-def console(
-    node: NodeName,
-    boot: Annotated[str, typer.Option(help="Of this boot id [the last].")] = "",
-    raw: Annotated[bool, typer.Option("--raw", help="As an asciicast, with its times (asciinema play).")] = False,
-) -> None:
-    """The recorded serial console."""
-    print(Client.default().get(node_path(node, "console"), boot=boot, raw=1 if raw else None) or "", end="")
-
-
 def validate(
     node: NodeName,
     group: Annotated[str, typer.Option(help="pre-enroll, pre-deploy, post-deploy or pre-upgrade.")] = "pre-deploy",
@@ -214,5 +192,5 @@ def validate(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `node`."""
-    for command in (explain, timeline, events, history, inventory, console, validate):
+    for command in (explain, timeline, history, inventory, validate):
         app.command(command.__name__)(command)
