@@ -15,7 +15,7 @@ from baremetal.api.ironic import nodes as ironic_nodes
 from baremetal.api.ironic import others as ironic
 from baremetal.api.ironic import version as ironic_version
 from baremetal.api.ironic.version import Refusal
-from baremetal.api.native import bmcs, bulk, care, console, events, metadata, misc, nodes, story
+from baremetal.api.native import bmcs, bulk, care, console, events, metadata, metadatacare, misc, nodes, story
 from baremetal.errors import BaremetalError
 from baremetal.version import __version__
 from baremetal.workflows.conductor import Conductor
@@ -51,8 +51,9 @@ def create_app(conductor: Conductor) -> FastAPI:
         summary="Bare-metal provisioning: nodes, metadata, events.",
     )
     app.state.conductor = conductor
-    for router in (nodes.router, bulk.router, story.router, metadata.router, events.router, misc.router, care.router):
-        app.include_router(router, prefix="/api")
+    natives = (nodes, bulk, story, metadata, metadatacare, events, misc, care)
+    for native in natives:
+        app.include_router(native.router, prefix="/api")
     app.include_router(bmcs.router, prefix="/api")
     app.include_router(console.router, prefix="/api")
     app.include_router(metrics.router)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from baremetal.cli import metadatalook, render
+from baremetal.cli import metadatacare, metadatalook, metadataroll, render
 from baremetal.cli.client import Client, node_path
 from baremetal.cli.words import Json, Timeout, Wait, complete_nodes, document, pairs
 from baremetal.errors import BaremetalError, NotFound, TimedOut, UsageError
@@ -21,6 +21,10 @@ app = typer.Typer(
 )
 
 metadatalook.register(app)
+metadatacare.register(app)
+app.add_typer(metadatacare.schema, name="schema")
+app.add_typer(metadatacare.secret, name="secret")
+app.add_typer(metadataroll.app, name="rollout")
 
 Node = Annotated[
     str,
@@ -38,12 +42,14 @@ def show(
     defaults: Defaults = False,
     role: Role = "",
     explain: Annotated[bool, typer.Option("--explain", help="Each value with its layer and what it hides.")] = False,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show secrets too.")] = False,
     as_json: Json = False,
 ) -> None:
     """A node's merged document with its layers, or one layer."""
     client = Client.default()
+    shown = {"reveal": 1} if reveal else {}
     if node:
-        doc = client.get(node_path(node, "metadata"))
+        doc = client.get(node_path(node, "metadata"), **shown)
         if explain:
             rows = metadatalook.explain(doc)
             render.json_out({"values": rows}) if as_json else render.table(rows, ["path", "value", "layer", "hides"])
@@ -51,12 +57,14 @@ def show(
         if as_json:
             render.json_out(doc)
             return
+        if doc["document"] is None:
+            raise NotFound(f"{node} has no metadata document", fix=f"baremetal events --node {node} says why")
         applied = doc.get("applied") or {}
         seen = f"applied {applied['generation']} ({applied['outcome']})" if applied else "not yet applied"
         render.note(f"generation {doc['generation']}, {seen}")
         render.json_out(doc["document"]["values"])
         return
-    doc = client.get(_layer(site, defaults, role))
+    doc = client.get(_layer(site, defaults, role), **shown)
     render.json_out(doc if as_json else doc["values"])
 
 
@@ -71,6 +79,9 @@ def set_(
     role: Role = "",
     file: Annotated[Path | None, typer.Option("--file", "-f", help="JSON or YAML of values; - is stdin.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Forget the layer's other values.")] = False,
+    canary: Annotated[int, typer.Option("--canary", min=0, help="So many nodes first.")] = 0,
+    batch: Annotated[str, typer.Option("--batch", help="Then so many at a time: 4, or 10%.")] = "",
+    why: Annotated[str, typer.Option("--why", help="A word for `metadata history`.")] = "",
     wait: Wait = False,
     timeout: Timeout = 300.0,
     as_json: Json = False,
@@ -78,19 +89,45 @@ def set_(
     """Set values of a node or of a layer; running nodes get them at once.
 
     With --wait it returns when the nodes concerned have applied them and said so.
+    With --canary or --batch each group must report success before the next gets
+    the change; the first failure, or --timeout without a report, stops it.
 
     \b
     Examples:
       baremetal metadata set r1-u07 web.greeting='good morning' --wait
       baremetal metadata set --site ntp.servers='["10.0.0.1", "10.0.0.2"]'
       baremetal metadata set --role compute --file compute.yaml
+      baremetal metadata set --site kernel.panic=10 --canary 2 --batch 10%
     """
     node, assignments = _split(words or [], site or defaults or bool(role))
     values = _values(file, assignments)
     if not values and not replace:
         raise UsageError("nothing to set was named", fix="write key=value, or --file")
-    body = {"values": values, "mode": "replace" if replace else "merge"}
-    _put(node, _layer(site, defaults, role) if not node else "", body, wait, timeout, as_json)
+    body: dict[str, Any] = {"values": values, "mode": "replace" if replace else "merge", "why": why}
+    if canary or batch:
+        body |= {"canary": canary, "batch": batch, "patience_s": timeout}
+    put(node, _layer(site, defaults, role) if not node else "", body, wait, timeout, as_json)
+
+
+@app.command()
+def edit(
+    node: Node = "",
+    site: Site = False,
+    defaults: Defaults = False,
+    role: Role = "",
+    wait: Wait = False,
+    timeout: Timeout = 300.0,
+    as_json: Json = False,
+) -> None:
+    """Edit one layer as YAML in $EDITOR; it is checked and stored when the editor closes."""
+    client = Client.default()
+    place = "" if node else _layer(site, defaults, role)
+    values = _own_layer(client, node, place)
+    edited = metadatacare.in_editor(values, node or place.removeprefix("/api/metadata/"))
+    if edited == values:
+        render.note("nothing changed")
+        return
+    put(node, place, {"values": edited, "mode": "replace", "why": "edited"}, wait, timeout, as_json)
 
 
 @app.command()
@@ -109,18 +146,29 @@ def unset(
     node, keys = ("", words) if layered else (words[0], words[1:])
     if not keys:
         raise UsageError("which keys?", fix="baremetal metadata unset NODE web.greeting")
-    if node:
-        values = client.get(node_path(node, "metadata"))["layers"]["node"]
-    else:
-        values = client.get(_layer(site, defaults, role))["values"]
+    values = _own_layer(client, node, _layer(site, defaults, role) if layered else "")
     for key in keys:
         _remove(values, key)
-    body = {"values": values, "mode": "replace"}
-    _put(node, _layer(site, defaults, role) if layered else "", body, wait, timeout, as_json)
+    body = {"values": values, "mode": "replace", "why": f"unset {' '.join(keys)}"}
+    put(node, _layer(site, defaults, role) if layered else "", body, wait, timeout, as_json)
 
 
-def _put(node: str, layer: str, body: dict[str, Any], wait: bool, timeout: float, as_json: bool) -> None:
+def _own_layer(client: Client, node: str, place: str) -> dict[str, Any]:
+    """The values that are written in this layer itself, secrets included."""
+    if node:
+        found: dict[str, Any] = client.get(node_path(node, "metadata"), reveal=1)["layers"]["node"]
+    else:
+        found = client.get(place, reveal=1)["values"]
+    return found
+
+
+def put(node: str, layer: str, body: dict[str, Any], wait: bool, timeout: float, as_json: bool) -> None:
+    """Store; say what came of it, and with `wait` wait for the nodes."""
     client = Client.default()
+    if "patience_s" in body:
+        place = node_path(node, "metadata") if node else layer
+        metadataroll.follow(client, client.put(place, body)["rollout"], as_json)
+        return
     if node:
         doc = client.put(node_path(node, "metadata"), body)
         concerned = [{"node": node, "generation": doc["generation"]}]
@@ -133,8 +181,10 @@ def _put(node: str, layer: str, body: dict[str, Any], wait: bool, timeout: float
     if as_json:
         render.json_out(doc)
         return
-    for entry in concerned:
+    for entry in concerned[:20]:
         render.note(f"{entry['node']}: generation {entry['generation']}")
+    if concerned[20:]:
+        render.note(f"and {len(concerned) - 20} more nodes")
     if not concerned:
         render.note("stored; no node's document changed")
 

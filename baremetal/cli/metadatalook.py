@@ -9,7 +9,7 @@ import typer
 from baremetal.cli import render
 from baremetal.cli.client import Client, node_path
 from baremetal.cli.words import Json, Where, complete_nodes
-from baremetal.errors import EXIT_FAILED
+from baremetal.errors import EXIT_FAILED, NotFound
 
 LAYERS = ("defaults", "site", "role", "node")
 
@@ -32,19 +32,49 @@ def explain(doc: dict[str, Any]) -> list[dict[str, Any]]:
 
 def diff(
     left: Annotated[str, typer.Argument(metavar="NODE", autocompletion=complete_nodes)],
-    right: Annotated[str, typer.Argument(metavar="OTHER", autocompletion=complete_nodes)],
+    right: Annotated[str, typer.Argument(metavar="[OTHER]", autocompletion=complete_nodes)] = "",
+    old: Annotated[int | None, typer.Option("--from", help="An earlier generation (ten are kept).")] = None,
+    new: Annotated[int | None, typer.Option("--to", help="Another generation than the present one.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What two nodes are configured with differently."""
+    """What two nodes are configured with differently, or two generations of one node.
+
+    With one node alone: what its last generation changed, or, when it has not
+    applied the newest, what that will change. Exit code 1 when there is a difference.
+    """
     from baremetal.model.metadata import difference
 
     client = Client.default()
-    one, two = (client.get(node_path(n, "metadata"))["document"]["values"] for n in (left, right))
-    rows = [{"path": d.path, left: d.old, right: d.new} for d in difference(one, two)]
+    if right:
+        one, two = (client.get(node_path(n, "metadata"))["document"]["values"] for n in (left, right))
+        titles = (left, right)
+    else:
+        one, two, titles = _generations(client, left, old, new)
+    rows = [{"path": d.path, titles[0]: d.old, titles[1]: d.new} for d in difference(one, two)]
     if as_json:
         render.json_out({"differences": rows})
-        return
-    render.table(rows, ["path", left, right], empty="no difference")
+    else:
+        render.table(rows, ["path", *titles], empty="no difference")
+    if rows:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _generations(client: Client, node: str, old: int | None, new: int | None) -> tuple[Any, Any, tuple[str, str]]:
+    found = {
+        g["generation"]: g["values"] for g in client.get(node_path(node, "metadata", "generations"))["generations"]
+    }
+    if not found:
+        raise NotFound(f"{node} has no metadata document yet")
+    last = max(found) if new is None else new
+    applied = (client.get(node_path(node)).get("config") or {}).get("applied") or 0
+    first = old if old is not None else applied if 0 < applied < last else last - 1
+    if old is None and first == 0:
+        found[0] = {}
+    for wanted in (first, last):
+        if wanted not in found:
+            kept = ", ".join(map(str, sorted(found)))
+            raise NotFound(f"generation {wanted} of {node} is not kept", fix=f"there are: {kept}")
+    return found[first], found[last], (f"generation {first}", f"generation {last}")
 
 
 def status(where: Where = "", as_json: Json = False) -> None:
@@ -54,30 +84,28 @@ def status(where: Where = "", as_json: Json = False) -> None:
     """
     from baremetal.model.metadata import Applied, summary
 
-    nodes = Client.default().get("/api/nodes", where=where, limit=10_000)["nodes"]
-    rows = []
-    for node in nodes:
-        config = node.get("config") or {}
-        if node["state"] != "active" and not config.get("outcome"):
-            continue
-        rows.append(
-            {
-                "node": node["name"],
-                "wanted": config.get("wanted_generation") or 0,
-                "applied": config.get("generation") or 0,
-                "outcome": config.get("outcome") or "",
-                "when": f"{render.ago(config['at'])} ago" if config.get("at") else "",
-                "why": ((config.get("fault") or {}).get("brief")) or "",
-            }
-        )
-    told = summary([Applied(r["node"], r["wanted"], r["applied"], r["outcome"], r["why"]) for r in rows])
+    rows = Client.default().get("/api/metadata/status", where=where)["nodes"]
+    found = []
+    for row in rows:
+        place = row["where"].rpartition("/")[2]
+        found.append(Applied(row["node"], row["wanted"], row["applied"], _outcome(row), row["why"], place))
+    told = summary(found)
     if as_json:
         render.json_out({"nodes": rows, "summary": told})
     else:
+        for row, node in zip(rows, found, strict=True):
+            row["when"] = f"{render.ago(row['at'])} ago" if row["at"] else ""
+            row["outcome"] = node.outcome or "applying"
+            row["why"] = row["why"] or ", ".join(row["drift"][:3])
         render.table(rows, ["node", "wanted", "applied", "outcome", "when", "why"])
         render.note(told)
-    if any(row["outcome"] == "failed" for row in rows):
+    if any(node.outcome == "failed" for node in found):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    """The last report speaks of a generation; a newer one is being applied."""
+    return row["outcome"] if row["tried"] >= row["wanted"] else ""
 
 
 def register(app: typer.Typer) -> None:

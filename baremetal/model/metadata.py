@@ -2,8 +2,9 @@
 
 A value may be a *directive*, an object with one key that starts with `$`:
 
-    {"$nodes": "role=controller", "give": "addresses"}   facts of other nodes (addresses names hosts first count)
-    {"$generate": "password", "scope": "site", "length": 32, "version": 1}   a secret that stays the same
+    {"$nodes": "role=controller", "give": "addresses"}   facts of other nodes (GIVES)
+    {"$generate": "password", "scope": "site", "length": 32, "version": 1}   a secret that stays the same (KINDS)
+    {"$secret": "ldap-bind"}   a secret that the operator stored, of the node, its role or the site
 
 Directives are resolved when a node's document is composed, after merging.
 """
@@ -12,16 +13,22 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from baremetal.errors import UsageError
 
-GIVES = ("addresses", "names", "hosts", "first", "count")
+# hosts_file: lines for /etc/hosts; first: the bootstrap node's name; is_first: am I it?
+GIVES = ("addresses", "names", "hosts", "hosts_file", "first", "first_address", "is_first", "count")
+KINDS = ("password", "hex", "uuid", "ssh-key")
 SCOPES = ("node", "role", "site")
 ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789"  # nothing that looks like something else
 MAX_DEPTH = 64
+MASK = "******"
+_SECRET_NAME = re.compile(r"(?i)(passw(or)?d|secret|token|private|api_?key|access_?key)")
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,8 @@ class Site:
     node: str
     role: str = ""
     key: bytes = b""
+    secrets: Mapping[str, str] = field(default_factory=dict)  # what this node may know, by name
+    ssh_key: Callable[[bytes], Any] | None = None  # 32 bytes of seed -> {"private", "public"}
 
 
 def explain(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Origin]:
@@ -146,15 +155,18 @@ def _nodes(value: Mapping[str, Any], site: Site, path: str) -> Any:
         raise UsageError(f"{path}: $nodes gives {', '.join(GIVES)}, not {give!r}")
     found = sorted((p for p in site.peers if wanted.items() <= p.labels.items()), key=lambda p: p.name)
     with_address = [p for p in found if p.address]
-    if give == "names":
-        return [p.name for p in found]
-    if give == "count":
-        return len(found)
-    if give == "first":
-        return found[0].name if found else None
-    if give == "hosts":
-        return [{"address": p.address, "name": p.name} for p in with_address]
-    return [p.address for p in with_address]
+    first = found[0] if found else None
+    facts: dict[str, Any] = {
+        "addresses": [p.address for p in with_address],
+        "names": [p.name for p in found],
+        "hosts": [{"address": p.address, "name": p.name} for p in with_address],
+        "hosts_file": "".join(f"{p.address} {p.name}\n" for p in with_address),
+        "first": first.name if first else None,
+        "first_address": first.address if first else None,
+        "is_first": first is not None and first.name == site.node,
+        "count": len(found),
+    }
+    return facts[give]
 
 
 def _selector(text: Any, path: str) -> dict[str, str]:
@@ -167,33 +179,93 @@ def _selector(text: Any, path: str) -> dict[str, str]:
     return found
 
 
-def _generate(value: Mapping[str, Any], site: Site, path: str) -> str:
-    """A password derived from the site's key: the same for ever, another with another `version`."""
+def _generate(value: Mapping[str, Any], site: Site, path: str) -> Any:
+    """A secret derived from the site's key: the same for ever, another with another `version`."""
     kind, scope = value["$generate"], value.get("scope", "site")
     length, version = value.get("length", 32), value.get("version", 1)
-    if kind != "password" or scope not in SCOPES:
-        raise UsageError(f"{path}: $generate makes a password with scope {', '.join(SCOPES)}")
-    if not isinstance(length, int) or not 12 <= length <= 256:
-        raise UsageError(f"{path}: a generated password has 12 to 256 characters, not {length!r}")
+    if kind not in KINDS or scope not in SCOPES:
+        raise UsageError(f"{path}: $generate makes {', '.join(KINDS)} with scope {', '.join(SCOPES)}")
+    if isinstance(length, bool) or not isinstance(length, int) or not 12 <= length <= 256:
+        raise UsageError(f"{path}: a generated secret has 12 to 256 characters, not {length!r}")
     if not site.key:
-        raise UsageError(f"{path}: there is no key to derive a password from")
+        raise UsageError(f"{path}: there is no key to derive a secret from")
     owner = {"node": site.node, "role": site.role, "site": ""}[scope]
-    return derived(site.key, f"{scope}|{owner}|{path}|{version}", length)
+    purpose = f"{scope}|{owner}|{path}|{version}"
+    if kind == "password":
+        return derived(site.key, purpose, length)
+    raw = _stream(site.key, f"{kind}|{purpose}")
+    if kind == "hex":
+        return b"".join(next(raw) for _ in range(4)).hex()[:length]
+    seed = next(raw)
+    if kind == "uuid":
+        return str(uuid.UUID(bytes=seed[:16], version=4))
+    if site.ssh_key is None:
+        raise UsageError(f"{path}: SSH keys cannot be made here")
+    return site.ssh_key(seed)
+
+
+def _stream(key: bytes, purpose: str) -> Iterator[bytes]:
+    """Blocks of 32 bytes: HMAC-SHA256 in counter mode."""
+    block = 0
+    while True:
+        yield hmac.new(key, f"{purpose}|{block}".encode(), hashlib.sha256).digest()
+        block += 1
+
+
+def _secret(value: Mapping[str, Any], site: Site, path: str) -> str:
+    name = str(value["$secret"])
+    if name not in site.secrets:
+        raise UsageError(
+            f"{path}: {site.node or 'the node'} has no secret {name!r}",
+            fix=f"baremetal metadata secret set {site.node or '--site'} {name}",
+        )
+    return site.secrets[name]
+
+
+def is_secret_name(key: str) -> bool:
+    """Does this key name a value that should not be shown?"""
+    return _SECRET_NAME.search(key) is not None
+
+
+def secret_paths(values: Any, path: str = "") -> list[str]:
+    """Dotted paths below which a directive makes a secret."""
+    if isinstance(values, Mapping):
+        if "$generate" in values or "$secret" in values:
+            return [path]
+        return [p for k, v in values.items() for p in secret_paths(v, f"{path}.{k}" if path else str(k))]
+    if isinstance(values, list):
+        return [p for i, v in enumerate(values) for p in secret_paths(v, f"{path}.{i}")]
+    return []
+
+
+def masked(values: Any, secrets: Collection[str], path: str = "") -> Any:
+    """The same values, with stars for what is secret by its path or by its name."""
+    if path in secrets:
+        return MASK
+    if isinstance(values, Mapping):
+        return {
+            k: MASK
+            if isinstance(v, str) and v and is_secret_name(str(k))
+            else masked(v, secrets, f"{path}.{k}" if path else str(k))
+            for k, v in values.items()
+        }
+    if isinstance(values, list):
+        return [masked(v, secrets, f"{path}.{i}") for i, v in enumerate(values)]
+    return values
 
 
 def derived(key: bytes, purpose: str, length: int) -> str:
     """`length` characters of ALPHABET by HMAC-SHA256 in counter mode, without modulo bias."""
     found: list[str] = []
-    block = 0
+    blocks = _stream(key, f"password|{purpose}")
     limit = 256 - 256 % len(ALPHABET)
     while len(found) < length:
-        digest = hmac.new(key, f"password|{purpose}|{block}".encode(), hashlib.sha256).digest()
+        digest = next(blocks)
         found += [ALPHABET[byte % len(ALPHABET)] for byte in digest if byte < limit]
-        block += 1
     return "".join(found[:length])
 
 
-_DIRECTIVES = {"$nodes": _nodes, "$generate": _generate}
+_DIRECTIVES = {"$nodes": _nodes, "$generate": _generate, "$secret": _secret}
 
 
 # --- one line for the whole rack ---------------------------------------------
@@ -201,27 +273,48 @@ _DIRECTIVES = {"$nodes": _nodes, "$generate": _generate}
 
 @dataclass(frozen=True)
 class Applied:
-    """What one node reported: the generation it should have, has, and how the last try went ("" none yet)."""
+    """What one node reported: the generation it should have, has, and how the last try went ("" none yet).
+
+    `where`: the script or file that failed.
+    """
 
     name: str
     wanted: int
     applied: int
     outcome: str = ""
     brief: str = ""
+    where: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Has it what it should have?"""
+        return self.outcome in ("applied", "unchanged", "drift") and self.applied >= self.wanted
 
 
 def summary(nodes: Sequence[Applied]) -> str:
-    """`37 of 40 configured; 2 applying; r1-u07 failed: 51-keystone …`."""
-    good = [n for n in nodes if n.outcome in ("applied", "unchanged", "drift") and n.applied >= n.wanted]
-    bad = [n for n in nodes if n.outcome == "failed" and n not in good]
+    """`37 of 40 on generation 12; 2 applying; r1-u07 failed in 51-keystone, rolled back`."""
+    good = [n for n in nodes if n.good]
+    bad = [n for n in nodes if n.outcome == "failed"]
+    drifted = [n for n in good if n.outcome == "drift"]
     waiting = len(nodes) - len(good) - len(bad)
-    parts = [f"{len(good)} of {len(nodes)} configured"]
+    wanted = {n.wanted for n in nodes}
+    where = f"on generation {wanted.pop()}" if len(wanted) == 1 else "on their newest generation"
+    parts = [f"{len(good)} of {len(nodes)} {where}"]
     if waiting:
         parts.append(f"{waiting} applying")
-    parts += [f"{n.name} failed{': ' + n.brief if n.brief else ''}" for n in bad[:5]]
+    parts += [f"{n.name} failed{_place(n)}, rolled back" for n in bad[:5]]
     if len(bad) > 5:
         parts.append(f"and {len(bad) - 5} more failed")
+    if drifted:
+        names = ", ".join(n.name for n in drifted[:5]) + (" …" if drifted[5:] else "")
+        parts.append(f"files changed by hand on {names}")
     return "; ".join(parts)
+
+
+def _place(node: Applied) -> str:
+    if node.where:
+        return f" in {node.where}"
+    return f" ({node.brief})" if node.brief else ""
 
 
 @dataclass(frozen=True)

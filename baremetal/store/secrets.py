@@ -29,6 +29,29 @@ def get(conn: Connection, sealer: Sealer, owner: str, field: str) -> Secret | No
     return sealer.open(sealed, owner, field) if sealed is not None else None
 
 
+def with_prefix(conn: Connection, sealer: Sealer, prefix: str) -> dict[str, dict[str, str]]:
+    """{owner: {rest of the field: value}} of all fields that begin so."""
+    found: dict[str, dict[str, str]] = {}
+    for row in conn.execute(select(secrets).where(secrets.c.field.startswith(prefix, autoescape=True))):
+        value = sealer.open(row.sealed, row.owner, row.field).reveal()
+        found.setdefault(row.owner, {})[row.field.removeprefix(prefix)] = value
+    return found
+
+
+def names(conn: Connection, prefix: str) -> list[tuple[str, str, float]]:
+    """(owner, rest of the field, when stored) of all fields that begin so; opens none."""
+    query = select(secrets.c.owner, secrets.c.field, secrets.c.updated_at)
+    rows = conn.execute(
+        query.where(secrets.c.field.startswith(prefix, autoescape=True)).order_by(*query.selected_columns)
+    )
+    return [(row.owner, row.field.removeprefix(prefix), row.updated_at) for row in rows]
+
+
+def drop(conn: Connection, owner: str, field: str) -> bool:
+    """One secret; was there one?"""
+    return conn.execute(delete(secrets).where(secrets.c.owner == owner, secrets.c.field == field)).rowcount == 1
+
+
 def forget(conn: Connection, owner: str) -> None:
     """Every secret of this owner."""
     conn.execute(delete(secrets).where(secrets.c.owner == owner))

@@ -165,6 +165,62 @@ metadata_documents = sa.Table(
     sa.Column("made_at", sa.Float, nullable=False),
 )
 
+# A layer's values after each change of it; the newest are the layer's own.
+metadata_changes = sa.Table(
+    "metadata_changes",
+    meta,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("layer", sa.String(20), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("sealed", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("by", sa.String(255), nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Index("metadata_changes_layer", "layer", "name", "id"),
+    sqlite_autoincrement=True,
+)
+
+# The documents a node had before, a few of them.
+metadata_past = sa.Table(
+    "metadata_past",
+    meta,
+    _node_column(primary_key=True),
+    sa.Column("generation", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("sealed", sa.Text, nullable=False),
+    sa.Column("made_at", sa.Float, nullable=False),
+)
+
+# What values are allowed: of every node (layer site), of the nodes of a role.
+metadata_schemas = sa.Table(
+    "metadata_schemas",
+    meta,
+    sa.Column("layer", sa.String(20), primary_key=True),
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("schema", sa.JSON, nullable=False),
+    sa.Column("updated_at", sa.Float, nullable=False),
+)
+
+# Changes on their way, group by group. `sealed`: the layer's values before, for those who do not have it yet.
+metadata_rollouts = sa.Table(
+    "metadata_rollouts",
+    meta,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("layer", sa.String(20), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("sealed", sa.Text, nullable=False),
+    sa.Column("canary", sa.Integer, nullable=False),
+    sa.Column("batch", sa.Integer, nullable=False),
+    sa.Column("patience_s", sa.Float, nullable=False),
+    sa.Column("nodes", sa.JSON, nullable=False),
+    sa.Column("given", sa.JSON, nullable=False),
+    sa.Column("because", sa.Text, nullable=False),
+    sa.Column("by", sa.String(255), nullable=False),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("updated_at", sa.Float, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 leases = sa.Table(
     "leases",
     meta,

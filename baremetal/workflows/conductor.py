@@ -30,6 +30,7 @@ from baremetal.workflows.passes import Drivers, World
 from baremetal.workflows.policy import Policy
 from baremetal.workflows.powersync import PowerSync
 from baremetal.workflows.recorder import Open, Recorder
+from baremetal.workflows.rollout import Driver
 from baremetal.workflows.runner import Runner, server_event
 from baremetal.workflows.site import Images, Keys, Site
 from baremetal.workflows.snapshot import Publisher, Push
@@ -102,6 +103,7 @@ class Conductor:
         self._runner = Runner(self.world)
         self.engine = EmbeddedEngine(self._pass, self._due, self.clock, workers=self.world.policy.workers)
         self._sync = PowerSync(self.world, self._touched)
+        self.rollouts = Driver(self.world, self.signer, self.publish)
         self.health = BmcHealth(self.world)
         self.consoles = ConsoleHub(open_console or _console)
         self._recorder = (
@@ -124,7 +126,12 @@ class Conductor:
 
         await self.store.write(write)
         await self.engine.start()
-        jobs = {"power-sync": self._sync.run(), "bmc-health": self.health.run(), "housekeeping": self._housekeeping()}
+        jobs = {
+            "power-sync": self._sync.run(),
+            "bmc-health": self.health.run(),
+            "housekeeping": self._housekeeping(),
+            "rollouts": self.rollouts.run(),
+        }
         self._tasks = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
 
     async def stop(self) -> None:
@@ -198,6 +205,11 @@ class Conductor:
         self.engine.wake(node_id)
         self.bell.ring()
 
+    def publish(self, node_ids: Iterable[str]) -> None:
+        """These nodes have another document: tell the boot plane, and who watches."""
+        self.publisher.refresh(node_ids)
+        self.bell.ring()
+
     async def references_changed(self) -> None:
         """A node's name, labels or address changed: documents that speak of nodes follow."""
         now, world = self.clock.now(), self.world
@@ -224,6 +236,7 @@ class Conductor:
 
     def _woken(self, due: set[str], changed: set[str]) -> None:
         self.publisher.refresh(changed)
+        self.rollouts.look()
         for node_id in due:
             self.engine.wake(node_id, urgent=True)
         self.bell.ring()

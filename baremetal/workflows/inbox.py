@@ -231,9 +231,13 @@ class Inbox:
             return False
         if instance:
             boots.beat(conn, instance.id, m.time)
+        before = nodes.get(conn, m.node).config
         config = {
             "outcome": report.outcome,
             "generation": report.metadata_generation,
+            "applied": before.get("applied") if bad else report.metadata_generation,
+            "drift": [str(f.get("path", ""))[:300] for f in report.files][:20] if report.outcome == "drift" else [],
+            "facts": {str(k)[:40]: v for k, v in list(report.facts.items())[:20] if isinstance(v, (str, int, float))},
             "at": m.time,
             "boot_id": instance.id if instance else None,
             "fault": report.fault,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -26,6 +26,7 @@ from baremetal.workflows.passes import World
 from baremetal.workflows.site import Site, image_key
 
 Push = Callable[[list[NodeView], list[str]], None]
+FEW = 20  # nodes looked at one by one; more together
 ON_DISK = (State.ACTIVE, State.ADOPTING, State.UNRESCUING)
 ON_DISK_STEPS = (
     "deploy.boot_instance",
@@ -127,15 +128,18 @@ def view_of(conn: Connection, world: World, node_id: str) -> NodeView | None:
     return node_view(node, ports.of_node(conn, node_id), live, order, document, world)
 
 
-def all_views(conn: Connection, world: World) -> list[NodeView]:
-    """The views of all nodes, with five queries."""
+def all_views(conn: Connection, world: World, only: Collection[str] | None = None) -> list[NodeView]:
+    """The views of all nodes, or of these, with five queries."""
     by_node, live, open_orders = ports.of_nodes(conn), boots.all_live(conn), orders.unfinished(conn)
-    documents = metadata.all_documents(conn, world.metadata, [n for n, runs in live.items() if boots.INSTANCE in runs])
+    shown = frozenset(live if only is None else only)
+    deployed = [n for n, runs in live.items() if boots.INSTANCE in runs and n in shown]
+    documents = metadata.all_documents(conn, world.metadata, deployed)
     return [
         node_view(
             n, by_node.get(n.id, []), live.get(n.id, {}), _current(n, open_orders.get(n.id)), documents.get(n.id), world
         )
         for n in nodes.page(conn, limit=None)
+        if only is None or n.id in shown
     ]
 
 
@@ -172,10 +176,12 @@ class Publisher:
         """Push the views of these nodes that changed since the last push."""
         if not self._push:
             return
+        wanted = list(dict.fromkeys(node_ids))
+        if not wanted:
+            return
         views: list[NodeView] = []
         gone: list[str] = []
-        for node_id in node_ids:
-            view = self._world.store.read(functools.partial(view_of, world=self._world, node_id=node_id))
+        for node_id, view in self._look(wanted).items():
             if view is None:
                 if self._seen.pop(node_id, None) is not None:
                     gone.append(node_id)
@@ -188,6 +194,13 @@ class Publisher:
             self.version += 1
             for push in self._push:
                 push(views, gone)
+
+    def _look(self, node_ids: list[str]) -> dict[str, NodeView | None]:
+        if len(node_ids) > FEW:
+            many = self._world.store.read(lambda c: {view.node: view for view in all_views(c, self._world, node_ids)})
+            return {node_id: many.get(node_id) for node_id in node_ids}
+        one = functools.partial(view_of, world=self._world)
+        return {i: self._world.store.read(functools.partial(one, node_id=i)) for i in node_ids}
 
 
 def _mark(view: NodeView) -> int:

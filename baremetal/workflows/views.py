@@ -89,5 +89,7 @@ def event_json(event: Event, names: Mapping[str, str], seq: int | None = None) -
 
 
 def _config(node: Node, generation: int | None) -> dict[str, Any]:
-    known = {k: node.config.get(k) for k in ("outcome", "generation", "at")}
-    return {**known, "wanted_generation": generation}
+    known = {k: node.config.get(k) for k in ("outcome", "generation", "applied", "at", "fault", "seconds")}
+    failed = [f"{s.get('phase')}.d/{s.get('name')}" for s in node.config.get("scripts") or []]
+    more = {"scripts_failed": failed, "drift": node.config.get("drift") or [], "facts": node.config.get("facts") or {}}
+    return {**known, **more, "wanted_generation": generation}

@@ -167,7 +167,8 @@ def _ask(conn: Connection, con: Conductor, ref: str, verb: Verb, args: dict[str,
             raise UsageError("metadata is a mapping")
         args = {k: v for k, v in args.items() if k != "metadata"}
         name = nodes.get(conn, ref).name
-        metadata.set_layer(conn, con.world.metadata, con.signer, "node", name, values, "merge", now)
+        change = metadata.Change("node", name, values, by=by, why="with deploy")
+        metadata.set_layer(conn, con.world.metadata, con.signer, change, now)
     return verbs.ask(conn, ref, verb, args, by, now, con.images)
 
 

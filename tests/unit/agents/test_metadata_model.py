@@ -5,6 +5,7 @@ import pytest
 from baremetal.errors import UsageError
 from baremetal.model.metadata import (
     ALPHABET,
+    MASK,
     Applied,
     Difference,
     Peer,
@@ -12,9 +13,11 @@ from baremetal.model.metadata import (
     batch_size,
     difference,
     explain,
+    masked,
     next_step,
     refers_to_nodes,
     resolve,
+    secret_paths,
     summary,
 )
 from baremetal.protocol import imds
@@ -60,6 +63,9 @@ def test_difference_by_leaf():
         ("addresses", ["10.0.0.11", "10.0.0.12"]),
         ("names", ["c1", "c2", "c3"]),
         ("first", "c1"),
+        ("first_address", "10.0.0.11"),
+        ("is_first", False),
+        ("hosts_file", "10.0.0.11 c1\n10.0.0.12 c2\n"),
         ("count", 3),
         ("hosts", [{"address": "10.0.0.11", "name": "c1"}, {"address": "10.0.0.12", "name": "c2"}]),
     ],
@@ -90,6 +96,7 @@ def test_generated_passwords_stay_and_differ_by_scope_path_and_version():
         {"$nodes": "a=b", "give": "x"},
         {"$generate": "key"},
         {"$generate": "password", "length": 1},
+        {"$secret": "unknown"},
     ],
 )
 def test_wrong_directives_name_their_path(wrong):
@@ -97,13 +104,33 @@ def test_wrong_directives_name_their_path(wrong):
         resolve({"a": {"b": wrong}}, Site([], "n", key=b"k"))
 
 
+def test_keys_and_secrets_of_operators():
+    site = Site([], "n1", key=b"k" * 32, secrets={"ldap": "s3cret"}, ssh_key=lambda seed: {"public": seed.hex()})
+    values = {"h": {"$generate": "hex", "length": 40}, "u": {"$generate": "uuid"}, "k": {"$generate": "ssh-key"}}
+    found = resolve({**values, "l": {"bind": {"$secret": "ldap"}}}, site)
+    assert (len(found["h"]), len(found["u"]), found["l"]["bind"]) == (40, 36, "s3cret")
+    assert found["k"] == resolve(values, site)["k"]
+    assert secret_paths({**values, "x": [{"$secret": "ldap"}]}) == ["h", "u", "k", "x.0"]
+
+
+def test_secrets_are_masked_by_path_and_by_name():
+    values = {"a": {"b": "x"}, "admin_password": "y", "l": ["z"], "private_key": "", "tokens": 3}
+    stars = {"a": {"b": MASK}, "admin_password": MASK, "l": [MASK], "private_key": "", "tokens": 3}
+    assert masked(values, ["a.b", "l.0"]) == stars
+
+
 def test_summary_in_one_line():
     nodes = [
         Applied("a", 12, 12, "applied"),
         Applied("b", 12, 11, "applied"),
-        Applied("c", 12, 11, "failed", "51-keystone"),
+        Applied("c", 12, 11, "failed", "51-keystone failed", "51-keystone"),
+        Applied("d", 12, 12, "drift"),
     ]
-    assert summary(nodes) == "1 of 3 configured; 1 applying; c failed: 51-keystone"
+    told = "2 of 4 on generation 12; 1 applying; c failed in 51-keystone, rolled back; files changed by hand on d"
+    assert summary(nodes) == told
+    assert (
+        summary([Applied("a", 12, 12, "applied"), Applied("b", 3, 3, "applied")]) == "2 of 2 on their newest generation"
+    )
 
 
 def test_rollout_canary_then_batches_and_stops_at_the_first_failure():
