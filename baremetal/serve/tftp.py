@@ -49,6 +49,7 @@ TICK_S = 0.1
 TOLD_AGAIN_S = 30.0
 MOST_TOLD = 500  # refusals told within TOLD_AGAIN_S: names can be invented
 CHECK_S = 5.0  # how often the interface is looked at
+ACK_BYTES = 16  # of a client's datagram; an ACK has 4, and what an ERROR says in words is for nobody
 ROUNDS = 16  # polls of the inner epoll before the loop gets its turn
 LARGEST_TEXT = 16 << 20  # netascii is converted in memory
 FRAME = {socket.AF_INET: 1468, socket.AF_INET6: 1448}  # TFTP data in an Ethernet frame of 1,500 bytes
@@ -78,10 +79,17 @@ class _File:
 
 
 class _Session:
-    __slots__ = ("began", "file", "name", "open", "peer", "segmented", "size", "sock", "transfer", "whole")
+    __slots__ = (
+        "asked", "began", "file", "name", "open", "peer", "read", "receive", "segmented", "size", "sock", "transfer",
+        "whole", "write",
+    )  # fmt: skip
 
-    def __init__(self, transfer: Transfer, sock: socket.socket, strangers: socket.socket, peer: Any, name: str) -> None:
+    def __init__(
+        self, transfer: Transfer, sock: socket.socket, strangers: socket.socket, peer: Any, name: str, asked: bytes
+    ) -> None:
         self.transfer, self.sock, self.open, self.peer, self.name = transfer, sock, strangers, peer, name
+        self.asked = asked  # the request as it came
+        self.read, self.receive, self.write = sock.recv, transfer.receive, sock.send  # for every packet
         self.began = time.monotonic()
         self.segmented = False
         self.whole = False  # every answer is one packet
@@ -199,20 +207,19 @@ class TftpServer:
             for fd, _mask in events:
                 session = sessions.get(fd)
                 if session is not None:
-                    transfer = session.transfer
                     try:
-                        out = transfer.receive(session.sock.recv(2048), now)
+                        out = session.receive(session.read(ACK_BYTES), now)
                         if out is None:
-                            if transfer.outcome is not None:
+                            if session.transfer.outcome is not None:
                                 self._end(session)
                         elif session.whole:
-                            session.sock.send(out)
+                            session.write(out)
                         else:
                             self._send(session, out)
                     except BlockingIOError:
                         pass
                     except OSError:  # ICMP: the client's port is closed
-                        transfer.outcome = transfer.outcome or Outcome.ABORTED
+                        session.transfer.outcome = session.transfer.outcome or Outcome.ABORTED
                         self._end(session)
                 elif fd == listening:
                     self._requests(now)
@@ -250,6 +257,7 @@ class TftpServer:
     def _tick(self) -> None:
         assert self._loop is not None
         self._timer = None
+        self._ready()  # an ACK that waits to be read is no silence
         now = time.monotonic()
         for session in list(self._sessions.values()):
             if now >= session.transfer.deadline:
@@ -282,8 +290,10 @@ class TftpServer:
         request = parse_request(data)
         before = self._by_peer.get(peer)
         if before is not None:
-            if before.name == request.name and before.transfer.awaiting_first_ack:
-                return  # the request was repeated on its way: the answer is under way too
+            # The same request again, from the same port: repeated by a client that waited too long for our answer.
+            # Beginning anew would end a transfer that has come to life meanwhile.
+            if before.asked == data and (before.transfer.awaiting_first_ack or before.transfer.lively(now)):
+                return
             self._end(before)
         self._make_room(peer)
         found = self._tree.get(request.name)
@@ -294,7 +304,7 @@ class TftpServer:
             raise BadPacket(f"no file {request.name}", NOT_FOUND)
         file, blocks, terms = self._blocks(found, request)
         try:
-            session = self._new_session(Transfer(blocks, terms, now), peer, request.name, terms)
+            session = self._new_session(Transfer(blocks, terms, now), peer, request.name, terms, data)
         except OSError:
             self._drop(file)
             raise
@@ -320,7 +330,7 @@ class TftpServer:
         terms = negotiate(request, size, self._largest)
         return file, Blocks(key, size, terms.blksize, read, self._cache), terms
 
-    def _new_session(self, transfer: Transfer, peer: Any, name: str, terms: Terms) -> _Session:
+    def _new_session(self, transfer: Transfer, peer: Any, name: str, terms: Terms, asked: bytes) -> _Session:
         strangers = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         sock = socket.socket(self._family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
@@ -329,7 +339,7 @@ class TftpServer:
             strangers.bind((self.address, 0))
             sock.bind((self.address, strangers.getsockname()[1]))
             sock.connect(peer)
-            session = _Session(transfer, sock, strangers, peer, name)
+            session = _Session(transfer, sock, strangers, peer, name, asked)
             session.whole = terms.window == 1
             if terms.window > 1:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)

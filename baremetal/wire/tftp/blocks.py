@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 PAGE_BLOCKS = 256
-HEADERS = [bytes((0, 3, n >> 8, n & 255)) for n in range(65536)]  # block numbers wrap by themselves
+DATA = b"\0\3"
 
 Reader = Callable[[int, int], bytes]  # (offset, size) -> bytes of the file
 
@@ -82,7 +82,7 @@ class Blocks:
         data = self._read(first * size, number * size)
         parts: list[bytes] = []
         for i in range(number):
-            parts.append(HEADERS[(first + i + 1) & 0xFFFF])
+            parts.append(DATA + ((first + i + 1) & 0xFFFF).to_bytes(2, "big"))  # block numbers wrap
             parts.append(data[i * size : (i + 1) * size])
         return b"".join(parts)
 

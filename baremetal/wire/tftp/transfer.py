@@ -16,7 +16,7 @@ import enum
 from dataclasses import dataclass
 
 from baremetal.wire.tftp.blocks import Blocks
-from baremetal.wire.tftp.packet import Request, oack
+from baremetal.wire.tftp.packet import Request, ack, oack
 
 DEFAULT_BLOCK = 512
 SMALLEST_BLOCK, LARGEST_BLOCK = 8, 65464  # RFC 2348
@@ -24,7 +24,9 @@ MOST_WINDOW = 64
 MOST_SLICE = 65_000  # bytes the kernel takes in one segmented send
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.3, 5.0  # a lost packet costs a lock-step client the whole wait, so begin short
 GIVE_UP_S = 25.0
+LIVELY_S = 2.0  # a client that begins anew from the same port has been silent for longer: firmware waits 4 s and more
 REPEAT_S = 0.01  # a second duplicate ACK within this asks for nothing new
+ACKS = [ack(n) for n in range(65536)]  # block numbers wrap by themselves
 
 
 class Outcome(enum.Enum):
@@ -81,12 +83,14 @@ class Transfer:
         "_blocks",
         "_burst",
         "_count",
+        "_due",
         "_first_wait",
         "_heard",
+        "_repeated",
+        "_round",
         "_wait",
         "_window",
         "acked",
-        "deadline",
         "in_parts",
         "outcome",
         "resent",
@@ -109,12 +113,25 @@ class Transfer:
         self._first_wait = terms.wait_s or FIRST_WAIT_S
         self._wait = self._first_wait
         self._began = self._heard = now
-        self.deadline = now + self._wait
+        self._round = 0.0  # from the last packets out to their ACK
+        self._repeated = float("-inf")
+        self._due = b"-"  # the ACK of all that was sent; no datagram looks like this one
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` is due."""
+        if self._repeated > self._heard:
+            return self._repeated + self._wait
+        return self._heard + self._patience()
 
     @property
     def awaiting_first_ack(self) -> bool:
         """Nothing was heard of the client since its request."""
         return self.acked == 0 and self._heard == self._began
+
+    def lively(self, now: float) -> bool:
+        """Did the client say something lately?"""
+        return now - self._heard < LIVELY_S
 
     def first(self) -> bytes:
         """What answers the request."""
@@ -122,26 +139,32 @@ class Transfer:
 
     def receive(self, data: bytes, now: float) -> bytes | None:
         """A datagram of the client; what to send, None for nothing."""
-        if len(data) < 4 or data[0] != 0:
+        if data == self._due:  # the way nearly every datagram takes
+            acked = self.sent
+        elif len(data) < 4 or data[0] != 0:
             return None
-        if data[1] == 4:
+        elif data[1] == 4:
             number = data[2] << 8 | data[3]
             ahead = (number - self.acked) & 0xFFFF
             if self._answer or not 0 < ahead <= self.sent - self.acked:
                 return self._unusual(number, ahead, now)
-            self.acked = acked = self.acked + ahead
+            acked = self.acked + ahead
+        else:
+            if data[1] == 5:
+                self.outcome = Outcome.ABORTED if self.acked or not self._answer else Outcome.PROBED
+            return None
+        self.acked = acked
+        sent = acked + self._burst
+        if sent > self._count:
             if acked >= self._count:
                 self.outcome = Outcome.DONE
                 return None
-            self._heard = now
-            self._wait = self._first_wait
-            self.deadline = now + self._wait
-            sent = acked + self._burst
-            self.sent = sent if sent < self._count else self._count
-            return self._blocks.window(acked + 1, self.sent - acked)
-        if data[1] == 5:
-            self.outcome = Outcome.ABORTED if self.acked or not self._answer else Outcome.PROBED
-        return None
+            sent = self._count
+        self._round = now - self._heard
+        self._heard = now
+        self.sent = sent
+        self._due = ACKS[sent & 0xFFFF]
+        return self._blocks.window(acked + 1, sent - acked)
 
     def tick(self, now: float) -> bytes | None:
         """Call at `deadline`: repeats what was not acknowledged, or gives up."""
@@ -151,8 +174,9 @@ class Transfer:
             self.outcome = Outcome.LOST
             return None
         self.resent += 1
-        self._wait = min(self._wait * 2, max(LONGEST_WAIT_S, self._first_wait))
-        self.deadline = now + self._wait
+        before = self._wait if self._repeated > self._heard else self._patience()
+        self._wait = min(before * 2, max(LONGEST_WAIT_S, self._first_wait))
+        self._repeated = now
         return self._answer or self._send()
 
     def more(self) -> bytes | None:
@@ -160,6 +184,10 @@ class Transfer:
         if self._answer or self.sent >= min(self.acked + self._window, self._count):
             return None
         return self._slice(self.sent + 1)
+
+    def _patience(self) -> float:
+        """How long an ACK may take: a client that is slow, or one among a thousand, is not asked twice."""
+        return max(self._first_wait, min(3 * self._round, LONGEST_WAIT_S))
 
     def _unusual(self, number: int, ahead: int, now: float) -> bytes | None:
         """An ACK that is not simply the next one."""
@@ -179,8 +207,6 @@ class Transfer:
 
     def _go_on(self, now: float) -> bytes:
         self._heard = now
-        self._wait = self._first_wait
-        self.deadline = now + self._wait
         return self._send()
 
     def _send(self) -> bytes:
@@ -189,6 +215,7 @@ class Transfer:
     def _slice(self, first: int) -> bytes:
         count = min(self._burst, self.acked + self._window - first + 1)
         self.sent = min(first + count - 1, self._count)
+        self._due = ACKS[self.sent & 0xFFFF]
         return self._blocks.window(first, count)
 
 

@@ -192,3 +192,13 @@ def test_refused_requests(raw: bytes, code: int | None) -> None:
 
 def test_netascii() -> None:
     assert netascii(b"one\ntwo\rthree\r\n") == b"one\r\ntwo\r\0three\r\0\r\n"
+
+
+def test_a_slow_client_is_given_time() -> None:
+    """Its last answer took a second: asking again after 0.3 s would only double the load."""
+    run = transfer()
+    run.first()
+    run.receive(t.ack(1), now=1.0)
+    assert run.deadline == pytest.approx(4.0)
+    run.receive(t.ack(2), now=1.01)
+    assert run.deadline == pytest.approx(1.31)
