@@ -35,6 +35,7 @@ class EmbeddedEngine:
         self._urgent: dict[str, float] = {}  # an agent waits for the answer: first come, first served
         self._running: dict[str, asyncio.Task[None]] = {}
         self._again: dict[str, float] = {}
+        self._hurry: set[str] = set()  # an agent reported while the pass ran: first come, first served after it
         self._changed = asyncio.Event()
         self._main: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -47,6 +48,8 @@ class EmbeddedEngine:
         at = self._clock.now() if at is None else at
         if node_id in self._running:
             self._again[node_id] = min(at, self._again.get(node_id, at))
+            if urgent:
+                self._hurry.add(node_id)
             return
         if urgent:
             self._at.pop(node_id, None)
@@ -93,8 +96,9 @@ class EmbeddedEngine:
         while True:
             self._changed.clear()
             wait = self._start_due()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait)
+            with contextlib.suppress(TimeoutError):  # not wait_for: before 3.12 it can swallow a cancellation
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
 
     def _start_due(self) -> float | None:
         """Start what is due and has a free worker; seconds until the next is due."""
@@ -138,6 +142,10 @@ class EmbeddedEngine:
         if self._stopping:
             return
         again = self._again.pop(node_id, None)
+        if node_id in self._hurry:
+            self._hurry.discard(node_id)
+            self.wake(node_id, again, urgent=True)
+            return
         times = [t for t in (next_at, again) if t is not None]
         if times:
             self.wake(node_id, min(times))

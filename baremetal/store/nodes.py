@@ -21,6 +21,8 @@ _PLAIN = tuple(
 )
 _NODE_BY_ID = sa.select(nodes).where(nodes.c.id == sa.bindparam("ref"))
 _FENCE = sa.select(nodes.c.fence).where(nodes.c.id == sa.bindparam("ref"))
+_MARK = sa.select(nodes.c.fence, nodes.c.evidence).where(nodes.c.id == sa.bindparam("ref"))
+_ID_BY_NAME = sa.select(nodes.c.id).where(nodes.c.name == sa.bindparam("ref"))
 _NODE_BY_NAME = sa.select(nodes).where(nodes.c.name == sa.bindparam("ref"))
 
 
@@ -70,14 +72,19 @@ def get(conn: Connection, ref: str) -> Node:
     return node
 
 
+def named(conn: Connection, name: str) -> str | None:
+    """The id of the node of this name."""
+    return conn.execute(_ID_BY_NAME, {"ref": name}).scalar()
+
+
 def insert(conn: Connection, node: Node) -> None:
     """A new node; the name must be free."""
-    if conn.execute(sa.select(nodes.c.id).where(nodes.c.name == node.name)).first():
+    if named(conn, node.name):
         raise Refused(
             f"there is a node named {node.name!r} already",
             fix=f"baremetal node show {node.name}, or choose another name",
         )
-    conn.execute(nodes.insert().values(to_row(node)))
+    conn.execute(prepared.insert(nodes), to_row(node))
 
 
 def save(conn: Connection, before: Node, after: Node, now: float) -> Node:
@@ -141,6 +148,12 @@ def see(conn: Connection, node_id: str, **columns: Any) -> None:
 def fence(conn: Connection, node_id: str) -> int | None:
     """The fence now, to check before touching the machine."""
     return conn.execute(_FENCE, {"ref": node_id}).scalar()
+
+
+def mark(conn: Connection, node_id: str) -> tuple[int, int] | None:
+    """(fence, evidence) now: unchanged means that what was read is still true."""
+    row = conn.execute(_MARK, {"ref": node_id}).first()
+    return (row[0], row[1]) if row else None
 
 
 def delete(conn: Connection, node_id: str) -> None:

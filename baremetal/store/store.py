@@ -14,6 +14,7 @@ import fcntl
 import json
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -28,8 +29,9 @@ from baremetal.store import postgres, schema
 T = TypeVar("T")
 Write = Callable[[Connection], Any]
 
-# Writes committed together at most; bounds the time one commit can hold readers' WAL growth.
+# Writes committed together: at most so many, and none is taken in after so long, because all wait for the last.
 BATCH = 64
+BATCH_S = 0.015
 BUSY_TIMEOUT_S = 10
 # PostgreSQL: two servers may write the same rows. A batch that waits longer for a row is done one by one instead
 # (so that two batches never wait for each other), and what collided is done again.
@@ -194,13 +196,18 @@ class Store:
     def _commit(self, batch: list[tuple[Write, Future[Any]]], tries: int = TRIES) -> None:
         done: list[tuple[Future[Any], Any]] = []
         failed: list[tuple[Future[Any], BaseException]] = []
+        left: list[tuple[Write, Future[Any]]] = []
+        enough = time.monotonic() + BATCH_S
         try:
             with self.engine.connect() as conn, conn.begin():
                 if self.shared:
                     conn.exec_driver_sql(f"SET LOCAL lock_timeout = {BATCH_LOCK_MS if len(batch) > 1 else LOCK_MS}")
                 if self.admit is not None:
                     self.admit(conn)
-                for write, future in batch:
+                for index, (write, future) in enumerate(batch):
+                    if index and time.monotonic() > enough:
+                        left = batch[index:]
+                        break
                     try:
                         if len(batch) > 1:
                             conn.exec_driver_sql("SAVEPOINT one")
@@ -233,6 +240,8 @@ class Store:
             future.set_result(result)
         for future, error in failed:
             future.set_exception(error)
+        if left:
+            self._commit(left)
 
 
 def make_engine(url: str, application: str = "baremetal") -> Engine:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.engine import Connection
 
@@ -17,6 +17,7 @@ from baremetal.bmc.base import ConsoleStream
 from baremetal.bmc.consolehub import ConsoleHub
 from baremetal.bmc.url import BmcUrl
 from baremetal.engine import Clock, EmbeddedEngine
+from baremetal.engine.port import Engine
 from baremetal.errors import NotFound
 from baremetal.protocol.plane import Snapshot
 from baremetal.secrets import Secret
@@ -31,9 +32,12 @@ from baremetal.workflows.policy import Policy
 from baremetal.workflows.powersync import PowerSync
 from baremetal.workflows.recorder import Open, Recorder
 from baremetal.workflows.rollout import Driver
-from baremetal.workflows.runner import Runner, server_event
+from baremetal.workflows.runner import Runner, Seen, server_event
 from baremetal.workflows.site import Images, Keys, Site
 from baremetal.workflows.snapshot import Publisher, Push
+
+if TYPE_CHECKING:  # needs the packages of the extra `postgresql`
+    from baremetal.engine.cluster import Cluster
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -44,6 +48,8 @@ GRACE_S = 60.0
 SWITCH_S = 0.0005
 HOUSEKEEPING_S = 2.0
 PRUNE_S = 3600.0
+# Passes over one node without a look at the others; more than any workflow has between two waits.
+CHAIN = 16
 
 
 async def _console(url: str, password: Secret) -> ConsoleStream:
@@ -80,8 +86,10 @@ class Conductor:
         state_dir: Path | None = None,
         clock: Clock | None = None,
         open_console: Open | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
-        self.clock = clock or Clock()
+        self.cluster = cluster
+        self.clock = clock or (cluster.clock if cluster else Clock())
         self.state_dir = state_dir
         self.started_at = 0.0
         self.signer = Signer(keys.signing_pem)
@@ -101,17 +109,25 @@ class Conductor:
         self.inbox = Inbox(self.world, self._woken, self._moved)
         self.planes: dict[str, Any] = {}  # what api/planelink.py says of its connections
         self._runner = Runner(self.world)
-        self.engine = EmbeddedEngine(self._pass, self._due, self.clock, workers=self.world.policy.workers)
-        self._sync = PowerSync(self.world, self._touched)
-        self.rollouts = Driver(self.world, self.signer, self.publish)
+        self.engine = self._make_engine()
+        self._sync = PowerSync(self.world, self._touched, *([cluster.share] if cluster else []))
         self.health = BmcHealth(self.world)
         self.consoles = ConsoleHub(open_console or _console)
+        self.rollouts = Driver(self.world, self.signer, self.publish)
         self._recorder = (
             Recorder(self.world, state_dir / "console", self.consoles.open) if state_dir and open_console else None
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._following: asyncio.Task[None] | None = None
         self._site_changed: list[Callable[[], None]] = []
+
+    def _make_engine(self) -> Engine:
+        """For one server: a queue in this process; for several: one in the database."""
+        workers = self.world.policy.workers
+        if self.cluster is None:
+            return EmbeddedEngine(self._pass, self._due, self.clock, workers=workers)
+        self.world.may = self.cluster.lease.check
+        return self.cluster.engine(self._pass, self._due, self.clock, workers=workers, tell=self._tell)
 
     # -- life --------------------------------------------------------------------
 
@@ -125,6 +141,8 @@ class Conductor:
             return nodes.extend_waits(conn, now + GRACE_S)
 
         await self.store.write(write)
+        if self.cluster:
+            await self.cluster.listen(self._heard, self._missed)
         await self.engine.start()
         jobs = {
             "power-sync": self._sync.run(),
@@ -140,6 +158,8 @@ class Conductor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.engine.stop()
+        if self.cluster:
+            await self.cluster.deaf()
         if self._recorder:
             await self._recorder.stop()
         await self.consoles.close()
@@ -210,6 +230,11 @@ class Conductor:
         self.publisher.refresh(node_ids)
         self.bell.ring()
 
+    def shown(self, node_id: str) -> None:
+        """Something of this node was changed that no pass needs to hear of, only who looks at it."""
+        self.publisher.refresh([node_id])
+        self.bell.ring()
+
     async def references_changed(self) -> None:
         """A node's name, labels or address changed: documents that speak of nodes follow."""
         now, world = self.clock.now(), self.world
@@ -223,13 +248,48 @@ class Conductor:
     # -- inside -------------------------------------------------------------------------
 
     async def _pass(self, node_id: str) -> float | None:
-        node, shows = await self._runner.run(node_id)
-        if shows:
-            self.publisher.refresh([node_id])
-        if node and self._recorder:
-            self._recorder.watch(node)
-        self.bell.ring()
+        """Passes over one node until it waits for something, at most CHAIN of them."""
+        seen: Seen | None = None
+        for _ in range(CHAIN):
+            ran = await self._runner.run(node_id, seen)
+            node, seen = ran.node, ran.seen
+            if ran.shows and seen:
+                self.publisher.show(seen.node, seen.boots, seen.order)
+            elif ran.shows:
+                self.publisher.refresh([node_id])
+            if node and self._recorder:
+                self._recorder.watch(node)
+            self.bell.ring()
+            if node is None or node.wake_at is None or node.wake_at > self.clock.now():
+                break
+        self._next_in_line()
         return node.wake_at if node else None
+
+    def _next_in_line(self) -> None:
+        for node_id in self._runner.freed():
+            self.engine.wake(node_id)
+
+    def _leads(self) -> bool:
+        """Does this server do what one is enough for?"""
+        return self.cluster is None or self.cluster.leads()
+
+    def _heard(self, changed: set[str], secrets: set[str]) -> None:
+        """Another server stored something."""
+        for owner in secrets:
+            self.world.forget(owner)
+        self.publisher.refresh(changed)
+        self.bell.ring()
+
+    def _missed(self) -> None:
+        """We could not hear for a while."""
+        self.world.forget_all()
+        self.publisher.resync()
+        self.bell.ring()
+
+    def _tell(self, stage: str, data: dict[str, Any]) -> None:
+        """A fact about the servers themselves."""
+        told = server_event(self.clock.now(), stage, **data)
+        self.store.submit(lambda c: events.add_all(c, [told]))
 
     async def _due(self, horizon: float) -> list[tuple[str, float]]:
         return await self.store.fetch(lambda c: nodes.due(c, horizon))
@@ -259,7 +319,7 @@ class Conductor:
             try:
                 if self.clock.jumped():
                     await self._follow_clock()
-                if time.monotonic() - pruned > PRUNE_S:
+                if time.monotonic() - pruned > PRUNE_S and self._leads():
                     pruned = time.monotonic()
                     before = self.clock.now() - self.world.policy.events_keep_days * 86400
                     await self.store.write(lambda c, before=before: events.prune(c, before))  # type: ignore[misc]
@@ -269,6 +329,9 @@ class Conductor:
     async def _follow_clock(self) -> None:
         """Somebody set the clock: deadlines move with it, nothing passes or hangs for that reason."""
         delta = self.clock.drift_s()
+        if not self._leads():  # the leader moves the deadlines of all
+            self.clock.rebase()
+            return
         log.warning("the system clock jumped by %.0f s; deadlines move with it", delta)
 
         def write(conn: Connection) -> None:

@@ -65,7 +65,7 @@ async def prepare_instance_boot(p: Pass) -> Outcome:
 async def tear_down_agent(p: Pass) -> Outcome:
     """The disk was synced by the agent before it reported."""
     if p.ramdisk:
-        p.also(lambda c: boots.end(c, p.node.id, p.now, boots.RAMDISK))
+        p.end_boot(boots.RAMDISK)
     return await ensure_power(p, Power.OFF)
 
 
@@ -76,8 +76,7 @@ async def boot_instance(p: Pass) -> Outcome:
     if isinstance(outcome, Done):
         p.event(Kind.POWER, "on", data={"for": "instance"})
         if p.instance:
-            started = p.instance.id
-            p.also(lambda c: boots.change(c, started, stage="on", powered_at=p.now))
+            p.change_boot(p.instance, stage="on", powered_at=p.now)
     return outcome
 
 
@@ -130,16 +129,10 @@ def _order(p: Pass) -> dict[str, Any]:
 def _instance_boot(p: Pass) -> tuple[str, str]:
     """(boot id, nonce key) of the first boot of this deployment."""
     key = stdlib_secrets.token_hex(32)
-    boot = Boot(ids.boot_id(), p.node.id, boots.INSTANCE, created_at=p.now)
-    row = Boot(
-        boot.id,
-        boot.node_id,
-        boot.purpose,
-        nonce_key=p.world.operator.seal(key, boot.id, "nonce-key"),
-        created_at=p.now,
-    )
-    p.also(lambda c: boots.insert(c, row))
-    return boot.id, key
+    boot_id = ids.boot_id()
+    sealed = p.world.operator.seal(key, boot_id, "nonce-key")
+    p.begin_boot(Boot(boot_id, p.node.id, boots.INSTANCE, nonce_key=sealed, created_at=p.now))
+    return boot_id, key
 
 
 def _config_failed(p: Pass, config: dict[str, Any]) -> Fault:

@@ -15,6 +15,7 @@ async def ensure_power(p: Pass, wanted: Power) -> Outcome:
     if await p.power() is wanted:
         p.note(**{since: None})
         return Done(f"power is {wanted}")
+    p.store_first()
     first = p.here.get(since)
     if first is not None and p.now - first > p.policy.power_confirm_s:
         p.note(**{since: None})

@@ -19,7 +19,7 @@ from baremetal.bmc.faults import BmcError, BmcLied
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node, Port, Power
 from baremetal.secrets import Secret
-from baremetal.store import Fenced, Store, nodes, ports, secrets
+from baremetal.store import Fenced, Store, boots, nodes, orders, ports, secrets
 from baremetal.store.boots import Boot
 from baremetal.store.orders import OrderRow
 from baremetal.store.seal import Sealer
@@ -53,6 +53,8 @@ class World:
     drivers: Drivers
     images: Images
     now: Callable[[], float]
+    # Raises when this server may not act now: others may have taken over what it does (engine/lease.py).
+    may: Callable[[], None] = lambda: None
     _drivers: dict[str, tuple[str, BmcDriver]] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
@@ -70,20 +72,35 @@ class World:
         self._drivers[node.id] = (node.bmc_url, made)
         return made
 
+    def forget_all(self) -> None:
+        """Any of them may have changed."""
+        self._drivers.clear()
+
     def forget(self, node_id: str) -> None:
         """Its BMC address or password may have changed, or the node is gone."""
         self._drivers.pop(node_id, None)
 
 
-class Pass:
-    """One look at one node."""
+class StoreFirst(Exception):
+    """What was decided must be stored before the machine is touched."""
 
-    def __init__(self, world: World, node: Node, boots: Mapping[str, Boot], order: OrderRow | None) -> None:
+
+class Pass:
+    """One look at one node.
+
+    `boots` and `order` follow what the pass decides, so that the next step may
+    begin in the same pass and be stored in the same transaction. `touched`: a
+    command went to the machine; nothing more may be decided before it is stored.
+    """
+
+    def __init__(self, world: World, node: Node, live: Mapping[str, Boot], order: OrderRow | None) -> None:
         self.world = world
         self.before = node
         self.node = node
-        self.boots = boots
+        self.boots = dict(live)
         self.order = order
+        self.touched = False
+        self._unseen = False  # a write whose result this pass cannot see
         self.now = world.now()
         self.events: list[Event] = []
         self.writes: list[Callable[[Connection], Any]] = []
@@ -143,6 +160,43 @@ class Pass:
     def also(self, write: Callable[[Connection], Any]) -> None:
         """Store this too, in the same transaction. It may run twice before it is committed once."""
         self.writes.append(write)
+        self._unseen = True
+
+    @property
+    def may_go_on(self) -> bool:
+        """May the next step begin before this is stored? Not after a command to the machine, nor after `also`."""
+        return not self.touched and not self._unseen
+
+    def begin_boot(self, boot: Boot) -> None:
+        """A new boot; the node's earlier one for the same purpose ends."""
+        self.writes.append(lambda c: boots.insert(c, boot))
+        self.boots[boot.purpose] = boot
+
+    def change_boot(self, boot: Boot, **columns: Any) -> None:
+        """Write these columns of a live boot."""
+        self.writes.append(lambda c: boots.change(c, boot.id, **columns))
+        if boot.purpose in self.boots:
+            self.boots[boot.purpose] = dataclasses.replace(self.boots[boot.purpose], **columns)
+
+    def end_boot(self, purpose: str) -> None:
+        """Its token and nonce are dead."""
+        now = self.now
+        self.writes.append(lambda c: boots.end(c, self.node.id, now, purpose))
+        self.boots.pop(purpose, None)
+
+    def give_order(self, order: OrderRow) -> None:
+        """In the agent's hands as soon as it is stored."""
+        self.writes.append(lambda c: orders.insert(c, order))
+        self.order = order
+        self.jot(order=order.id)
+
+    def drop_order(self) -> None:
+        """No order is in the agent's hands any more."""
+        if self.work.get("order"):
+            now = self.now
+            self.writes.append(lambda c: orders.withdraw(c, self.node.id, now))
+        self.order = None
+        self.jot(order=None)
 
     def event(self, kind: Kind, stage: str, *, source: str = "control", outcome: str = "ok", **more: Any) -> None:
         """Note a fact for the timeline."""
@@ -181,16 +235,22 @@ class Pass:
         self.change(power=seen, power_seen_at=self.now)
         return seen
 
+    def store_first(self) -> None:
+        """Nothing decided here may be lost once the machine moves: store it before going on."""
+        if self.writes:
+            raise StoreFirst
+
     async def press(self, op: PowerOp) -> None:
         """Press the power button. Only "on", "off" and "soft" exist here: a repeat must be harmless."""
         if op not in (PowerOp.ON, PowerOp.OFF, PowerOp.SOFT):
             raise ValueError(f"{op} may not be repeated safely")
-        self.own()
+        self.touch()
         await self._ask(f"power {op}", lambda bmc: bmc.set_power(op))
 
     async def boot_from(self, device: BootDevice, *, once: bool) -> BootPlan:
         """Set the next boot and read back what was really set."""
-        self.own()
+        self.store_first()
+        self.touch()
         uefi = {"uefi": True, "bios": False}.get(str(self.node.firmware))
         plan = await self._ask(f"boot {device}", lambda bmc: bmc.set_boot(device, once=once, uefi=uefi))
         if plan.device not in (device, BootDevice.OTHER):
@@ -207,11 +267,17 @@ class Pass:
 
     async def reset_bmc(self) -> None:
         """Restart the BMC itself."""
-        self.own()
+        self.touch()
         await self._ask("reset-bmc", lambda bmc: bmc.reset_bmc())
+
+    def touch(self) -> None:
+        """The machine is given a command now."""
+        self.own()
+        self.touched = True
 
     def own(self) -> None:
         """Still the one who decides about this node? Checked just before the machine is touched."""
+        self.world.may()
         if self.world.store.read(lambda c: nodes.fence(c, self.node.id)) != self.before.fence:
             raise Fenced(f"{self.node.name} was changed meanwhile")
 
@@ -221,6 +287,7 @@ class Pass:
 
     async def _ask(self, what: str, ask: Callable[[BmcDriver], Awaitable[T]], *, quiet: bool = False) -> T:
         begun = time.monotonic()
+        self.world.may()
         try:
             answer = await ask(self.driver())
         except BmcError as exc:

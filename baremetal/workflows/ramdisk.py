@@ -14,7 +14,7 @@ from baremetal.bmc.faults import BmcError
 from baremetal.model.event import Kind
 from baremetal.model.fault import Fault
 from baremetal.model.node import Power
-from baremetal.store import boots, events, orders
+from baremetal.store import boots, events
 from baremetal.store.boots import Boot
 from baremetal.store.orders import OrderRow
 from baremetal.workflows import causes, faults, ids
@@ -76,11 +76,10 @@ def mint(p: Pass, because: str) -> Outcome:
                 since=p.now,
             )
         )
-    boot = Boot(ids.boot_id(), p.node.id, boots.RAMDISK, created_at=p.now)
-    sealed = p.world.operator.seal(stdlib_secrets.token_hex(32), boot.id, "nonce-key")
-    row = Boot(boot.id, boot.node_id, boot.purpose, nonce_key=sealed, created_at=p.now)
-    p.also(lambda c: boots.insert(c, row))
-    p.change(boot_id=boot.id)
+    boot_id = ids.boot_id()
+    sealed = p.world.operator.seal(stdlib_secrets.token_hex(32), boot_id, "nonce-key")
+    p.begin_boot(Boot(boot_id, p.node.id, boots.RAMDISK, nonce_key=sealed, created_at=p.now))
+    p.change(boot_id=boot_id)
     drop_order(p)
     p.event(Kind.STEP, "boot", data={"boot": "ramdisk", "because": because})
     return Again(0.0, because)
@@ -90,7 +89,7 @@ def _reached(p: Pass, boot: Boot, outcome: Outcome, stage: str, **columns: Any) 
     """Store that the boot came as far as `stage`."""
     if not isinstance(outcome, Done):
         return outcome
-    p.also(lambda c: boots.change(c, boot.id, stage=stage, **columns))
+    p.change_boot(boot, stage=stage, **columns)
     if stage == "on":
         p.event(Kind.POWER, "on", data={"for": "ramdisk"})
     return Again(0.0, outcome.because)
@@ -118,7 +117,7 @@ async def _no_hello(p: Pass, boot: Boot, tries: int) -> Outcome:
         evidence={"boot_id": boot.id, "stage": likely.stage, "tries": tries},
     )
     if tries >= p.policy.boot_tries:
-        p.also(lambda c: boots.end(c, p.node.id, p.now, boots.RAMDISK))
+        p.end_boot(boots.RAMDISK)
         return Failed(fault)
     if tries == 1:
         await _fresh_session(p)
@@ -170,8 +169,7 @@ def give(p: Pass, kind: str, args: dict[str, Any], deadline_s: float) -> Outcome
     assert p.node.boot_id is not None
     boot = p.ramdisk
     order = OrderRow(ids.order_id(), p.node.id, boot.id if boot else p.node.boot_id, kind, args, issued_at=p.now)
-    p.also(lambda c: orders.insert(c, order))
-    p.jot(order=order.id)
+    p.give_order(order)
     waiting = p.wait(
         f"order {order.id}", f"the agent carries out {kind}", deadline_s, look_s=p.policy.progress_lost_s / 3
     )
@@ -181,9 +179,7 @@ def give(p: Pass, kind: str, args: dict[str, Any], deadline_s: float) -> Outcome
 
 def drop_order(p: Pass) -> None:
     """No order is in the agent's hands any more."""
-    if p.work.get("order"):
-        p.also(lambda c: orders.withdraw(c, p.node.id, p.now))
-    p.jot(order=None)
+    p.drop_order()
 
 
 def _order_failed(p: Pass, order: OrderRow) -> Outcome:
@@ -212,7 +208,7 @@ def _still_running(p: Pass, boot: Boot, order: OrderRow, deadline_s: float) -> O
         drop_order(p)
         return Failed(fault)
     p.note(order_tries=tries + 1)
-    p.also(lambda c: boots.end(c, p.node.id, p.now, boots.RAMDISK))
+    p.end_boot(boots.RAMDISK)
     drop_order(p)
     return Again(0.0, f"{what}: booting the ramdisk again", fault)
 

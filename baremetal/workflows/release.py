@@ -22,14 +22,14 @@ async def off(p: Pass) -> Outcome:
     """Machine off, then the tokens of its ramdisk dead."""
     outcome = await ensure_power(p, Power.OFF)
     if isinstance(outcome, Done) and p.ramdisk:
-        p.also(lambda c: boots.end(c, p.node.id, p.now, boots.RAMDISK))
+        p.end_boot(boots.RAMDISK)
     return outcome
 
 
 @step("release.revoke", 100, "the deployed system's token and metadata end here")
 async def revoke(p: Pass) -> Outcome:
     """From now on the old system is a stranger."""
-    p.also(lambda c: boots.end(c, p.node.id, p.now, boots.INSTANCE))
+    p.end_boot(boots.INSTANCE)
     p.change(config={})
     return Done("its agent's token is dead")
 

@@ -7,6 +7,7 @@ meanwhile nothing is stored and the node is looked at afresh.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -30,7 +31,8 @@ from baremetal.workflows import enrollment as enrollment
 from baremetal.workflows import inspection as inspection
 from baremetal.workflows import otherverbs as otherverbs  # registers its steps
 from baremetal.workflows.outcome import Again, Done, Failed, Outcome, Wait
-from baremetal.workflows.passes import Pass, World
+from baremetal.workflows.passes import Pass, StoreFirst, World
+from baremetal.workflows.places import Places
 from baremetal.workflows.ramdisk import drop_order
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,10 @@ INTERFACE = {
 LANDS = {State.VERIFYING: State.ENROLL, State.DELETING: State.ERROR}
 # A crashed pass (a bug) is tried that often before the workflow fails with the traceback as evidence.
 CRASHES = 5
-LIMIT_PAUSE_S = 5.0
+# Who finds a limit reached is woken when a place becomes free; this is for places freed by another server.
+LIMIT_PAUSE_S = 30.0
+# Decisions taken in one pass, at most; each is a step that needed nothing from the machine.
+DECISIONS = 12
 
 
 @dataclass(frozen=True)
@@ -72,21 +77,46 @@ def look(conn: Connection, node_id: str) -> Seen | None:
     return Seen(node, boots.live(conn, node_id), order)
 
 
+@dataclass(frozen=True)
+class Ran:
+    """What a pass left: the node as stored (None when it is gone), whether the boot plane must hear of it.
+
+    `seen` is what the next pass may start from without reading it again; None
+    when evidence came meanwhile, or somebody else wrote.
+    """
+
+    node: Node | None
+    shows: bool
+    seen: Seen | None = None
+
+
 class Runner:
     """Passes over nodes of one world. `run` is what the engine calls."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self._crashes: dict[str, int] = {}
+        self._places = Places(world)
 
-    async def run(self, node_id: str) -> tuple[Node | None, bool]:
-        """One pass; the node as stored (None when it is gone), and whether the boot plane must hear of it."""
-        seen = self.world.store.read(lambda c: look(c, node_id))
+    def freed(self) -> list[str]:
+        """Nodes that may begin now, because others left a state that is limited."""
+        return self._places.next()
+
+    async def run(self, node_id: str, seen: Seen | None = None) -> Ran:
+        """One pass, from what is stored or from what the last pass left."""
+        seen = seen or self.world.store.read(lambda c: look(c, node_id))
         if seen is None:
-            return None, True
+            return Ran(None, True)
         p = Pass(self.world, seen.node, seen.boots, seen.order)
         try:
-            outcome = await self._decide(p)
+            return await self._run(p)
+        finally:
+            self._places.settled(node_id)
+
+    async def _run(self, p: Pass) -> Ran:
+        node_id = p.before.id
+        try:
+            outcome = await self._decisions(p)
         except Fenced:
             return self._later(node_id)
         except StoreError:
@@ -102,13 +132,19 @@ class Runner:
             bmc_well(p)
         settle(p, outcome)
         try:
-            return await self._store(p), _shows(p)
+            saved = await self._store(p)
         except Fenced:
             return self._later(node_id)
+        self._places.left(p.before, saved)
+        mark = self.world.store.read(lambda c: nodes.mark(c, node_id))
+        if mark == (saved.fence, p.before.evidence):
+            return Ran(saved, _shows(p), Seen(saved, p.boots, p.order))
+        return Ran(self.world.store.read(lambda c: nodes.find(c, node_id)), True)
 
-    def _later(self, node_id: str) -> tuple[Node | None, bool]:
+    def _later(self, node_id: str) -> Ran:
         """Somebody else changed it: it is due again at once, by what is stored now."""
-        return self.world.store.read(lambda c: nodes.find(c, node_id)), True
+        node = self.world.store.read(lambda c: nodes.find(c, node_id))
+        return Ran(node and dataclasses.replace(node, wake_at=self.world.now()), True)
 
     async def _store(self, p: Pass) -> Node:
         if p.node == p.before and not p.writes and not p.events:
@@ -132,6 +168,22 @@ class Runner:
             self._crashes.pop(p.node.id)
             return Failed(faults.from_bug(exc, p.now))
         return Again(2.0**count, "the pass crashed, trying again", faults.from_bug(exc, p.now))
+
+    async def _decisions(self, p: Pass) -> Outcome | None:
+        """Decide, and go on deciding while nothing was asked of the machine: one commit for all of it."""
+        outcome: Outcome | None = None
+        for _ in range(DECISIONS):
+            try:
+                outcome = await self._decide(p)
+            except StoreFirst:
+                return Again(0.0, str(p.work.get("doing") or "next: the machine"))
+            at_once = isinstance(outcome, Again) and outcome.after_s == 0 and outcome.fault is None
+            if not at_once or not p.may_go_on or p.node.held:
+                return outcome
+            assert isinstance(outcome, Again)
+            p.jot(topic=None, doing=outcome.because)
+            p.change(wait=None)
+        return outcome
 
     async def _decide(self, p: Pass) -> Outcome | None:
         """What to do for this node now. None: nothing."""
@@ -164,7 +216,7 @@ class Runner:
             p.change(work={}, wanted=None, wanted_args={}, fault=None, step=None, held=None)
             enter(p, to)
             return None
-        full = self._limit(to)
+        full = self._places.take(node.id, to)
         if full:
             return Again(LIMIT_PAUSE_S, full)
         drop_order(p)
@@ -178,19 +230,6 @@ class Runner:
             return Failed(faults.from_error(exc, p.now))
         enter(p, to)
         return Again(0.0, f"{verb} begins")
-
-    def _limit(self, to: State) -> str | None:
-        policy = self.world.policy
-        limits = {
-            State.DEPLOYING: policy.deploy_limit,
-            State.CLEANING: policy.clean_limit,
-            State.INSPECTING: policy.inspect_limit,
-        }
-        limit = limits.get(to)
-        if limit is None:
-            return None
-        busy = self.world.store.read(lambda c: nodes.in_flight(c, str(to)))
-        return f"{busy} nodes are {to}, the limit is {limit}" if busy >= limit else None
 
     async def _at_rest(self, p: Pass) -> Outcome | None:
         """No workflow: power wishes, and an idle ramdisk that is switched off in time."""

@@ -304,8 +304,9 @@ class SimulatedRack:
             if time.monotonic() - beat_at > 10:
                 beat_at = time.monotonic()
                 await self.tell("beat", answer.node, boot_id=answer.boot_id, agent="ramdisk")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), 10)
+            with contextlib.suppress(TimeoutError):  # not wait_for: before 3.12 it can swallow a cancellation
+                async with asyncio.timeout(10):
+                    await changed.wait()
 
     async def _obey(self, box: Box, who: agent.HelloAnswer, order: agent.Order) -> None:
         if "agent-dies" in box.faults:

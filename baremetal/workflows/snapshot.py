@@ -128,6 +128,12 @@ def view_of(conn: Connection, world: World, node_id: str) -> NodeView | None:
     return node_view(node, ports.of_node(conn, node_id), live, order, document, world)
 
 
+def view_from(conn: Connection, world: World, node: Node, live: dict[str, Boot], order: OrderRow | None) -> NodeView:
+    """The view of a node whose row, boots and order are at hand."""
+    document = metadata.get_document(conn, world.metadata, node.id) if boots.INSTANCE in live else None
+    return node_view(node, ports.of_node(conn, node.id), live, order, document, world)
+
+
 def all_views(conn: Connection, world: World, only: Collection[str] | None = None) -> list[NodeView]:
     """The views of all nodes, or of these, with five queries."""
     by_node, live, open_orders = ports.of_nodes(conn), boots.all_live(conn), orders.unfinished(conn)
@@ -172,6 +178,21 @@ class Publisher:
             images={image_key(i.id): str(i.dir) for i in self._world.images.list() if i.kind == "disk"},
         )
 
+    def resync(self) -> None:
+        """News were missed: look at every node, push what differs."""
+        if not self._push:
+            return
+        views = {view.node: view for view in self._world.store.read(lambda c: all_views(c, self._world))}
+        changed = [view for view in views.values() if self._seen.get(view.node) != _mark(view)]
+        gone = [node for node in self._seen if node not in views]
+        for node in gone:
+            del self._seen[node]
+        self._seen |= {view.node: _mark(view) for view in changed}
+        if changed or gone:
+            self.version += 1
+            for push in self._push:
+                push(changed, gone)
+
     def refresh(self, node_ids: Iterable[str]) -> None:
         """Push the views of these nodes that changed since the last push."""
         if not self._push:
@@ -190,6 +211,19 @@ class Publisher:
             if self._seen.get(node_id) != mark:
                 self._seen[node_id] = mark
                 views.append(view)
+        self._tell(views, gone)
+
+    def show(self, node: Node, live: dict[str, Boot], order: OrderRow | None) -> None:
+        """Push the view of this node, as just stored, if it differs."""
+        if not self._push:
+            return
+        view = self._world.store.read(lambda c: view_from(c, self._world, node, live, order))
+        mark = _mark(view)
+        if self._seen.get(node.id) != mark:
+            self._seen[node.id] = mark
+            self._tell([view], [])
+
+    def _tell(self, views: list[NodeView], gone: list[str]) -> None:
         if views or gone:
             self.version += 1
             for push in self._push:
@@ -204,7 +238,11 @@ class Publisher:
 
 
 def _mark(view: NodeView) -> int:
-    return hash(repr(view))
+    """Tells two views apart without reading through orders and documents: an order id and a signature never lie."""
+    order = view.order["id"] if view.order else None
+    document = (view.metadata["generation"], view.metadata["signature"]) if view.metadata else None
+    tokens = (view.nonce_key, view.ramdisk_token_sha256, view.instance_token_sha256)
+    return hash((view.name, repr(view.boot), tokens, order, document))
 
 
 def _plain(doc: Any) -> Any:
