@@ -1,9 +1,11 @@
-"""The control plane's HTTP application: native /api on a Conductor it is given. Opens no socket."""
+"""The control plane's HTTP application on a Conductor it is given. Opens no socket.
+
+/v1 has its own routes (ironic/app.py), /api and /metrics are FastAPI's.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -11,37 +13,65 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from baremetal.api import metrics, sensormetrics
-from baremetal.api.ironic import nodes as ironic_nodes
-from baremetal.api.ironic import others as ironic
-from baremetal.api.ironic import version as ironic_version
-from baremetal.api.ironic.version import Refusal
+from baremetal.api.auth import Parties
+from baremetal.api.http import App, BadRequest, Receive, Reply, Scope, Send, check_length, dumps, send_reply
+from baremetal.api.ironic.app import IronicApp
+from baremetal.api.ironic.common import parties
 from baremetal.api.native import bmcs, bulk, care, console, events, metadata, metadatacare, misc, nodes, story
+from baremetal.api.status import status_of
 from baremetal.errors import BaremetalError
+from baremetal.store import nodes as store_nodes
 from baremetal.version import __version__
 from baremetal.workflows.conductor import Conductor
 
 log = logging.getLogger(__name__)
 
-MAX_BODY = 8 * 1024 * 1024  # bytes; an import of 10,000 nodes has about 3 MB
-# What an error is over HTTP, by its code; anything else is 500.
-STATUS = {
-    "usage": 400,
-    "not-found": 404,
-    "refused": 409,
-    "fenced": 412,
-    "denied": 403,
-    "nonce-refused": 403,
-    "unreachable": 502,
-    "timeout": 504,
-    "machine": 503,
-    "store": 503,
-    "bmc-unsupported": 501,
-    "bmc-error": 502,
-}
+ROUTERS = (
+    nodes.router,
+    bulk.router,
+    story.router,
+    metadata.router,
+    metadatacare.router,
+    events.router,
+    misc.router,
+    care.router,
+)
 
 
-def create_app(conductor: Conductor) -> FastAPI:
+def create_app(conductor: Conductor) -> App:
     """The application. Authentication, where it is wanted, stands before it."""
+    ironic, native = IronicApp(conductor), native_app(conductor)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        if path == "/" or path == "/v1" or path.startswith("/v1/"):
+            await ironic(scope, receive, send)
+            return
+        try:
+            check_length(scope)
+        except BadRequest as exc:
+            doc = _doc("usage", exc.text, "", exc.fix)
+            await send_reply(send, Reply(exc.status, dumps(doc), [(b"content-type", b"application/json")]))
+            return
+        await native(scope, receive, send)
+
+    return app
+
+
+def parties_in(conductor: Conductor) -> Parties:
+    """Who owns and who leases a node, for the guard."""
+
+    def ask(ref: str) -> tuple[str | None, str | None] | None:
+        node = conductor.store.read(lambda c: store_nodes.find(c, ref))
+        return parties(node) if node else None
+
+    return ask
+
+
+def native_app(conductor: Conductor) -> FastAPI:
+    """/api and /metrics."""
     app = FastAPI(
         title="baremetal",
         version=__version__,
@@ -51,63 +81,36 @@ def create_app(conductor: Conductor) -> FastAPI:
         summary="Bare-metal provisioning: nodes, metadata, events.",
     )
     app.state.conductor = conductor
-    natives = (nodes, bulk, story, metadata, metadatacare, events, misc, care)
-    for native in natives:
-        app.include_router(native.router, prefix="/api")
+    for router in ROUTERS:
+        app.include_router(router, prefix="/api")
     app.include_router(bmcs.router, prefix="/api")
     app.include_router(console.router, prefix="/api")
     app.include_router(metrics.router)
     app.include_router(sensormetrics.router)
-    app.include_router(ironic.root)
-    app.include_router(ironic_nodes.router, prefix="/v1")
-    app.include_router(ironic.router, prefix="/v1")
-    app.add_exception_handler(Refusal, _ironic)
     app.add_exception_handler(BaremetalError, _ours)
+    app.add_exception_handler(BadRequest, _bad)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _bug)
-    app.middleware("http")(_bounded)
     return app
 
 
-async def _bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """No body without a sane length reaches a handler."""
-    length = request.headers.get("content-length", "0")
-    if not length.isdecimal() or int(length) > MAX_BODY:
-        return _error(413, "usage", f"the request body is larger than {MAX_BODY} bytes", "", "send less at once")
-    if request.headers.get("transfer-encoding"):
-        return _error(411, "usage", "a request needs its Content-Length", "", "do not send it chunked")
-    return await call_next(request)
+def _doc(code: str, brief: str, detail: str, fix: str) -> dict[str, dict[str, str]]:
+    return {"error": {"code": code, "brief": brief, "detail": detail, "fix": fix}}
 
 
 def _error(status: int, code: str, brief: str, detail: str, fix: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "brief": brief, "detail": detail, "fix": fix}}, status_code=status)
-
-
-def status_of(exc: BaremetalError) -> int:
-    """The HTTP status of an error."""
-    for cls in type(exc).__mro__:
-        code = getattr(cls, "code", None)
-        if code in STATUS:
-            return STATUS[str(code)]
-    return 500
-
-
-def _in_ironic(request: Request) -> bool:
-    return request.url.path.startswith("/v1")
-
-
-async def _ironic(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, Refusal)
-    return ironic_version.error(exc.status, exc.text, exc.code)
+    return JSONResponse(_doc(code, brief, detail, fix), status_code=status)
 
 
 async def _ours(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, BaremetalError)
-    if _in_ironic(request):
-        text = " ".join(part for part in (exc.brief, exc.detail, exc.fix and f"Fix: {exc.fix}") if part)
-        return ironic_version.error(status_of(exc), text)
     return _error(status_of(exc), exc.code, exc.brief, exc.detail, exc.fix)
+
+
+async def _bad(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, BadRequest)
+    return _error(exc.status, "usage", exc.text, "", exc.fix)
 
 
 async def _invalid(request: Request, exc: Exception) -> Response:
@@ -122,8 +125,6 @@ async def _invalid(request: Request, exc: Exception) -> Response:
 async def _http(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     code = {404: "not-found", 405: "usage"}.get(exc.status_code, "error")
-    if _in_ironic(request):
-        return ironic_version.error(exc.status_code, f"{request.url.path[:200]}: {exc.detail}")
     fix = "see /api/openapi.json for what there is" if exc.status_code in (404, 405) else ""
     return _error(exc.status_code, code, f"{request.method} {request.url.path[:200]}: {exc.detail}", "", fix)
 

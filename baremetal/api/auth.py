@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from baremetal.api import projects
+
 log = logging.getLogger(__name__)
 
 ADMIN, OPERATOR, OBSERVER = "admin", "operator", "observer"
@@ -45,10 +47,15 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Account:
-    """Who it is and what they may do."""
+    """Who it is and what they may do; with a project only on nodes that it owns or leases."""
 
     name: str
     role: str
+    project: str | None = None
+
+
+# Asks the store for (owner, lessee) of a node by id or name; None when there is no such node.
+Parties = Callable[[str], tuple[str | None, str | None] | None]
 
 
 class Accounts:
@@ -93,8 +100,8 @@ class Accounts:
 class Guard:
     """ASGI: lets a request through with scope["baremetal.user"] set, or answers 401, 403 or 429."""
 
-    def __init__(self, app: App, accounts: Accounts) -> None:
-        self._app, self._accounts = app, accounts
+    def __init__(self, app: App, accounts: Accounts, parties: Parties | None = None) -> None:
+        self._app, self._accounts, self._parties = app, accounts, parties
         self._failures: dict[str, list[float]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,9 +124,29 @@ class Guard:
         elif not allowed(account.role, method, path):
             brief = f"{account.name} is {account.role} and may not {method} {path[:80]}"
             await _refuse(send, 403, "denied", brief, "ask an admin for another role")
+        elif (why := self._outside(account, method, path)) is not None:
+            await _refuse(send, *why)
         else:
             scope["baremetal.user"], scope["baremetal.role"] = account.name, account.role
+            scope["baremetal.project"] = account.project
             await self._app(scope, receive, send)
+
+    def _outside(self, account: Account, method: str, path: str) -> tuple[int, str, str, str] | None:
+        """Why an account with a project may not ask this: it is about all nodes, or about somebody else's."""
+        if account.project is None:
+            return None
+        ref = projects.node_in(path)
+        if ref is None:
+            if projects.filtered(method, path):
+                return None
+            brief = f"{account.name} belongs to project {account.project}; {method} {path[:80]} is about the whole site"
+            return 403, "denied", brief, "ask for nodes of your own"
+        found = self._parties(ref) if self._parties else None
+        if found is None or account.project not in found:
+            return 404, "not-found", f"no node {ref[:80]!r}", "baremetal node list"
+        if account.project != found[0] and not projects.lessee_may(method, path):
+            return 403, "denied", f"{account.project} leases {ref[:80]}; this is for its owner", "ask the owner"
+        return None
 
     async def _who(self, headers: list[tuple[bytes, bytes]]) -> Account | None:
         value = next((v for k, v in headers if k.lower() == b"authorization"), b"")
@@ -215,7 +242,7 @@ def _mtime(path: Path) -> int:
 def _tokens(path: Path) -> dict[str, Account]:
     try:
         entries = json.loads(path.read_text())
-        return {str(e["sha256"]): Account(str(e["name"]), str(e["role"])) for e in entries if e["role"] in ROLES}
+        return {str(e["sha256"]): _account(e) for e in entries if e["role"] in ROLES}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as exc:
@@ -223,8 +250,13 @@ def _tokens(path: Path) -> dict[str, Account]:
         return {}
 
 
+def _account(entry: dict[str, Any]) -> Account:
+    project = entry.get("project")
+    return Account(str(entry["name"]), str(entry["role"]), str(project) if project else None)
+
+
 def _users(path: Path) -> dict[str, tuple[str, Account]]:
-    """Lines user:hash, as `htpasswd -B` writes them, with an optional :role behind (else operator)."""
+    """Lines user:hash, as `htpasswd -B` writes them, with an optional :role (else operator) and :project behind."""
     try:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
@@ -235,10 +267,10 @@ def _users(path: Path) -> dict[str, tuple[str, Account]]:
     users = {}
     for line in lines:
         name, _, rest = line.strip().partition(":")
-        hashed, _, role = rest.partition(":")
+        hashed, role, project = [*rest.split(":"), "", ""][:3]
         role = role or OPERATOR
         if name and hashed and not name.startswith("#") and role in ROLES:
-            users[name] = (hashed, Account(name, role))
+            users[name] = (hashed, Account(name, role, project or None))
     return users
 
 

@@ -115,7 +115,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Port:
-    """A NIC of a node. `mac` is lower case with colons."""
+    """A NIC of a node. `mac` is lower case with colons. `extra` is what other tools' APIs keep beside it."""
 
     mac: str
     node_id: str
@@ -123,3 +123,4 @@ class Port:
     address: str | None = None
     physical_network: str | None = None
     name: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)

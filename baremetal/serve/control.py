@@ -16,12 +16,9 @@ import shutil
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import uvicorn
+from typing import TYPE_CHECKING
 
 from baremetal.api.planelink import PlaneLink
 from baremetal.config import Settings
@@ -88,7 +85,7 @@ async def serve(settings: Settings, life: child.Life) -> None:
         stack.callback(server.close)
         watcher = asyncio.create_task(_watch_images(settings, conductor))
         stack.callback(watcher.cancel)
-        await _serve_api(conductor, settings, Listening(api, tcp, tls), life, stack)
+        await _serve_api(conductor, settings, Listening(api, tcp, tls), stack)
         life.ready()
         await life.stop.wait()
 
@@ -210,58 +207,24 @@ def _stamp(directory: Path) -> tuple[int, ...]:
         return ()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: stopping is our business."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def _serve_api(
-    conductor: Conductor, settings: Settings, listening: Listening, life: child.Life, stack: contextlib.AsyncExitStack
+    conductor: Conductor, settings: Settings, listening: Listening, stack: contextlib.AsyncExitStack
 ) -> None:
-    from baremetal.api.app import create_app
+    from baremetal.api.app import create_app, parties_in
     from baremetal.api.auth import Accounts, Guard
+    from baremetal.serve.asgi import AsgiServer
 
     app = create_app(conductor)
-    servers = [(_Server(_config(app)), listening.unix)]
-    if listening.tcp is not None:
-        guarded: Any = Guard(app, Accounts(settings.keys_dir)) if settings.api_auth else app
-        if not settings.api_auth:
-            log.warning("the API on %s asks nobody who they are (api_auth = false)", settings.api_listen)
-        config = _config(guarded)
-        config.load()
-        config.ssl = listening.tls
-        servers.append((_Server(config), listening.tcp))
-    for server, sock in servers:
-        task = asyncio.create_task(server.serve(sockets=[sock]))
-        stack.push_async_callback(_stop, server, task)
-        task.add_done_callback(lambda _: life.stop.set())
-        while not (server.started or task.done()):  # noqa: ASYNC110 (uvicorn has no event for it)
-            await asyncio.sleep(0.01)
-        if task.done():
-            await task
-
-
-def _config(app: Any) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        server_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=2,
-        h11_max_incomplete_event_size=64 * 1024,
-        limit_concurrency=1000,
-    )
-
-
-async def _stop(server: _Server, task: asyncio.Task[None]) -> None:
-    server.should_exit = True
-    await task
+    local = AsgiServer(app)
+    await local.start(listening.unix)
+    stack.push_async_callback(local.close)
+    if listening.tcp is None:
+        return
+    if not settings.api_auth:
+        log.warning("the API on %s asks nobody who they are (api_auth = false)", settings.api_listen)
+    remote = AsgiServer(Guard(app, Accounts(settings.keys_dir), parties_in(conductor)) if settings.api_auth else app)
+    await remote.start(listening.tcp, listening.tls)
+    stack.push_async_callback(remote.close)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,12 @@ from sqlalchemy.engine import Connection
 
 from baremetal.errors import Refused
 from baremetal.model.node import Port
+from baremetal.store import prepared
 from baremetal.store.tables import nodes, ports
 
 _OF_NODE = sa.select(ports).where(ports.c.node_id == sa.bindparam("node")).order_by(ports.c.mac)
+_BY_MAC = ports.c.mac == sa.bindparam("k_mac")
+_ONE = sa.select(ports).where(ports.c.mac == sa.bindparam("mac"))
 _OWNER = sa.select(ports.c.node_id).where(ports.c.mac == sa.bindparam("mac"))
 
 
@@ -20,13 +23,22 @@ def from_row(row: Any) -> Port:
     """A row as a port."""
     doc = row._mapping
     return Port(
-        **{name: doc[name] for name in ("mac", "node_id", "pxe_enabled", "address", "physical_network", "name")}
+        **{
+            name: doc[name]
+            for name in ("mac", "node_id", "pxe_enabled", "address", "physical_network", "name", "extra")
+        }
     )
 
 
 def of_node(conn: Connection, node_id: str) -> list[Port]:
     """The node's ports, by MAC."""
     return [from_row(row) for row in conn.execute(_OF_NODE, {"node": node_id})]
+
+
+def find(conn: Connection, mac: str) -> Port | None:
+    """The port with this MAC."""
+    row = conn.execute(_ONE, {"mac": mac.lower()}).first()
+    return from_row(row) if row else None
 
 
 def of_nodes(conn: Connection, ids: Sequence[str] | None = None) -> dict[str, list[Port]]:
@@ -54,11 +66,20 @@ def add(conn: Connection, node_id: str, macs: Iterable[str], physical_network: s
         holder = owner(conn, mac)
         if holder == node_id:
             continue
-        conn.execute(
-            ports.insert().values(mac=mac, node_id=node_id, pxe_enabled=True, physical_network=physical_network)
-        )
+        insert(conn, Port(mac, node_id, physical_network=physical_network))
         new.append(mac)
     return new
+
+
+def insert(conn: Connection, port: Port) -> None:
+    """A new port; its MAC must be free."""
+    conn.execute(prepared.insert(ports), vars(port))
+
+
+def find_named(conn: Connection, name: str) -> Port | None:
+    """The first port of this name."""
+    row = conn.execute(sa.select(ports).where(ports.c.name == name).limit(1)).first()
+    return from_row(row) if row else None
 
 
 def check_free(conn: Connection, node_id: str, macs: Iterable[str]) -> None:
@@ -81,7 +102,7 @@ def replace(conn: Connection, node_id: str, macs: Sequence[str]) -> None:
 
 def set_fields(conn: Connection, mac: str, **columns: Any) -> None:
     """Change a port's columns."""
-    conn.execute(ports.update().where(ports.c.mac == mac).values(columns))
+    prepared.update(conn, ports, _BY_MAC, {"mac": mac}, columns, "set")
 
 
 def remove(conn: Connection, mac: str) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Engine
 from baremetal.errors import MachineError
 
 # The revision this program works with; migrations/versions/ ends there.
-HEAD = "0004"
+HEAD = "0005"
 # The advisory lock of who migrates.
 MIGRATING = 7_270_001
 MIGRATIONS = Path(__file__).parent / "migrations"

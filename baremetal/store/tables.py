@@ -70,6 +70,7 @@ ports = sa.Table(
     sa.Column("address", sa.String(45)),
     sa.Column("physical_network", sa.String(255)),
     sa.Column("name", sa.String(255)),
+    sa.Column("extra", sa.JSON, nullable=False, server_default="{}"),
 )
 
 # One row a boot that carries a nonce: a network boot of the ramdisk, or the first boot of a deployed system.
@@ -121,7 +122,7 @@ events = sa.Table(
     sa.Column("outcome", sa.String(20), nullable=False),
     sa.Column("boot_id", sa.String(36)),
     sa.Column("fence", sa.Integer),
-    sa.Column("duration_ms", sa.Integer),
+    sa.Column("duration_ms", sa.BigInteger().with_variant(sa.Integer, "sqlite")),
     sa.Column("fault_code", sa.String(80)),
     sa.Column("data", sa.JSON, nullable=False),
     sa.Index("events_node_seq", "node_id", "seq"),
@@ -255,4 +256,17 @@ allocations = sa.Table(
     sa.Column("excluded", sa.JSON, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("updated_at", sa.Float, nullable=False),
+)
+
+# Small documents that APIs keep, by kind: deploy templates, webhooks …
+records = sa.Table(
+    "records",
+    meta,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("kind", sa.String(40), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("doc", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("updated_at", sa.Float, nullable=False),
+    sa.UniqueConstraint("kind", "name", name="records_kind_name"),
 )

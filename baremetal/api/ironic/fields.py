@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from datetime import UTC, datetime
 from typing import Any
 
 from baremetal import lifecycle
 from baremetal.api.ironic import drivers
+from baremetal.api.ironic.common import HOST, links, parties
 from baremetal.lifecycle import Phase
+from baremetal.model.fault import Fault
 from baremetal.model.node import Node, Port, Power, State
 
 # Fields that appear with a microversion (1.x); all others are always there.
@@ -99,6 +102,7 @@ KEPT = (
         )
     ),
 )
+# The interfaces of a node that says none itself; "" is the driver's own ("ipmitool", "redfish", …).
 INTERFACES = {
     "bios_interface": "no-bios",
     "boot_interface": "ipxe",
@@ -114,6 +118,7 @@ INTERFACES = {
     "storage_interface": "noop",
     "vendor_interface": "no-vendor",
 }
+FAKE = {name: "noop" if name in ("network_interface", "storage_interface") else "fake" for name in INTERFACES}
 EMPTY: dict[str, Any] = {
     "instance_info": {},
     "extra": {},
@@ -126,40 +131,64 @@ EMPTY: dict[str, Any] = {
 SHORT = ("instance_uuid", "maintenance", "power_state", "provision_state", "uuid", "name")
 
 
+@functools.cache
+def names(minor: int) -> tuple[str, ...]:
+    """Every field of a node at this microversion."""
+    sample = _whole(Node("0", "0"), "")
+    return tuple(name for name in sample if SINCE.get(name, 1) <= minor)
+
+
 def node_doc(node: Node, base: str, minor: int) -> dict[str, Any]:
     """Every field of this microversion."""
+    doc = _whole(node, base)
+    return {name: doc[name] for name in names(minor)}
+
+
+def interfaces_of(driver: str) -> dict[str, str]:
+    """The interfaces a driver gives a node."""
+    if driver == "fake-hardware":
+        return FAKE
+    plane = drivers.DRIVERS.get(driver, ("", ""))[0]
+    return {name: default or plane for name, default in INTERFACES.items()}
+
+
+def _whole(node: Node, base: str) -> dict[str, Any]:
     node = begun(node)
     kept = node.extra.get("ironic", {})
     driver, info = drivers.info_of(node.bmc_url)
     driver = kept.get("driver", driver)
-    plane = drivers.DRIVERS.get(driver, ("", ""))
-    doc: dict[str, Any] = {key: kept.get(key, EMPTY.get(key, INTERFACES.get(key))) for key in KEPT}
-    for name in ("power_interface", "management_interface"):
-        doc[name] = kept.get(name) or plane[0]
+    defaults = interfaces_of(driver)
+    doc: dict[str, Any] = {key: kept.get(key, EMPTY.get(key)) for key in KEPT}
+    for key, value in doc.items():
+        if value is None:
+            doc[key] = EMPTY.get(key) if key in EMPTY else defaults.get(key)
     step = {"interface": node.step.split(".")[0], "step": node.step.split(".")[1]} if node.step and node.wanted else {}
-    fault = node.fault
-    failed = fault is not None and (node.wanted is None)
+    fault = node.fault if node.wanted is None else None
+    target = lifecycle.target_state(node)
+    owner, lessee = parties(node)
     doc |= {
         "uuid": node.id,
         "name": None if node.name == node.id else node.name,
+        "owner": owner,
+        "lessee": lessee,
         "driver": driver,
         "driver_info": drivers.masked(kept["driver_info"]) if "driver_info" in kept else info,
-        "driver_internal_info": {},
+        "driver_internal_info": _internal(kept),
         "properties": {k: v for k, v in node.properties.items() if k != "bmc"},
         "provision_state": lifecycle.provision_state(node),
-        "target_provision_state": str(lifecycle.target_state(node)) if lifecycle.target_state(node) else None,
+        "target_provision_state": str(target) if target else None,
         "power_state": {Power.ON: "power on", Power.OFF: "power off"}.get(node.power),
         "target_power_state": _target_power(node),
-        "last_error": _error(node) if failed and fault else None,
-        "fault": fault.code if failed and fault and node.state in lifecycle.STABLE else None,
+        "last_error": _error(fault) if fault else None,
+        "fault": fault.code if fault and node.state in lifecycle.STABLE else None,
         "maintenance": bool(node.maintenance),
         "maintenance_reason": node.maintenance,
-        "reservation": "baremetal" if node.wanted and lifecycle.phase(node) is Phase.WORKING else None,
+        "reservation": HOST if node.wanted and lifecycle.phase(node) is Phase.WORKING else None,
         "resource_class": node.resource_class,
         "traits": list(node.traits),
         "protected": node.protected,
         "retired": node.retired,
-        "conductor": "baremetal",
+        "conductor": HOST,
         "allocation_uuid": kept.get("allocation_uuid"),
         "clean_step": step if node.state is State.CLEANING else {},
         "deploy_step": step if node.state is State.DEPLOYING else {},
@@ -168,15 +197,22 @@ def node_doc(node: Node, base: str, minor: int) -> dict[str, Any]:
         "secure_boot": None,
         "health": None,
         "created_at": when(node.created_at),
-        "updated_at": when(node.updated_at),
-        "provision_updated_at": when(node.state_since),
+        "updated_at": when(node.updated_at) if node.fence else None,
+        "provision_updated_at": when(node.state_since) if node.state_since != node.created_at else None,
         "inspection_started_at": None,
         "inspection_finished_at": None,
     }
     for name in ("ports", "portgroups", "states", "volume"):
-        doc[name] = _links(base, f"nodes/{node.id}/{name}")
-    doc["links"] = _links(base, f"nodes/{node.id}")
-    return {k: v for k, v in doc.items() if SINCE.get(k, 1) <= minor}
+        doc[name] = links(base, f"nodes/{node.id}/{name}")
+    doc["links"] = links(base, f"nodes/{node.id}")
+    return doc
+
+
+def _internal(kept: dict[str, Any]) -> dict[str, Any]:
+    """What an agent of Ironic's told us, its token masked."""
+    agent = kept.get("agent") or {}
+    told = {key: agent[key] for key in ("agent_url", "agent_version", "agent_last_heartbeat") if agent.get(key)}
+    return told | ({"agent_secret_token": drivers.MASK} if agent.get("token_sha256") else {})
 
 
 def begun(node: Node) -> Node:
@@ -187,32 +223,47 @@ def begun(node: Node) -> Node:
     return dataclasses.replace(node, state=State(to), fault=None, wait=None, held=None, step=None)
 
 
-def chosen(doc: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
-    """Only these fields, and links."""
-    if names is None:
-        return {k: doc[k] for k in (*SHORT, "links") if k in doc}
-    return {k: doc[k] for k in (*names, "links") if k in doc}
+PORT_SINCE = {
+    "internal_info": 18,
+    "local_link_connection": 19,
+    "pxe_enabled": 19,
+    "portgroup_uuid": 26,
+    "physical_network": 34,
+    "is_smartnic": 53,
+    "name": 88,
+    "description": 97,
+    "vendor": 100,
+    "category": 101,
+}
+# What clients may write of a port beside our own columns.
+PORT_KEPT: dict[str, Any] = {
+    "extra": {},
+    "local_link_connection": {},
+    "internal_info": {},
+    "is_smartnic": False,
+    "description": None,
+    "vendor": None,
+    "category": None,
+}
 
 
-def port_doc(port: Port, base: str, created: float) -> dict[str, Any]:
+def port_doc(port: Port, base: str, minor: int = 110) -> dict[str, Any]:
     """A port; its UUID is made of its MAC."""
     uuid = port_uuid(port.mac)
-    return {
+    doc = {
         "uuid": uuid,
         "address": port.mac,
         "node_uuid": port.node_id,
         "pxe_enabled": port.pxe_enabled,
         "physical_network": port.physical_network,
         "name": port.name,
-        "local_link_connection": {},
+        **{key: port.extra.get(key, default) for key, default in PORT_KEPT.items()},
         "portgroup_uuid": None,
-        "is_smartnic": False,
-        "extra": {},
-        "internal_info": {},
-        "created_at": when(created),
-        "updated_at": None,
-        "links": _links(base, f"ports/{uuid}"),
+        "created_at": when(port.extra.get("created_at") or 0.0),
+        "updated_at": when(port.extra.get("updated_at") or 0.0),
+        "links": links(base, f"ports/{uuid}"),
     }
+    return {name: value for name, value in doc.items() if PORT_SINCE.get(name, 1) <= minor}
 
 
 def port_uuid(mac: str) -> str:
@@ -236,19 +287,13 @@ def when(at: float) -> str | None:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") if at else None
 
 
-def _error(node: Node) -> str:
-    fault = node.fault
-    assert fault is not None
+def _error(fault: Fault) -> str:
     return " ".join(part for part in (f"{fault.brief}.", fault.detail, fault.fix and f"Fix: {fault.fix}") if part)
 
 
 def _target_power(node: Node) -> str | None:
     known = {"on": "power on", "off": "power off", "soft-off": "soft power off", "reboot": "rebooting"}
     return known.get(node.power_wanted or "")
-
-
-def _links(base: str, path: str) -> list[dict[str, str]]:
-    return [{"href": f"{base}/v1/{path}", "rel": "self"}, {"href": f"{base}/{path}", "rel": "bookmark"}]
 
 
 def keep(node: Node, **values: Any) -> Node:

@@ -1,141 +1,233 @@
-"""Ironic's /v1/nodes over our model: records, states, power, maintenance, traits, boot device, history."""
+"""Ironic's /v1/nodes over our model: the records. States and verbs are in states.py."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
+import uuid
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from baremetal import lifecycle
-from baremetal.api.ironic import drivers, fields, jsonpatch
-from baremetal.api.ironic.common import Asked, answer, ask_of, base_of, body_of, node_of, paged
+from baremetal.api.http import Reply
+from baremetal.api.ironic import drivers, fields, filters, jsonpatch
+from baremetal.api.ironic.common import (
+    Asked,
+    answer_bytes,
+    missing,
+    next_link,
+    node_of,
+    parties,
+    route,
+    stored,
+    typed,
+    visible,
+)
+from baremetal.api.ironic.shelf import Shape, Shelf
 from baremetal.api.ironic.version import Refusal
-from baremetal.api.native.nodes import ask_one
-from baremetal.bmc.base import BootDevice
-from baremetal.errors import BaremetalError, Refused
-from baremetal.lifecycle import Verb
-from baremetal.model.event import Kind
 from baremetal.model.node import Node
 from baremetal.secrets import Secret
-from baremetal.store import events, inventories, nodes, ports, secrets
-from baremetal.workflows import checks, ids, registry
+from baremetal.store import nodes, secrets
+from baremetal.store.tables import nodes as table
+from baremetal.workflows import ids, registry
 
-router = APIRouter(tags=["ironic"], include_in_schema=False)
-
-POWER = {
-    "power on": "on",
-    "power off": "off",
-    "rebooting": "reboot",
-    "soft power off": "soft-off",
-    "soft rebooting": "reboot",
+TEXT, OBJECT, FLAG = (str,), (dict,), (bool,)
+TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(fields.KEPT, TEXT),
+    **dict.fromkeys(("name", "resource_class", "uuid"), TEXT),
+    **dict.fromkeys(
+        ("driver_info", "instance_info", "extra", "network_data", "properties", "raid_config", "target_raid_config"),
+        OBJECT,
+    ),
+    **dict.fromkeys(
+        ("automated_clean", "console_enabled", "disable_power_off", "protected", "retired", "maintenance"), FLAG
+    ),
 }
 DIRECT = ("name", "resource_class", "properties")
-READ_ONLY = {"uuid", "provision_state", "power_state", "links", "created_at", "updated_at", "traits", "last_error"}
+FLAGS = ("protected", "retired", "maintenance")
+# Members that a patch may touch.
+PATCHED = frozenset({*fields.KEPT, *DIRECT, *FLAGS, "maintenance_reason"}) - {
+    "console_enabled",
+    "raid_config",
+    "target_raid_config",
+}
+SORTED = {
+    "uuid": "id",
+    "name": "name",
+    "created_at": "created_at",
+    "updated_at": "updated_at",
+    "resource_class": "resource_class",
+    "provision_state": "state",
+    "power_state": "power",
+    "provision_updated_at": "state_since",
+    "id": "created_at",
+}
+# A warm page is joined on the event loop; one with more cold texts than this is made in a thread.
+COLD = 25
+_NAME = re.compile(r"[A-Za-z0-9._~-]{1,255}\Z")
 
 
-@router.post("/nodes", status_code=201)
-async def create(request: Request) -> Response:
+@route("POST", "/nodes")
+async def create(asked: Asked) -> Reply:
     """A node, enrolled; its BMC is asked at `manage`."""
-    asked, body = ask_of(request), await body_of(request)
-    if not body.get("driver"):
-        raise Refusal(400, "Missing mandatory parameter: driver")
-    unknown = set(body) - {*fields.KEPT, *DIRECT, "uuid"}
-    if unknown:
-        raise Refusal(400, f"Unknown attribute(s): {', '.join(sorted(unknown))}")
-    node_id = str(body.get("uuid") or ids.node_id())
-    url, password = drivers.bmc_of(str(body["driver"]), body.get("driver_info") or {}, node_id)
-    ours = {"name": body.get("name") or node_id, "bmc_url": url, "manage": False}
+    body = await asked.body(what="node")
+    typed("node", body, {k: v for k, v in TYPES.items() if k not in FLAGS}, ("driver",))
+    node_id = _uuid("uuid", body["uuid"]) if body.get("uuid") else ids.node_id()
+    name = body.get("name")
+    if name and not _NAME.match(name):
+        raise Refusal(400, f"Cannot create node with invalid name '{name[:80]}'")
+    url, password = drivers.bmc_of(body["driver"], body.get("driver_info") or {}, node_id)
+    ours = {"name": name or node_id, "bmc_url": url, "manage": False}
     ours |= {k: body[k] for k in ("resource_class", "properties") if body.get(k) is not None}
     if password is not None:
         ours["password"] = password
-    kept = {k: body[k] for k in fields.KEPT if k in body}
+    kept = {k: body[k] for k in fields.KEPT if body.get(k) is not None}
+    if asked.project is not None:
+        kept["owner"] = asked.project
     kept["driver_info"] = drivers.masked(kept.get("driver_info") or {})
     con, now = asked.con, asked.con.clock.now()
 
     def write(conn: Connection) -> Node:
-        if nodes.find(conn, node_id):
+        if nodes.fence(conn, node_id) is not None:
             raise Refusal(409, f"A node with UUID {node_id} already exists.")
+        if name and nodes.named(conn, name):
+            raise Refusal(409, f"A node with name {name} already exists.")
         return registry.enroll(
             conn, con.world, con.signer, ours, asked.who, now, node_id=node_id, extra={"ironic": kept}
         )
 
     node = await con.write(write)
-    con.touched(node.id)
-    doc = fields.node_doc(node, base_of(request), asked.minor)
-    return answer(asked, doc, 201, {"Location": f"{base_of(request)}/v1/nodes/{node.id}"})
+    con.shown(node.id)
+    text = asked.shelf.put(node, Shape(asked.base, asked.minor))
+    return answer_bytes(asked, text, 201, f"nodes/{node.id}")
 
 
-@router.get("/nodes")
-async def list_short(request: Request) -> Response:
-    """Six fields, or those asked for."""
-    asked = ask_of(request)
-    names = request.query_params.get("fields")
-    wanted = names.split(",") if names else None
+@route("GET", "/nodes")
+async def list_short(asked: Asked) -> Reply:
+    """Six fields, or those asked for, or all."""
+    asked.known_query(*filters.NAMES, *filters.PAGING, "fields")
+    wanted = asked.fields()
+    if asked.flag("detail"):
+        if wanted:
+            raise Refusal(400, "Can't fetch a subset of fields with 'detail' set")
+        return await _page(asked, None)
     if wanted:
         _known_fields(wanted, asked)
-    detail = request.query_params.get("detail", "").lower() in ("true", "1")
-    return await paged(request, asked, lambda doc: doc if detail else fields.chosen(doc, wanted))
+    return await _page(asked, wanted or tuple(n for n in fields.SHORT if n in fields.names(asked.minor)))
 
 
-@router.get("/nodes/detail")
-async def list_detail(request: Request) -> Response:
+@route("GET", "/nodes/detail")
+async def list_detail(asked: Asked) -> Reply:
     """All fields."""
-    return await paged(request, ask_of(request), lambda doc: doc)
+    asked.known_query(*filters.NAMES, *filters.PAGING)
+    return await _page(asked, None)
 
 
-@router.get("/nodes/{ident}")
-async def get(ident: str, request: Request) -> Response:
+async def _page(asked: Asked, wanted: tuple[str, ...] | None) -> Reply:
+    kept, shape, limit = asked.shelf, Shape(asked.base, asked.minor, wanted), asked.limit()
+    test = filters.test_of(asked)
+    direction = asked.query.get("sort_dir", "asc")
+    if direction not in ("asc", "desc"):
+        raise Refusal(400, f"Invalid sort direction: {direction[:40]}. Acceptable values are 'asc' or 'desc'")
+    key = asked.query.get("sort_key", "name")
+    if key not in SORTED:
+        raise Refusal(400, f'The sort_key value "{key[:40]}" is an invalid field for sorting')
+    marker = asked.query.get("marker")
+
+    def read(conn: Connection) -> tuple[list[bytes], str | None]:
+        start = nodes.find(conn, marker) if marker else None
+        if marker and start is None:
+            raise Refusal(400, f"Marker {marker[:80]} could not be found.")
+        if (key, direction) == ("name", "asc"):
+            return kept.page(conn, start.name if start else "", limit, shape, test)
+        return _sorted(conn, kept, shape, test, (SORTED[key], direction), start.id if start else None, limit)
+
+    store = asked.con.store
+    cold = store.read(lambda c: kept.cold(c, "", limit, shape)) if not marker else COLD + 1
+    texts, following = await store.fetch(read) if cold > COLD or test else store.read(read)
+    body = b'{"nodes":[' + b",".join(texts) + b"]"
+    if following:
+        body += b',"next":"' + next_link(asked, following).encode() + b'"'
+    return answer_bytes(asked, body + b"}")
+
+
+def _sorted(
+    conn: Connection, kept: Shelf, shape: Shape, test: Any, order: tuple[str, str], after: str | None, limit: int
+) -> tuple[list[bytes], str | None]:
+    """A page in another order than by name: ids are sorted by the database, texts come from the shelf."""
+    column = table.c[order[0]]
+    query = sa.select(table.c.id).order_by(column.desc() if order[1] == "desc" else column, table.c.id)
+    every = [row[0] for row in conn.execute(query)]
+    found: list[bytes] = []
+    last = ""
+    for node_id in every[every.index(after) + 1 if after in every else 0 :]:
+        shown = kept.one(conn, node_id, shape)
+        if shown is None or (test is not None and not test(shown[1])):
+            continue
+        if len(found) == limit:
+            return found, last
+        found.append(shown[0])
+        last = node_id
+    return found, None
+
+
+@route("GET", "/nodes/{}")
+async def get(asked: Asked, ident: str) -> Reply:
     """By UUID or name."""
-    asked = ask_of(request)
-    doc = fields.node_doc(node_of(asked, ident), base_of(request), asked.minor)
-    names = request.query_params.get("fields")
-    if names:
-        _known_fields(names.split(","), asked)
-        doc = fields.chosen(doc, names.split(","))
-    return answer(asked, doc)
+    wanted = asked.fields()
+    if wanted:
+        _known_fields(wanted, asked)
+    shape, kept = Shape(asked.base, asked.minor, wanted), asked.shelf
+    found = asked.con.store.read(lambda c: kept.one(c, ident, shape))
+    if found is None or asked.project not in (None, found[1]["owner"], found[1]["lessee"]):
+        raise missing(ident)
+    return answer_bytes(asked, found[0])
 
 
-def _known_fields(names: list[str], asked: Asked) -> None:
-    sample = fields.node_doc(Node("0", "0"), "", asked.minor)
-    unknown = [n for n in names if n not in sample]
+def _known_fields(names: tuple[str, ...], asked: Asked) -> None:
+    known = fields.names(asked.minor)
+    unknown = [n for n in names if n not in known]
     if unknown:
-        raise Refusal(400, f'Field(s) "{", ".join(unknown)[:200]}" are not valid.')
+        raise Refusal(400, f"Field {', '.join(unknown)[:200]} is not a valid field.")
 
 
-@router.patch("/nodes/{ident}")
-async def patch(ident: str, request: Request) -> Response:
-    """JSON patch."""
-    asked = ask_of(request)
-    change = await body_of(request, kind=list)
-    con, now, base = asked.con, asked.con.clock.now(), base_of(request)
+@route("PATCH", "/nodes/{}")
+async def patch(asked: Asked, ident: str) -> Reply:
+    """JSON patch: all of it or nothing; a node that somebody changes at the same moment is patched after that."""
+    change = await asked.body(list, "patch")
+    jsonpatch.check(change, PATCHED)
+    con, now = asked.con, asked.con.clock.now()
+    reset = asked.flag("reset_interfaces")
 
-    def write(conn: Connection) -> Node:
-        node = nodes.get(conn, ident)
-        before = fields.node_doc(node, base, 110)
+    def write(conn: Connection) -> tuple[Node, bool]:
+        node = stored(conn, ident)
+        if not visible(asked, node) or (asked.project is not None and parties(node)[0] != asked.project):
+            raise missing(ident)
+        before = fields.node_doc(node, "", 110)
         after = jsonpatch.apply(before, change)
         changed = {k: after.get(k) for k in {*before, *after} if before.get(k) != after.get(k)}
+        if reset:
+            changed |= dict.fromkeys(fields.INTERFACES)
         return _take(conn, asked, node, changed, after, now)
 
-    node = await con.write(write)
-    con.touched(node.id)
-    return answer(asked, fields.node_doc(node, base, asked.minor))
+    node, due = await con.write(write)
+    (con.touched if due else con.shown)(node.id)
+    return answer_bytes(asked, asked.shelf.put(node, Shape(asked.base, asked.minor)))
 
 
 def _take(
     conn: Connection, asked: Asked, node: Node, changed: dict[str, Any], after: dict[str, Any], now: float
-) -> Node:
-    """Store what the patch changed."""
-    wrong = set(changed) & READ_ONLY or set(changed) - {*fields.KEPT, *DIRECT, "maintenance", "protected", "retired"}
-    if wrong:
-        raise Refusal(400, f"Attribute(s) {', '.join(sorted(wrong))} can't be changed")
-    if "instance_uuid" in changed and changed["instance_uuid"] and node.extra.get("ironic", {}).get("instance_uuid"):
-        raise Refusal(409, f"Node {node.id} is associated with an instance already.")
+) -> tuple[Node, bool]:
+    """(node as stored, must a pass look at it) after what the patch changed."""
+    if set(changed) & {"driver", "uuid"} and not after.get("driver"):
+        raise Refusal(400, "Schema error for patch: 'driver' is a required property")
+    typed("patch", changed, TYPES | {"maintenance_reason": TEXT})
+    _instance(changed, node)
     kept = {k: v for k, v in changed.items() if k in fields.KEPT}
     new = node
     if "driver_info" in changed or "driver" in changed:
-        url, password = drivers.bmc_of(str(after.get("driver")), after.get("driver_info") or {}, node.id)
+        url, password = drivers.bmc_of(str(after["driver"]), after.get("driver_info") or {}, node.id)
         new = dataclasses.replace(new, bmc_url=url)
         kept["driver_info"] = drivers.masked(after.get("driver_info") or {})
         if password is not None:
@@ -143,10 +235,7 @@ def _take(
     if kept:
         new = fields.keep(new, **kept)
     if "name" in changed:
-        name = changed["name"] or node.id
-        if nodes.find(conn, str(name)) not in (None, node):
-            raise Refusal(409, f"A node with name {name} already exists.")
-        new = dataclasses.replace(new, name=registry.checked_name(name))
+        new = dataclasses.replace(new, name=_free_name(conn, changed["name"], node))
     if "resource_class" in changed:
         new = dataclasses.replace(new, resource_class=str(changed["resource_class"] or "baremetal"))
     if "properties" in changed:
@@ -155,260 +244,47 @@ def _take(
     for flag in ("protected", "retired"):
         if flag in changed:
             new = dataclasses.replace(new, **{flag: bool(changed[flag])})  # type: ignore[arg-type]
-    return nodes.save(conn, node, new, now)
+    if {"maintenance", "maintenance_reason"} & set(changed):
+        reason = str(after.get("maintenance_reason") or "set over the API") if after.get("maintenance") else None
+        new = dataclasses.replace(new, maintenance=reason)
+    due = {"driver", "driver_info", "name", "maintenance", "properties"} & set(changed)
+    return nodes.save(conn, node, new, now), bool(due)
 
 
-@router.delete("/nodes/{ident}", status_code=204)
-async def delete(ident: str, request: Request) -> Response:
+def _instance(changed: dict[str, Any], node: Node) -> None:
+    """An instance is put on a node that has none."""
+    wanted = changed.get("instance_uuid")
+    if wanted:
+        _uuid("instance_uuid", wanted)
+        if node.extra.get("ironic", {}).get("instance_uuid"):
+            raise Refusal(409, f"Node {node.id} is associated with an instance already.")
+
+
+def _free_name(conn: Connection, name: str | None, node: Node) -> str:
+    if not name:
+        return node.id
+    if not _NAME.match(name):
+        raise Refusal(400, f"Node {node.id}: Cannot change name to invalid name '{name[:80]}'")
+    if nodes.find(conn, name) not in (None, node):
+        raise Refusal(409, f"A node with name {name} already exists.")
+    return registry.checked_name(name)
+
+
+def _uuid(what: str, text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise Refusal(400, f"Expected UUID for {what}: {text[:80]}") from None
+
+
+@route("DELETE", "/nodes/{}")
+async def delete(asked: Asked, ident: str) -> Reply:
     """Ironic's rule on states."""
-    asked = ask_of(request)
     now = asked.con.clock.now()
     node = node_of(asked, ident)
+    if asked.project is not None and parties(node)[0] != asked.project:
+        raise Refusal(403, f"Only the owner may delete node {ident[:80]}.")
     await asked.con.write(lambda c: registry.delete(c, node.id, asked.who, now, force=bool(node.maintenance)))
+    asked.shelf.drop(node.id)
     asked.con.touched(node.id)
-    return answer(asked, None, 204)
-
-
-@router.get("/nodes/{ident}/states")
-async def states(ident: str, request: Request) -> Response:
-    """The state fields."""
-    asked = ask_of(request)
-    doc = fields.node_doc(node_of(asked, ident), base_of(request), asked.minor)
-    names = ("console_enabled", "last_error", "power_state", "provision_state", "provision_updated_at")
-    more = (
-        "raid_config",
-        "target_power_state",
-        "target_provision_state",
-        "target_raid_config",
-        "boot_mode",
-        "secure_boot",
-    )
-    return answer(asked, {k: doc[k] for k in (*names, *more) if k in doc})
-
-
-@router.put("/nodes/{ident}/states/provision", status_code=202)
-async def provision(ident: str, request: Request) -> Response:
-    """A verb; arguments of a deploy come from instance_info."""
-    asked, body = ask_of(request), await body_of(request)
-    node = node_of(asked, ident)
-    target = str(body.get("target") or "")
-    try:
-        verb = lifecycle.parse_verb(target)
-    except BaremetalError:
-        raise Refusal(400, f'The requested action "{target[:40]}" can not be performed on node: unknown') from None
-    try:
-        await ask_one(asked.con, node.id, verb, _arguments(node, verb, body), asked.who)
-    except Refused as exc:
-        if node.wanted:
-            raise Refusal(409, f"Node {node.id} is locked by host baremetal: {exc.brief}") from exc
-        state = lifecycle.provision_state(node)
-        text = (
-            f'The requested action "{target}" can not be performed on node "{node.id}" while it is in state "{state}".'
-        )
-        raise Refusal(400, f"{text} {exc.detail or exc.brief}") from exc
-    return answer(asked, None, 202, {"Location": f"{base_of(request)}/v1/nodes/{node.id}/states"})
-
-
-def _arguments(node: Node, verb: Verb, body: dict[str, Any]) -> dict[str, Any]:
-    args: dict[str, Any] = {}
-    kept = node.extra.get("ironic", {}).get("instance_info") or {}
-    if verb in (Verb.DEPLOY, Verb.REBUILD):
-        image = kept.get("image_source") or (node.image_id if verb is Verb.REBUILD else None)
-        if not image:
-            raise Refusal(
-                400, f"Cannot validate image information for node {node.id}: instance_info.image_source is missing"
-            )
-        args["image"] = str(image).removeprefix("baremetal:")
-        drive = body.get("configdrive", kept.get("configdrive"))
-        if isinstance(drive, dict):
-            args["config_drive"] = {k: drive[k] for k in ("meta_data", "user_data", "network_data") if k in drive}
-        hints = kept.get("root_device") or node.properties.get("root_device")
-        if isinstance(hints, dict):
-            args["root_device"] = hints
-    for key in ("clean_steps", "deploy_steps", "service_steps"):
-        if body.get(key):
-            args["steps"] = body[key]
-    return args
-
-
-@router.put("/nodes/{ident}/states/power", status_code=202)
-async def power(ident: str, request: Request) -> Response:
-    """A power wish."""
-    asked, body = ask_of(request), await body_of(request)
-    target = POWER.get(str(body.get("target")))
-    if target is None:
-        raise Refusal(400, f"Invalid power state: {str(body.get('target'))[:40]}. Valid: {', '.join(POWER)}")
-    node = node_of(asked, ident)
-    await ask_one(asked.con, node.id, f"power-{target}", {}, asked.who)
-    return answer(asked, None, 202)
-
-
-@router.put("/nodes/{ident}/maintenance", status_code=202)
-async def set_maintenance(ident: str, request: Request) -> Response:
-    """With its reason."""
-    asked, body = ask_of(request), await body_of(request)
-    return await _maintenance(asked, ident, str(body.get("reason") or "set over the API"))
-
-
-@router.delete("/nodes/{ident}/maintenance", status_code=202)
-async def end_maintenance(ident: str, request: Request) -> Response:
-    """Over."""
-    return await _maintenance(ask_of(request), ident, None)
-
-
-async def _maintenance(asked: Asked, ident: str, reason: str | None) -> Response:
-    now, con = asked.con.clock.now(), asked.con
-    node = await con.write(lambda c: registry.change(c, con.world, con.signer, ident, {"maintenance": reason}, now))
-    con.touched(node.id)
-    return answer(asked, None, 202)
-
-
-@router.get("/nodes/{ident}/validate")
-async def validate(ident: str, request: Request) -> Response:
-    """Each interface: true, or why not."""
-    asked = ask_of(request)
-    node = node_of(asked, ident)
-    con = asked.con
-    found = con.store.read(lambda c: (ports.of_node(c, node.id), inventories.get(c, node.id)))
-    facts = checks.Facts(con.world, node, found[0], found[1][1] if found[1] else None, None, None)
-    ramdisk = {c["name"]: c for c in await checks.run("pre-enroll", facts)}["ramdisk-there"]
-    info = node.extra.get("ironic", {}).get("instance_info") or {}
-    no_image = None if info.get("image_source") else "instance_info.image_source is missing"
-    no_bmc = None if node.bmc_url else "driver_info has no BMC address"
-    no_ramdisk = ramdisk["reason"] if ramdisk["verdict"] == "fail" else None
-    reasons = {"power": no_bmc, "management": no_bmc, "boot": no_ramdisk, "deploy": no_image or no_ramdisk}
-    names = ("bios", "console", "firmware", "inspect", "network", "raid", "rescue", "storage")
-    doc = {name: _validity(reasons[name]) for name in reasons} | {name: _validity(None) for name in names}
-    return answer(asked, doc)
-
-
-def _validity(reason: str | None) -> dict[str, Any]:
-    return {"result": reason is None, "reason": reason} if reason else {"result": True}
-
-
-@router.get("/nodes/{ident}/traits")
-async def get_traits(ident: str, request: Request) -> Response:
-    """All of them."""
-    asked = ask_of(request)
-    return answer(asked, {"traits": list(node_of(asked, ident).traits)})
-
-
-@router.put("/nodes/{ident}/traits", status_code=204)
-async def put_traits(ident: str, request: Request) -> Response:
-    """Replace them."""
-    asked, body = ask_of(request), await body_of(request)
-    return await _traits(asked, ident, lambda _: body.get("traits") or [])
-
-
-@router.put("/nodes/{ident}/traits/{trait}", status_code=204)
-async def put_trait(ident: str, trait: str, request: Request) -> Response:
-    """One more."""
-    return await _traits(ask_of(request), ident, lambda old: [*old, trait])
-
-
-@router.delete("/nodes/{ident}/traits", status_code=204)
-async def delete_traits(ident: str, request: Request) -> Response:
-    """None."""
-    return await _traits(ask_of(request), ident, lambda _: [])
-
-
-@router.delete("/nodes/{ident}/traits/{trait}", status_code=204)
-async def delete_trait(ident: str, trait: str, request: Request) -> Response:
-    """One less."""
-    return await _traits(ask_of(request), ident, lambda old: [t for t in old if t != trait])
-
-
-async def _traits(asked: Asked, ident: str, new: Any) -> Response:
-    now, con = asked.con.clock.now(), asked.con
-
-    def write(conn: Connection) -> Node:
-        traits = new(nodes.get(conn, ident).traits)
-        return registry.change(conn, con.world, con.signer, ident, {"traits": traits}, now)
-
-    con.touched((await con.write(write)).id)
-    return answer(asked, None, 204)
-
-
-@router.get("/nodes/{ident}/ports")
-async def node_ports(ident: str, request: Request) -> Response:
-    """NICs of this node."""
-    asked = ask_of(request)
-    node = node_of(asked, ident)
-    found = asked.con.store.read(lambda c: ports.of_node(c, node.id))
-    return answer(asked, {"ports": [fields.port_doc(p, base_of(request), node.created_at) for p in found]})
-
-
-@router.get("/nodes/{ident}/inventory")
-async def inventory(ident: str, request: Request) -> Response:
-    """What the last inspection found."""
-    asked = ask_of(request)
-    node = node_of(asked, ident)
-    found = asked.con.store.read(lambda c: inventories.get(c, node.id))
-    if found is None:
-        raise Refusal(404, f"Node {node.id} has no inventory.")
-    return answer(asked, {"inventory": found[1], "plugin_data": {}})
-
-
-@router.get("/nodes/{ident}/history")
-async def history(ident: str, request: Request) -> Response:
-    """Faults and states."""
-    asked = ask_of(request)
-    node = node_of(asked, ident)
-    kinds = [str(k) for k in (Kind.STATE, Kind.FAULT, Kind.VERB)]
-    told = asked.con.store.read(lambda c: events.of_node(c, node.id, kinds=kinds, limit=300))
-    docs: list[dict[str, Any]] = [
-        {
-            "uuid": e.id,
-            "created_at": fields.when(e.time),
-            "severity": "ERROR" if e.kind is Kind.FAULT else "INFO",
-            "event_type": str(e.kind),
-            "event": f"{e.stage}: {e.data.get('brief') or e.data.get('from') or ''}".rstrip(": "),
-            "user": e.source,
-            "conductor": "baremetal",
-            "links": [],
-        }
-        for e in told
-    ]
-    return answer(asked, {"history": docs})
-
-
-@router.get("/nodes/{ident}/management/boot_device")
-async def get_boot_device(ident: str, request: Request) -> Response:
-    """Asked of the BMC."""
-    asked = ask_of(request)
-    plan = await asked.con.world.driver(node_of(asked, ident)).get_boot()
-    return answer(
-        asked,
-        {"boot_device": None if plan.device is BootDevice.NONE else str(plan.device), "persistent": not plan.once},
-    )
-
-
-@router.put("/nodes/{ident}/management/boot_device", status_code=204)
-async def put_boot_device(ident: str, request: Request) -> Response:
-    """Set at the BMC."""
-    asked, body = ask_of(request), await body_of(request)
-    node = node_of(asked, ident)
-    if node.wanted:
-        raise Refusal(409, f"Node {node.id} is locked by host baremetal: {node.wanted} is under way.")
-    try:
-        device = BootDevice(str(body.get("boot_device")))
-    except ValueError:
-        raise Refusal(400, f"Invalid boot device {str(body.get('boot_device'))[:40]} specified.") from None
-    await asked.con.world.driver(node).set_boot(device, once=not body.get("persistent", False))
-    return answer(asked, None, 204)
-
-
-@router.get("/nodes/{ident}/management/boot_device/supported")
-async def supported(ident: str, request: Request) -> Response:
-    """What a BMC can be told."""
-    asked = ask_of(request)
-    node_of(asked, ident)
-    return answer(asked, {"supported_boot_devices": ["pxe", "disk", "cdrom", "bios", "safe"]})
-
-
-@router.get("/nodes/{ident}/vifs")
-async def vifs(ident: str, request: Request) -> Response:
-    """The noop network has none."""
-    asked = ask_of(request)
-    node_of(asked, ident)
-    return answer(asked, {"vifs": []})
+    return answer_bytes(asked, b"", 204)

@@ -1,11 +1,10 @@
-"""Microversions as Ironic negotiates them, and errors as Ironic words them."""
+"""Microversions as Ironic negotiates them, and errors as Ironic words them. Pure."""
 
 from __future__ import annotations
 
 import json
 
-from fastapi import Request
-from fastapi.responses import JSONResponse
+from baremetal.api.http import JSON_TYPE, Headers, Reply, Scope, header
 
 MINIMUM = (1, 1)
 MAXIMUM = (1, 110)
@@ -26,42 +25,47 @@ def text_of(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def headers(version: tuple[int, int]) -> dict[str, str]:
-    """On every answer, errors too."""
-    return {
+def _headers(version: tuple[int, int]) -> Headers:
+    named = {
         "X-OpenStack-Ironic-API-Minimum-Version": text_of(MINIMUM),
         "X-OpenStack-Ironic-API-Maximum-Version": text_of(MAXIMUM),
         HEADER: text_of(version),
         SERVICE_HEADER: f"baremetal {text_of(version)}",
         "Vary": f"{HEADER}, {SERVICE_HEADER}",
     }
+    return [(name.encode(), value.encode()) for name, value in named.items()]
 
 
-def wanted(request: Request) -> tuple[int, int]:
-    """The version asked for; the minimum when none is, Refusal beyond the range."""
-    text = request.headers.get(HEADER)
+# The headers of every version, made once: they go with every answer, errors too.
+HEADERS = {minor: _headers((1, minor)) for minor in range(MINIMUM[1], MAXIMUM[1] + 1)}
+JSON_HEADERS = {minor: [*headers, JSON_TYPE] for minor, headers in HEADERS.items()}
+
+
+def minor_of(scope: Scope) -> int:
+    """The x of the 1.x asked for; 1 when none is. Refusal 406 beyond the range."""
+    text = header(scope, b"x-openstack-ironic-api-version")
     if text is None:
-        service = request.headers.get(SERVICE_HEADER, "")
+        service = header(scope, b"openstack-api-version") or ""
         named = dict(part.split() for part in service.split(",") if len(part.split()) == 2)
         text = named.get("baremetal")
     if text is None:
-        return MINIMUM
+        return MINIMUM[1]
     if text == "latest":
-        return MAXIMUM
-    try:
-        major, minor = (int(part) for part in text.split("."))
-    except ValueError:
-        raise Refusal(406, f"Invalid value for {HEADER} header: {text[:40]}") from None
-    if not MINIMUM <= (major, minor) <= MAXIMUM:
+        return MAXIMUM[1]
+    major, dot, minor = text.strip().partition(".")
+    if not (dot and major.isascii() and major.isdecimal() and minor.isascii() and minor.isdecimal() and len(text) < 12):
+        raise Refusal(406, f"Invalid value for {HEADER} header")
+    if not MINIMUM <= (int(major), int(minor)) <= MAXIMUM:
         raise Refusal(
             406,
             f"Version {text} was requested but the requested API version is not supported. "
             f"Acceptable versions are {text_of(MINIMUM)} to {text_of(MAXIMUM)}.",
         )
-    return major, minor
+    return int(minor)
 
 
-def error(status: int, text: str, code: str = "Client", version: tuple[int, int] = MINIMUM) -> JSONResponse:
+def error(status: int, text: str, code: str = "Client", minor: int = 1) -> Reply:
     """{"error_message": "<json>"}: a JSON text inside JSON, as Ironic's clients expect it."""
     inner = {"faultcode": code, "faultstring": text, "debuginfo": None}
-    return JSONResponse({"error_message": json.dumps(inner)}, status_code=status, headers=headers(version))
+    body = json.dumps({"error_message": json.dumps(inner)}).encode()
+    return Reply(status, body, list(JSON_HEADERS[minor]))

@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from sqlalchemy.engine import Connection
 
+from baremetal.api.http import parse_json
 from baremetal.errors import UsageError
 from baremetal.model.node import Node
 from baremetal.store import metadata, nodes, orders, ports
@@ -38,12 +39,7 @@ def reply(doc: Any, status: int = 200) -> JSONResponse:
 async def body_of(request: Request) -> dict[str, Any]:
     """The JSON object sent; an empty body is an empty object."""
     raw = await request.body()
-    if not raw.strip():
-        return {}
-    try:
-        doc = await request.json()
-    except (ValueError, RecursionError) as exc:
-        raise UsageError(f"the body is not JSON: {exc}") from None
+    doc = parse_json(raw) if raw.strip() else {}
     if not isinstance(doc, dict):
         raise UsageError(f"the body must be a JSON object, not {type(doc).__name__}")
     return doc

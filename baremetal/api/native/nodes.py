@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.engine import Connection
 
 from baremetal import lifecycle
+from baremetal.api.ironic.common import parties
 from baremetal.api.native.common import body_of, conductor, full, image_names, number, reply, show, who
 from baremetal.bmc.base import BootDevice, BootPlan
 from baremetal.errors import BaremetalError, Refused, UsageError
@@ -66,7 +67,7 @@ async def list_nodes(request: Request) -> Response:
     after = request.query_params.get("after", "")
     condition = request.query_params.get("where")
     state = request.query_params.get("state")
-    test = where.parse(condition) if condition else None
+    test = _scoped(request, where.parse(condition) if condition else None)
     names = image_names(con)
 
     def query(conn: Connection) -> tuple[list[dict[str, Any]], str | None]:
@@ -77,6 +78,14 @@ async def list_nodes(request: Request) -> Response:
 
     docs, following = await con.store.fetch(query)
     return reply({"nodes": docs, "next": following})
+
+
+def _scoped(request: Request, test: where.Test | None) -> where.Test | None:
+    """An account with a project sees what that owns or leases."""
+    project = request.scope.get("baremetal.project")
+    if project is None:
+        return test
+    return lambda node: project in parties(node) and (test is None or test(node))
 
 
 def _page(
