@@ -42,6 +42,7 @@ class FakeMachine:
     macs: tuple[str, ...] = ()
     on_start: Callable[[FakeMachine, BootPlan], None] | None = None
     on_stop: Callable[[FakeMachine], None] | None = None
+    on_command: Callable[[FakeMachine], None] | None = None
     commands: int = 0
     log: list[LogRecord] = field(default_factory=list)
     identify_light: bool = False
@@ -109,6 +110,8 @@ class FakeDriver:
     async def _ask(self) -> FakeMachine:
         it = self.machine
         it.commands += 1
+        if it.on_command:
+            it.on_command(it)
         if "hung" in it.faults:
             await asyncio.sleep(3600)
         await asyncio.sleep(it.latency_s)

@@ -44,6 +44,18 @@ STALE = {0x02, 0x08}
 NAME_ONLY = 0x10
 
 
+_ivs = bytearray()
+
+
+def _iv() -> bytes:
+    """16 random bytes, fetched from the kernel 256 at a time: one system call for each packet is a fifth of its cost."""
+    if not _ivs:
+        _ivs.extend(os.urandom(4096))
+    iv = bytes(_ivs[-16:])
+    del _ivs[-16:]
+    return iv
+
+
 class Reject(Exception):
     """The BMC, or our own check, ends the login. `status` as in STATUS; `ours` names a check of ours that failed."""
 
@@ -69,7 +81,7 @@ class Keys:
         """A signed and encrypted packet (suites without encryption stay in the clear)."""
         kind = payload_type
         if self.suite.confidentiality:
-            payload, kind = crypto.encrypt(self.aes, payload, os.urandom(16)), kind | 0x80
+            payload, kind = crypto.encrypt(self.aes, payload, _iv()), kind | 0x80
         if not self.suite.integrity:
             return rmcp.packet20(kind, payload, self.their_id, seq)
         signed = rmcp.header20(kind | 0x40, self.their_id, seq, len(payload)) + payload

@@ -163,7 +163,7 @@ class Conversation:
                 return
             self.heard_at = time.monotonic()
             if self._offer is not None and self._offer(data):
-                continue
+                return  # what we waited for; should more be there, the loop says so
             if self.other is not None:
                 self.other(data)
 

@@ -186,15 +186,15 @@ class BmcHealth:
             return
         last = notes_of(node).get("log_id")
         try:
-            records = list(await self._world.driver(node).events(last))
+            records = list(await self._world.driver(node).events(last or None))
         except BmcUnsupported:
             known.unsupported.add("log")
             return
-        if not records:
+        if not records and last is not None:
             return
         fresh = records[-MOST_RECORDS:] if last is not None else []
         told = [self._event(node, Kind.BMC, "log", outcome_of(record), record_facts(record)) for record in fresh]
-        await self._keep(node, told, log_id=records[-1].id)
+        await self._keep(node, told, log_id=records[-1].id if records else "")
 
     def _event(self, node: Node, kind: Kind, stage: str, outcome: str, data: dict[str, Any]) -> Event:
         now = self._world.now()
