@@ -211,13 +211,18 @@ def sub_options(raw: bytes) -> dict[int, bytes]:
     return out
 
 
-def hardware_key(data: bytes) -> bytes:
-    """What a lease belongs to: the MAC; for other hardware its type byte and address."""
+def hardware_key(data: bytes, options: dict[int, bytes]) -> bytes:
+    """What a lease belongs to: the MAC; for other hardware its type byte and address.
+
+    InfiniBand addresses do not fit: there the client id stands for it (RFC 4390 §2.1).
+    """
     if data[1] == 1 and data[2] == 6:
         key = data[28:34]
         if key[0] & 1 or key == b"\0\0\0\0\0\0":
             raise BadPacket("a hardware address that no machine can have")
         return key
+    if data[2] == 0 and data[1] != 1 and len(options.get(61, b"")) > 1:
+        return data[1:2] + options[61]
     if not 0 < data[2] <= 16:
         raise BadPacket(f"hardware address of {data[2]} bytes")
     return data[1:2] + data[28 : 28 + data[2]]

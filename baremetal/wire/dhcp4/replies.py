@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from baremetal.wire.dhcp4.packet import ACK, MAGIC, NAK, NO_ADDRESS, SHORTEST_REPLY, option, sub_options
-from baremetal.wire.dhcp4.templates import Scope, Template
+from baremetal.wire.dhcp4.templates import PXE_DIRECT, Scope, Template
 
 
 class Route(IntEnum):
@@ -45,7 +45,7 @@ def reply(
     giaddr = data[24:28]
     relayed = giaddr != NO_ADDRESS
     named = (override(options) or scope.server) if relayed else scope.server
-    echo = b"\xff" if not relayed and 61 not in options else _echo(options, relayed) + b"\xff"
+    echo = _echo(options) + b"\xff" if 61 in options or 82 in options or 118 in options else b"\xff"
     if template.boots and 97 in options:
         echo = option(97, options[97]) + echo
     ciaddr = data[12:16]
@@ -103,7 +103,7 @@ def nak(data: bytes, options: dict[int, bytes], scope: Scope, because: str) -> S
         b"\x36\x04",
         named,
         option(56, because.encode("ascii", "replace")[:255]),
-        _echo(options, relayed),
+        _echo(options),
         b"\xff",
     )
     payload = b"".join((*head, *said)).ljust(SHORTEST_REPLY, b"\0")
@@ -128,7 +128,18 @@ def override(options: dict[int, bytes]) -> bytes | None:
     return named if named is not None and len(named) == 4 else None
 
 
-def _echo(options: dict[int, bytes], relayed: bool) -> bytes:
-    """Client id (RFC 6842), and last of all the relay's information (RFC 3046 §2.2)."""
-    echo = option(61, options[61]) if 61 in options else b""
-    return echo + option(82, options[82]) if relayed and 82 in options else echo
+def with_item(payload: bytes, options: dict[int, bytes]) -> bytes:
+    """A boot server says again which menu item the client chose (PXE 2.1 §2.2.6, tag 71)."""
+    item = sub_options(options.get(43, b"")).get(71)
+    if item is None or len(item) != 4:
+        return payload
+    told = PXE_DIRECT[:-1] + option(71, item) + b"\xff"
+    return payload[:240] + payload[240:].replace(option(43, PXE_DIRECT), option(43, told), 1)
+
+
+def _echo(options: dict[int, bytes]) -> bytes:
+    """Client id (RFC 6842), the subnet the client selected (RFC 3011 §2), last the relay's words (RFC 3046 §2.2).
+
+    Switches put the latter into packets without being a relay (no giaddr): they want it back too.
+    """
+    return b"".join(option(code, options[code]) for code in (61, 118, 82) if code in options)

@@ -40,7 +40,7 @@ from baremetal.wire.dhcp4.packet import (
     read,
     sub_options,
 )
-from baremetal.wire.dhcp4.replies import NO_TIMES, Route, Sent, nak, override, plain, reply
+from baremetal.wire.dhcp4.replies import NO_TIMES, Route, Sent, nak, override, plain, reply, with_item
 from baremetal.wire.dhcp4.telling import Teller
 from baremetal.wire.dhcp4.templates import Scope, Template, compile_template, lease_times
 
@@ -109,12 +109,13 @@ class Server:
             code = kind[0]
         else:
             raise BadPacket(f"message type of {len(kind)} bytes")
-        scope = self._local if data[24:28] == NO_ADDRESS else self._relayed(data, options, now)
+        direct = data[24:28] == NO_ADDRESS and 118 not in options
+        scope = self._local if direct else self._elsewhere(data, options, now)
         if scope is None:
             return None
         if code == LEASEQUERY:
-            return self._leasequery(data, scope, now)
-        key = hardware_key(data)
+            return self._leasequery(data, options, scope, now)
+        key = hardware_key(data, options)
         if code in _GIVING_BACK:
             self._give_back(code, data, options, key, scope, now)
             return None
@@ -287,12 +288,12 @@ class Server:
             why = f"{quad(raw)} is in use by somebody else: nobody gets it for a while"
             self._teller.refused(key, "DHCP DECLINE", why, key.hex(":"), now)
 
-    def _leasequery(self, data: bytes, scope: Scope, now: float) -> Sent | None:
+    def _leasequery(self, data: bytes, options: Options, scope: Scope, now: float) -> Sent | None:
         """RFC 4388: a relay asks who has an address, or which address a machine has. Only relays are told."""
         if data[24:28] == NO_ADDRESS:
             return None
         ip = int.from_bytes(data[12:16], "big")
-        lease = scope.leases.holder(ip, now) if ip else scope.leases.of(hardware_key(data))
+        lease = scope.leases.holder(ip, now) if ip else scope.leases.of(hardware_key(data, options))
         if lease is None or lease.hold is not Hold.BOUND:
             inside = ip and scope.leases.first <= ip <= scope.leases.last
             return plain(LEASEUNASSIGNED if inside else LEASEUNKNOWN, data, scope, {})
@@ -326,34 +327,38 @@ class Server:
             options = read(data)
             if data[0] != BOOTREQUEST or options.get(53) not in _BOOT_TYPES:
                 return None
-            key, scope = hardware_key(data), self._local
+            key, scope = hardware_key(data, options), self._local
             known = self.directory.by_key.get(key) or self.directory.recognise(key, options)
             template = self._template(options, key, scope, known)
             if template.silent or not template.boots:
                 return None
             self._teller.saw(key, template, known, options, now)
-            return reply(ACK, data, options, scope, template, NO_ADDRESS, NO_TIMES, proxy=True)[0]
+            return with_item(reply(ACK, data, options, scope, template, NO_ADDRESS, NO_TIMES, proxy=True)[0], options)
         except BadPacket as exc:
             self._teller.refused(b"bad", "packet to port 4011", exc.brief, data[28:34].hex(":"), now)
             return None
 
     # ------------------------------------------------------------ look-ups
 
-    def _relayed(self, data: bytes, options: Options, now: float) -> Scope | None:
-        """The subnet of a relayed client: giaddr's, or the link the relay selects (RFC 3527, RFC 3011)."""
+    def _elsewhere(self, data: bytes, options: Options, now: float) -> Scope | None:
+        """Not simply the link's own subnet: the link the relay selects (RFC 3527), the one the client does (RFC 3011),
+        or giaddr's."""
         giaddr = data[24:28]
-        chosen = sub_options(options.get(82, b"")).get(5) or options.get(118) or giaddr
+        relayed = giaddr != NO_ADDRESS
+        selected = sub_options(options[82]).get(5) if relayed and 82 in options else None
+        chosen = selected or options.get(118) or giaddr
         if chosen not in self._relays:
             if len(self._relays) > MOST_TEMPLATES:
                 self._relays.clear()
             ip = int.from_bytes(chosen, "big") if len(chosen) == 4 else 0
             self._relays[chosen] = next((s for s in self.scopes if s.contains(ip)), None)
         scope = self._relays[chosen]
-        if giaddr == b"\xff\xff\xff\xff" or any(giaddr == s.server for s in self.scopes):
+        if giaddr == b"\xff\xff\xff\xff" or (relayed and any(giaddr == s.server for s in self.scopes)):
             scope = None
         if scope is None:
             why = f"no network of ours has link {quad(chosen[:4].ljust(4, bytes(1)))}"
-            self._teller.refused(b"relay", "DHCP relay", why, quad(giaddr), now)
+            source = quad(giaddr) if relayed else data[28:34].hex(":")
+            self._teller.refused(b"relay", "DHCP relay" if relayed else "DHCP subnet selection", why, source, now)
         return scope
 
     def _template(self, options: Options, key: bytes, scope: Scope, known: Known | None) -> Template:
