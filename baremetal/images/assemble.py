@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from baremetal.errors import BaremetalError
-from baremetal.images import convert, cpio, disk, inventory, mounts
+from baremetal.images import convert, cpio, disk, inventory, mounts, nodes
 from baremetal.images.errors import BuildFailed
 from baremetal.images.layout import Layout, Part
 
 
 @dataclass
 class Spec:
-    """What to make of the tree. Sizes in bytes."""
+    """What to make of the tree. Sizes in bytes. `steady`: how many of the lowest layers change seldom."""
 
     name: str
     kind: str
@@ -35,6 +36,8 @@ class Spec:
     cluster_bytes: int = 2 << 20
     compression: str = "zstd"
     ramdisk_level: int = 19
+    steady: int = 0
+    bases: str = ""
     result: dict[str, Any] = field(default_factory=dict)
 
 
@@ -56,13 +59,14 @@ def make(spec: Spec, tree: Path) -> None:
     """Every requested format, and the list of what is inside."""
     out = Path(spec.out)
     epoch = int(spec.identity["epoch"])
-    inventory.write(tree, out, name=spec.name, epoch=epoch, status=_dpkg_status(spec))
+    found = nodes.read(tree, [Path(lower) for lower in spec.lowers])
+    inventory.write(found, out, name=spec.name, epoch=epoch, status=_dpkg_status(spec))
     if spec.kind == "ramdisk":
         make_ramdisk(spec, tree, out, epoch)
     elif spec.kind == "tree":
         pass
     else:
-        make_disk(spec, tree, out)
+        make_disk(spec, tree, found, out)
     for name in spec.formats:
         if name in ("tar", "tgz"):
             convert.tar(tree, out / f"{spec.name}.{name}", epoch)
@@ -76,19 +80,21 @@ def _dpkg_status(spec: Spec) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
-def make_disk(spec: Spec, tree: Path, out: Path) -> None:
+def make_disk(spec: Spec, tree: Path, found: Sequence[nodes.Node], out: Path) -> None:
+    """The disk in the formats asked for."""
     ids = disk.Identity(**spec.identity)
     wanted_layout = Layout(spec.layout["label"], tuple(Part(**part) for part in spec.layout["parts"]))
     wanted = [name for name in spec.formats if name in ("qcow2", "raw", "raw.zst")]
     if not wanted:
         return
     raw = out / f"{spec.name}.raw"
-    size = disk.disk_bytes(tree, wanted_layout, spec.size_bytes, spec.extra_bytes, spec.name)
-    placed = wanted_layout.placed(size, spec.name)
-    layers = [Path(p) for p in spec.lowers]
-    disk.assemble(tree, raw, placed, ids, size=size, scratch=Path(spec.build), layers=layers)
+    size = disk.disk_bytes(found, wanted_layout, spec.size_bytes, spec.extra_bytes, spec.name)
+    kept = Path(spec.bases or Path(spec.build, "bases"))
+    work = disk.Work(spec.name, tree, found, spec.steady, Path(spec.build), kept)
+    base = disk.assemble(work, raw, wanted_layout.placed(size, spec.name), ids, size)
     if "qcow2" in wanted:
-        convert.qcow2(raw, out / f"{spec.name}.qcow2", cluster_bytes=spec.cluster_bytes, compression=spec.compression)
+        target, cluster = out / f"{spec.name}.qcow2", spec.cluster_bytes
+        convert.qcow2(raw, target, cluster=cluster, compression=spec.compression, base=base)
     if "raw.zst" in wanted:
         convert.raw_zst(raw, out / f"{spec.name}.raw.zst")
     if "raw" not in wanted:

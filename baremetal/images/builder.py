@@ -15,7 +15,7 @@ from baremetal.images.definition import Definition
 from baremetal.images.environment import keyed
 from baremetal.images.explain import explain as explain
 from baremetal.images.explain import row
-from baremetal.images.job import Job
+from baremetal.images.job import DEFAULTS, Job
 from baremetal.images.job import Options as Options
 from baremetal.images.layers import remove
 from baremetal.images.locks import apt_lock, locked, scratch
@@ -30,7 +30,7 @@ def _quiet(step: str, script: str, fraction: float) -> None:
     """No progress wanted."""
 
 
-def build(definition: Definition, options: Options = Options(), progress: Progress = _quiet) -> BuildResult:
+def build(definition: Definition, options: Options = DEFAULTS, progress: Progress = _quiet) -> BuildResult:
     """Build the image, or find it already built; raises BuildFailed with what went wrong and where."""
     began, cpu = time.monotonic(), _cpu_s()
     options.cache.mkdir(parents=True, exist_ok=True)

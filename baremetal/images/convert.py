@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from baremetal.images import qcow2write
+from baremetal.images.bases import Base
 from baremetal.images.tools import tool
 
 
-def qcow2(raw: Path, target: Path, *, cluster_bytes: int, compression: str) -> None:
+def qcow2(raw: Path, target: Path, *, cluster: int, compression: str, base: Base | None = None) -> None:
     """Compressed qcow2; zstd needs QEMU 5.1 or newer to read, zlib opens everywhere."""
-    options = [f"cluster_size={cluster_bytes}"]
-    command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2"]
-    if compression != "none":
-        command.append("-c")
-        options.append(f"compression_type={compression}")
-    tool([*command, "-o", ",".join(options), str(raw), str(target)], package="qemu-utils")
+    kept = qcow2write.frames_of(base.disk, cluster, compression) if base and compression != "none" else None
+    qcow2write.write(raw, target, cluster=cluster, compression=compression, frames=kept)
 
 
 def raw_zst(raw: Path, target: Path) -> None:

@@ -6,16 +6,18 @@ and its clock from us.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baremetal.images import ext4, grub
+from baremetal.images import bases, ext4, grub
 from baremetal.images.errors import BuildFailed, DiskTooSmall
 from baremetal.images.layout import BIOS_BOOT, ESP, MIB, SECTOR, Layout, Part
-from baremetal.images.tools import tool
+from baremetal.images.nodes import Node, inside, needed_bytes
+from baremetal.images.tools import tool, versions
 
 JOURNAL_MIB = 16
 _MBR_ENTRY = struct.Struct("<B3sB3sII")
@@ -35,29 +37,12 @@ class Identity:
         return int(self.disk.replace("-", "")[:8], 16)
 
 
-def tree_bytes(tree: Path, block: int = 4096, skip: Sequence[Path] = ()) -> int:
-    """Bytes of blocks and inodes the files of a tree need."""
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    for here, dirs, names in os.walk(tree):
-        dirs[:] = [d for d in dirs if Path(here, d) not in skip]
-        total += block + 512
-        for name in names + [d for d in dirs if os.path.islink(os.path.join(here, d))]:
-            st = os.lstat(os.path.join(here, name))
-            if st.st_nlink > 1:
-                if (st.st_dev, st.st_ino) in seen:
-                    continue
-                seen.add((st.st_dev, st.st_ino))
-            total += -(-st.st_size // block) * block + 512
-    return total
-
-
-def disk_bytes(tree: Path, layout: Layout, size_bytes: int, extra_bytes: int, name: str) -> int:
+def disk_bytes(found: Sequence[Node], layout: Layout, size_bytes: int, extra_bytes: int, name: str) -> int:
     """The disk's size: as asked, or what the tree needs plus 5 % and `extra_bytes`, in whole 4 MiB."""
     growing = next((part for part in layout.parts if part.size == 0), None)
     need = layout.fixed_bytes()
     if growing is not None and growing.mount:
-        need += _needed(tree, layout, growing)
+        need += _needed(found, layout, growing)
     if size_bytes:
         if size_bytes < need:
             raise DiskTooSmall(
@@ -68,18 +53,18 @@ def disk_bytes(tree: Path, layout: Layout, size_bytes: int, extra_bytes: int, na
     return -(-(need + extra_bytes) // (4 * MIB)) * 4 * MIB
 
 
-def _needed(tree: Path, layout: Layout, part: Part) -> int:
-    return int(tree_bytes(_inside(tree, part.mount), skip=_below(tree, layout, part)) * 1.05) + JOURNAL_MIB * MIB
+def _needed(found: Sequence[Node], layout: Layout, part: Part) -> int:
+    return int(needed_bytes(inside(found, part.mount, _below(layout, part))) * 1.05) + JOURNAL_MIB * MIB
 
 
 def _inside(tree: Path, mount: str) -> Path:
     return tree / mount.lstrip("/")
 
 
-def _below(tree: Path, layout: Layout, part: Part) -> list[Path]:
+def _below(layout: Layout, part: Part) -> list[str]:
     """Mount points of other partitions inside this one's tree."""
     prefix = part.mount.rstrip("/") + "/"
-    return [_inside(tree, mount) for mount in layout.mounts if mount.startswith(prefix) and mount != part.mount]
+    return [mount for mount in layout.mounts if mount.startswith(prefix) and mount != part.mount]
 
 
 def partition(disk: Path, layout: Layout, ids: Identity) -> None:
@@ -146,25 +131,48 @@ def embed_grub(disk: Path, tree: Path, layout: Layout, ids: Identity, scratch: P
         make_esp(disk, esp, _inside(tree, esp.mount), program, ids)
 
 
-def assemble(
-    tree: Path, disk: Path, layout: Layout, ids: Identity, *, size: int, scratch: Path, layers: Sequence[Path] = ()
-) -> None:
-    """The whole disk image from a finished tree; `layers` (topmost first) say in which order files are laid out."""
-    with open(disk, "wb") as file:
-        file.truncate(size)
-    partition(disk, layout, ids)
-    embed_grub(disk, tree, layout, ids, scratch)
-    for part in layout.parts:
-        if part.filesystem != "ext4":
-            continue
-        fs = ext4.Filesystem(
-            uuid=part.fs_uuid,
-            label=part.label,
-            epoch=ids.epoch,
-            offset=part.start * SECTOR,
-            size=part.sectors * SECTOR // 4096 * 4096,
-            journal_mib=JOURNAL_MIB if part.mount == "/" else 4,
-        )
-        below = [path.relative_to(tree) for path in _below(tree, layout, part)]
-        inside = [layer / part.mount.lstrip("/") for layer in layers]
-        ext4.make(disk, _inside(tree, part.mount), fs, layers=inside, scratch=scratch, empty=[tree / b for b in below])
+@dataclass(frozen=True)
+class Work:
+    """One disk to make: the tree, its entries, how many of its lowest layers are steady, where bases are kept."""
+
+    name: str
+    tree: Path
+    found: Sequence[Node]
+    steady: int
+    scratch: Path
+    bases: Path
+
+
+def assemble(work: Work, disk: Path, layout: Layout, ids: Identity, size: int) -> bases.Base:
+    """The whole disk image from a finished tree; the base it went through."""
+    fillings = [_filling(work, layout, part, ids) for part in layout.parts if part.filesystem == "ext4"]
+    facts = [repr(layout), repr(ids), str(size), versions(), *(filling.digest() for filling in fillings)]
+    key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:24]
+
+    def make(path: Path) -> None:
+        with open(path, "wb") as file:
+            file.truncate(size)
+        partition(path, layout, ids)
+        for filling in fillings:
+            ext4.make(path, filling.fs)
+            ext4.fill(path, filling, filling.base, work.scratch)
+
+    base = bases.obtain(work.bases, key, work.name, make)
+    bases.copy_sparse(base.disk, disk)
+    embed_grub(disk, work.tree, layout, ids, work.scratch)
+    for filling in fillings:
+        ext4.fill(disk, filling, filling.rest, work.scratch)
+    return base
+
+
+def _filling(work: Work, layout: Layout, part: Part, ids: Identity) -> ext4.Filling:
+    fs = ext4.Filesystem(
+        uuid=part.fs_uuid,
+        label=part.label,
+        epoch=ids.epoch,
+        offset=part.start * SECTOR,
+        size=part.sectors * SECTOR // 4096 * 4096,
+        journal_mib=JOURNAL_MIB if part.mount == "/" else 4,
+    )
+    mine = inside(work.found, part.mount, _below(layout, part))
+    return ext4.filling(fs, _inside(work.tree, part.mount), mine, work.steady)

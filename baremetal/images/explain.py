@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from baremetal.images import plan
 from baremetal.images.definition import Definition
-from baremetal.images.job import Job, Options
+from baremetal.images.job import DEFAULTS, Job, Options
 from baremetal.images.locks import scratch
 
 
-def explain(definition: Definition, options: Options = Options()) -> list[dict[str, object]]:
+def explain(definition: Definition, options: Options = DEFAULTS) -> list[dict[str, object]]:
     """What a build would do and why, step by step; runs nothing."""
     options.cache.mkdir(parents=True, exist_ok=True)
     with scratch(options.cache, definition.name) as directory:

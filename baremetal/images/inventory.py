@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from baremetal.images.layers import walk
+from baremetal.images.nodes import Node
 
 
 @dataclass(frozen=True)
@@ -58,28 +57,26 @@ def stanzas(text: str) -> Iterator[dict[str, str]]:
             yield fields
 
 
-def files(tree: Path) -> Iterator[str]:
-    """One line a file: mode, owner, size, digest or link target, path."""
-    root = str(tree)
-    for path, st in walk(tree):
-        mode = st.st_mode
+def files(found: Iterable[Node]) -> Iterator[str]:
+    """One line a file: mode, owner, size, path, and digest, link target or device numbers."""
+    for node in found:
+        mode, st = node.st.st_mode, node.st
         if stat.S_ISREG(mode):
-            with open(path, "rb") as file:
-                what = hashlib.file_digest(file, "sha256").hexdigest()
+            what = node.sha256
         elif stat.S_ISLNK(mode):
-            what = "-> " + os.readlink(path)
+            what = "-> " + os.readlink(node.source)
         else:
             what = f"{os.major(st.st_rdev)},{os.minor(st.st_rdev)}" if st.st_rdev else "-"
         size = st.st_size if stat.S_ISREG(mode) else 0
-        yield f"{mode:06o} {st.st_uid}:{st.st_gid} {size} {path[len(root) :]}\t{what}"
+        yield f"{mode:06o} {st.st_uid}:{st.st_gid} {size} {node.path}\t{what}"
 
 
-def write(tree: Path, out: Path, *, name: str, epoch: int, status: Path | None = None) -> None:
+def write(entries: Sequence[Node], out: Path, *, name: str, epoch: int, status: Path | None) -> None:
     """packages.json, files.txt and sbom.cdx.json beside the image."""
-    found = packages(status or tree / "var/lib/dpkg/status")
+    found = packages(status) if status else []
     (out / "packages.json").write_text(json.dumps([asdict(package) for package in found], indent=1) + "\n")
     with open(out / "files.txt", "w", errors="surrogateescape") as file:
-        file.writelines(line + "\n" for line in files(tree))
+        file.writelines(line + "\n" for line in files(entries))
     from baremetal.images import sbom
 
     (out / "sbom.cdx.json").write_text(sbom.cyclonedx(name, found, epoch))

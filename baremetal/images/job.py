@@ -19,6 +19,7 @@ from baremetal.images.layers import LayerStore, remove
 
 DEFAULT_CACHE = Path("/var/cache/baremetal")
 PHASE_TIMEOUT_S = 3600.0
+STEADY_BYTES = 16 << 20  # a layer this large belongs to the base of the disk
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Options:
     shell_on_failure: bool = False
     phase_timeout_s: float = PHASE_TIMEOUT_S
     epoch: str | None = None
+
+
+DEFAULTS = Options()
 
 
 class Job:
@@ -150,6 +154,11 @@ class Job:
     def trees(self) -> list[Path]:
         """The accepted layers' trees, topmost first."""
         return [self.store.tree(planned.key) for planned in reversed(self.done)]
+
+    def steady(self) -> int:
+        """How many of the lowest layers make the base of the disk: up to the last one of some size."""
+        sizes = [planned.layer.size for planned in self.done if planned.layer]
+        return max((number for number, size in enumerate(sizes, 1) if size >= STEADY_BYTES), default=1)
 
     def extra_hooks(self) -> Path | None:
         """The hooks extra-data added, or None."""

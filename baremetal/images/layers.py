@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
-import stat
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from baremetal.images.contents import content, seal
+from baremetal.images.contents import walk as walk
 
 
 @dataclass
@@ -138,55 +139,3 @@ def remove(path: Path) -> None:
         path.unlink()
     elif path.exists():
         shutil.rmtree(path, onerror=open_up)
-
-
-def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Every entry below root with its lstat, sorted, depth first."""
-    with os.scandir(root) as entries:
-        children = sorted(entries, key=lambda entry: entry.name)
-    for entry in children:
-        yield entry.path, entry.stat(follow_symlinks=False)
-        if entry.is_dir(follow_symlinks=False):
-            yield from walk(Path(entry.path))
-
-
-def seal(root: Path) -> str:
-    """Digest over names, modes, sizes and mtimes: notices truncated, edited and missing files."""
-    digest = hashlib.blake2b(digest_size=16)
-    skip = len(str(root))
-    for path, st in walk(root):
-        size = 0 if stat.S_ISDIR(st.st_mode) else st.st_size
-        digest.update(f"{path[skip:]}\0{st.st_mode}\0{size}\0{st.st_mtime_ns}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def content(draft: Path) -> tuple[str, int]:
-    """(digest over what later phases can see, bytes): names, modes, owners, link targets and data; no times."""
-    digest = hashlib.blake2b(digest_size=16)
-    size = 0
-    for top in ("tree", "hooks"):
-        root = draft / top
-        skip = len(str(root))
-        for path, st in walk(root):
-            head = f"{top}{path[skip:]}\0{st.st_mode}\0{st.st_uid}:{st.st_gid}\0{st.st_rdev}\0"
-            digest.update(head.encode(errors="surrogateescape"))
-            if stat.S_ISLNK(st.st_mode):
-                digest.update(os.fsencode(os.readlink(path)))
-            elif stat.S_ISREG(st.st_mode):
-                size += st.st_size
-                with open(path, "rb") as file:
-                    digest.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
-            elif stat.S_ISDIR(st.st_mode) and _OPAQUE & set(_xattrs(path)):
-                digest.update(b"opaque")
-    return digest.hexdigest(), size
-
-
-# overlayfs' mark of a directory that hides the one below it, as root and in a user namespace.
-_OPAQUE = {"trusted.overlay.opaque", "user.overlay.opaque"}
-
-
-def _xattrs(path: str) -> list[str]:
-    try:
-        return os.listxattr(path, follow_symlinks=False)
-    except OSError:
-        return []

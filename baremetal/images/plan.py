@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from baremetal.images import keys
+from baremetal.images.contents import INDEX, walk
 from baremetal.images.elements import Element
 from baremetal.images.environment import keyed
-from baremetal.images.layers import Layer, walk
+from baremetal.images.layers import Layer
 from baremetal.paths import PACKAGE
 
 PACKAGES_SCRIPT = "01-package-installs"
@@ -147,8 +148,8 @@ def extra_index(layer_root: Path) -> dict[str, str]:
     """path -> digest of what the extra-data layer holds."""
     index = {}
     for path, st in walk(layer_root):
-        if not path.endswith("meta.json") and not Path(path).is_dir():
-            file = Path(path)
+        file = Path(path)
+        if not (file.is_dir() or (file.parent == layer_root and file.name in ("meta.json", INDEX))):
             data = file.read_bytes() if file.is_file() and not file.is_symlink() else b""
             digest = hashlib.sha256(f"{st.st_mode} ".encode() + data).hexdigest()[:24]
             index[path[len(str(layer_root)) + 1 :]] = digest

@@ -75,6 +75,7 @@ def assemble_image(job: Job, out: Path, logs: Path) -> None:
     spec = job.assembly()
     spec.build, spec.out = str(job.dir), str(out)
     spec.lowers = [str(tree) for tree in job.trees()]
+    spec.steady, spec.bases = job.steady(), str(job.options.cache / "bases")
     spec_file = logs / "assemble.spec.json"
     spec_file.write_text(json.dumps(asdict(spec)))
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}

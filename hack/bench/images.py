@@ -1,9 +1,12 @@
-"""CPU seconds, wall seconds and peak memory of image builds; prints a table and one JSON line.
+"""CPU seconds, wall seconds and peak memory of builds of one and the same image; prints a table and one JSON line.
 
-Rows: our engine cold (packages fetched from the mirror), with one post-install
-script changed, with nothing changed; diskimage-builder's disk-image-create on
-its own Debian elements, twice (they bring the full kernel too, so the content is
-larger). CPU counts all child processes.
+The original disk-image-create goes first, on its own elements. The packages it
+ended up with (the kernel, GRUB and initramfs-tools among them) are what ours is
+asked for; the bench fails when names or versions of the two images differ. Both
+write a GPT disk with GRUB as qcow2 (zstd, clusters of 2 MiB) from the same mirror.
+Then, of ours: one post-install script changed, nothing changed; and the leaner
+content our own elements choose. CPU counts all child processes; memory is the
+peak, sampled, of anonymous memory of the whole family plus what its build tmpfs holds.
 """
 
 from __future__ import annotations
@@ -15,12 +18,20 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+from baremetal.images import mirror
+from baremetal.images.environment import SUDO
+
 ROOT = Path(__file__).resolve().parents[2]
-ELEMENTS = ["debian-base", "cloud-kernel", "lean-initrd", "bootloader", "systemd-network", "growroot", "ssh"]
-DIB_ELEMENTS = ["debian-minimal", "vm", "block-device-gpt", "openssh-server", "lean-kernel"]
+BAREMETAL = str(ROOT / ".venv/bin/baremetal")
+LEAN = ["debian-base", "cloud-kernel", "lean-initrd", "bootloader", "systemd-network", "growroot", "ssh"]
+SAME = ["debian-base", "bootloader"]
+PEER = ["debian-cloud", "vm", "block-device-gpt", "openssh-server"]
+# debian-minimal with one kernel, under a name of its own: disk-image-create would merge an override's packages.
+KERNEL = "linux-image-cloud-amd64"
 
 # What diskimage-builder calls and containers often lack: device-mapper. BLKPG partitions stand in for it.
 KPARTX = """#!/bin/bash
@@ -37,77 +48,200 @@ LOSETUP = """#!/bin/bash
 for word in "$@"; do [ "$word" = --show ] && exec /usr/sbin/losetup -P "$@"; done
 exec /usr/sbin/losetup "$@"
 """
+STAND_INS = {"sudo": SUDO, "kpartx": KPARTX, "losetup": LOSETUP, "dmsetup": "#!/bin/sh\nexit 0\n"}
+
+
+class Memory(threading.Thread):
+    """Samples, five times a second: anonymous memory of a process family, and what its build tmpfs hold."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid, self.rss, self.tmpfs, self.over = pid, 0, 0, False
+
+    def run(self) -> None:
+        while not self.over:
+            family = _family(self.pid)
+            self.rss = max(self.rss, sum(_rss(pid) for pid in family))
+            self.tmpfs = max(self.tmpfs, _tmpfs(family))
+            time.sleep(0.2)
+
+
+def _family(root: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue
+            parents.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(entry.name))
+    found, todo = [], [root]
+    while todo:
+        pid = todo.pop()
+        found.append(pid)
+        todo += parents.get(pid, [])
+    return found
+
+
+def _rss(pid: int) -> int:
+    """Anonymous memory of one process in bytes; pages of files can be dropped and do not count."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    for line in status.splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _tmpfs(family: list[int]) -> int:
+    """Bytes in tmpfs mounted for the build (named dib_build or image), seen through any of its processes."""
+    best = 0
+    for pid in family:
+        try:
+            rows = Path(f"/proc/{pid}/mounts").read_text().splitlines()
+        except OSError:
+            continue
+        for row in rows:
+            _, target, kind = row.split()[:3]
+            if kind == "tmpfs" and ("dib_build" in target or "dib_image" in target or "/build." in target):
+                try:
+                    st = os.statvfs(f"/proc/{pid}/root{target}")
+                except OSError:
+                    continue
+                best = max(best, (st.f_blocks - st.f_bfree) * st.f_frsize)
+    return best
 
 
 def measured(command: list[str], env: dict[str, str]) -> dict[str, float]:
-    """Run it; CPU and peak memory of its whole family."""
+    """Run it; CPU, wall and peak memory of its whole family."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
-    done = subprocess.run(
-        command, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     )
+    memory = Memory(process.pid)
+    memory.start()
+    said = process.communicate()[0]
+    memory.over = True
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode != 0:
-        sys.stderr.write(done.stdout.decode(errors="replace")[-3000:])
-        raise SystemExit(f"{command[0]} failed")
+    if process.returncode != 0:
+        sys.stderr.write(said[-3000:])
+        raise SystemExit(f"{' '.join(command[:3])} failed")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {
         "cpu_s": round(cpu, 1),
         "wall_s": round(time.monotonic() - began, 1),
-        "peak_process_mib": after.ru_maxrss // 1024,
+        "memory_mib": (memory.rss + memory.tmpfs) >> 20,
     }
-
-
-def ours(out: Path) -> dict[str, dict[str, float]]:
-    cache, mine = out / "cache", out / "elements"
-    shutil.rmtree(cache, ignore_errors=True)
-    script = mine / "bench-touch/post-install.d/70-touch"
-    script.parent.mkdir(parents=True, exist_ok=True)
-    script.write_text("#!/bin/bash\necho one > /etc/bench\n")
-    script.chmod(0o755)
-    command = [str(ROOT / ".venv/bin/baremetal"), "image", "build", "-n", "-o", str(out / "ours"), "--no-add"]
-    command += ["--cache-dir", str(cache), "-E", str(mine), *ELEMENTS, "bench-touch"]
-    rows = {"ours, cold": measured(command, {})}
-    script.write_text("#!/bin/bash\necho two > /etc/bench\n")
-    rows["ours, one post-install script changed"] = measured(command, {})
-    rows["ours, nothing changed"] = measured(command, {})
-    return rows
 
 
 def theirs(out: Path) -> dict[str, dict[str, float]]:
-    bin_dir, element = out / "bin", out / "elements/lean-kernel"
+    """disk-image-create, unmodified, with empty caches and again with its own."""
+    from diskimage_builder import paths
+
+    bin_dir, mine = out / "bin", out / "elements"
+    shutil.rmtree(mine / "debian-cloud", ignore_errors=True)
     bin_dir.mkdir(parents=True, exist_ok=True)
-    stand_ins = {"kpartx": KPARTX, "losetup": LOSETUP, "dmsetup": "#!/bin/sh\nexit 0\n"}
-    for name, text in stand_ins.items():
+    for name, text in STAND_INS.items():
         (bin_dir / name).write_text(text)
         (bin_dir / name).chmod(0o755)
-    element.mkdir(parents=True, exist_ok=True)
-    (element / "package-installs.yaml").write_text("linux-image-cloud-amd64:\ninitramfs-tools:\n")
-    (element / "element-deps").write_text("package-installs\n")
+    shutil.copytree(Path(paths.get_path("elements"), "debian-minimal"), mine / "debian-cloud")
+    packages = mine / "debian-cloud/package-installs.yaml"
+    packages.write_text(packages.read_text().replace("linux-image-amd64", KERNEL))
+    machine = mirror.from_machine(os.environ)
     env = {
+        **machine.environment(),
         "PATH": f"{bin_dir}:{os.environ['PATH']}",
         "DIB_RELEASE": "bookworm",
-        "DIB_IMAGE_CACHE": str(out / "dib-cache"),
-        "ELEMENTS_PATH": str(out / "elements"),
+        "DIB_PYTHON_VERSION": "3",
     }
+    env |= {"DIB_IMAGE_CACHE": str(out / "dib-cache"), "ELEMENTS_PATH": str(mine), "TMP_DIR": str(out)}
     shutil.rmtree(out / "dib-cache", ignore_errors=True)
-    command = [str(ROOT / ".venv/bin/baremetal"), "image", "build", "--engine", "dib", "-n", "-o", str(out / "theirs")]
-    command += DIB_ELEMENTS
+    env["PATH"] += f":{ROOT / '.venv/bin'}"
+    # A mount namespace of its own, so that what it forgets to unmount goes with it.
+    command = ["unshare", "--mount", "--propagation", "private", "--", str(ROOT / ".venv/bin/disk-image-create")]
+    command += ["-n", "-o", str(out / "theirs"), "--qemu-img-options", "compression_type=zstd,cluster_size=2097152"]
+    command += PEER
     return {"diskimage-builder, cold": measured(command, env), "diskimage-builder, again": measured(command, env)}
+
+
+def their_packages(out: Path) -> dict[str, str]:
+    """name -> version, from the manifest disk-image-create leaves."""
+    found = {}
+    for path in out.glob("theirs.d/dib-manifests/dib-manifest-dpkg-*"):
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if len(words) >= 2:
+                found[words[0].partition(":")[0]] = words[1]
+    return found
+
+
+def ours(out: Path, cache: Path, elements: list[str], env: dict[str, str], title: str) -> dict[str, dict[str, float]]:
+    """Cold, one post-install script changed, nothing changed."""
+    script = out / "elements/bench-touch/post-install.d/70-touch"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text("#!/bin/bash\necho one > /etc/bench\n")
+    script.chmod(0o755)
+    command = [BAREMETAL, "image", "build", "-n", "-o", str(out / cache.name), "--no-add"]
+    command += ["--cache-dir", str(cache), "-E", str(out / "elements"), *elements, "bench-touch"]
+    rows = {f"{title}, cold": measured(command, env)}
+    script.write_text("#!/bin/bash\necho two > /etc/bench\n")
+    rows[f"{title}, one post-install script changed"] = measured(command, env)
+    rows[f"{title}, nothing changed"] = measured(command, env)
+    return rows
+
+
+def our_packages(cache: Path) -> dict[str, str]:
+    newest = max(cache.glob("images/*/packages.json"), key=lambda path: path.stat().st_mtime)
+    return {p["name"]: p["version"] for p in json.loads(newest.read_text())}
+
+
+def same_or_die(theirs_have: dict[str, str], ours_have: dict[str, str]) -> None:
+    """The comparison is void when the two images hold different packages."""
+    names = theirs_have.keys() | ours_have.keys()
+    differ = sorted(n for n in names if theirs_have.get(n) != ours_have.get(n))
+    if differ or not ours_have:
+        rows = [f"{n}: theirs {theirs_have.get(n, 'none')}, ours {ours_have.get(n, 'none')}" for n in differ]
+        raise SystemExit("the images hold different packages:\n" + "\n".join(rows))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("/var/tmp/baremetal-bench-images"))
-    parser.add_argument("--no-dib", action="store_true")
+    parser.add_argument("--no-dib", action="store_true", help="only our lean content")
+    parser.add_argument("--keep-dib", action="store_true", help="take disk-image-create's figures of the last run")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    rows = ours(args.out)
+    out: Path = args.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, dict[str, float]] = {}
+    kept = out / "theirs.json"
     if not args.no_dib:
-        rows |= theirs(args.out)
-    print(f"{'build':<42}{'CPU s':>8}{'wall s':>8}{'peak MiB':>10}")
+        if not args.keep_dib:
+            kept.write_text(json.dumps(theirs(out)))
+        rows |= json.loads(kept.read_text())
+        wanted = their_packages(out)
+        cache = out / "same"
+        shutil.rmtree(cache, ignore_errors=True)
+        rows |= ours(out, cache, SAME, {"DIB_BASE_PACKAGES": " ".join(sorted(wanted))}, "ours, same packages")
+        same_or_die(wanted, our_packages(cache))
+        print(f"both hold the same {len(wanted)} packages, versions included")
+    cache = out / "lean"
+    shutil.rmtree(cache, ignore_errors=True)
+    rows |= ours(out, cache, LEAN, {}, "ours, lean elements")
+    print(f"{'build':<52}{'CPU s':>8}{'wall s':>8}{'MiB RAM':>9}")
     for name, row in rows.items():
-        print(f"{name:<42}{row['cpu_s']:>8.1f}{row['wall_s']:>8.1f}{row['peak_process_mib']:>10}")
+        print(f"{name:<52}{row['cpu_s']:>8.1f}{row['wall_s']:>8.1f}{row['memory_mib']:>9}")
+    for name in ("theirs", "same", "lean"):
+        path = out / f"{name}.qcow2"
+        if path.exists():
+            print(f"{path.name}: {path.stat().st_size >> 20} MiB")
     print(json.dumps({"load": os.getloadavg()[0], "rows": rows}))
     return 0
 
