@@ -84,7 +84,10 @@ class AgentApi:
         if not isinstance(report.data, dict) or not isinstance(report.outcome, str):
             raise HttpError(400, "bad-document", "Report: data is an object, outcome is text")
         body = {"report": report.to_json(), "boot_id": who.entry.record.boot_id}
-        self.link.tell("report", who.node, body, sync=report.outcome != PROGRESS)
+        if report.outcome == PROGRESS:
+            self.link.tell("report", who.node, body)
+        else:
+            await self.link.tell_durably("report", who.node, body)
         return answer({})
 
     async def metadata(self, request: web.Request, who: Who) -> web.StreamResponse:
@@ -106,7 +109,7 @@ class AgentApi:
     async def config_report(self, request: web.Request, who: Who) -> web.StreamResponse:
         """POST config-report: kept on disk, then answered."""
         report = ConfigReport.from_bytes(await read_body(request, REPORT_BYTES))
-        self.link.tell("config-report", who.node, {"report": report.to_json()}, sync=True)
+        await self.link.tell_durably("config-report", who.node, {"report": report.to_json()})
         return answer({})
 
     def routes(self, root: str) -> list[web.RouteDef]:

@@ -67,7 +67,10 @@ async def _errors(request: web.Request, handler: answers.Handler) -> web.StreamR
     except web.HTTPException as exc:
         if exc.status < 400:
             raise
-        return answers.error(exc.status, "http", exc.reason or "refused")
+        response = answers.error(exc.status, "http", exc.reason or "refused")
+        if "Allow" in exc.headers:  # 405 must say what is allowed (RFC 9110 §15.5.6)
+            response.headers["Allow"] = exc.headers["Allow"]
+        return response
     except (ConnectionError, TimeoutError):
         raise
     except Exception as exc:

@@ -7,17 +7,21 @@ a path of what a client sent. A client that takes nothing for STALL_S is cut off
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 from typing import BinaryIO
 
 from aiohttp import web
 
+from baremetal.bootplane.conditions import conditions
+
 TLS_BLOCK = 64 << 10  # bytes read at once where sendfile cannot be used
 WINDOW = 8 << 20  # bytes handed to sendfile at once: the unit in which a stall is noticed
 STALL_S = 60.0
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)\s*")
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,9 @@ class Span:
 def span_of(range_header: str | None, size: int) -> Span:
     """Which bytes a Range header means (RFC 9110 §14). Several ranges, or another unit: the whole file."""
     match = _RANGE.fullmatch(range_header) if range_header else None
-    if match is None or match.group(0).strip() == "bytes=-":
+    first_text, last_text = match.groups() if match is not None else ("", "")
+    if not first_text and not last_text:
         return Span(200, 0, size)
-    first_text, last_text = match.groups()
     if len(first_text) > 19 or len(last_text) > 19:
         return Span(416, 0, 0)
     if not first_text:
@@ -64,16 +68,17 @@ async def send_file(
     loop = asyncio.get_running_loop()
     started = loop.time()
     quoted = f'"{etag}"'
-    if _has(request.headers.get("If-None-Match"), quoted):
-        response: web.StreamResponse = web.Response(status=304, headers={"ETag": quoted})
-        return Sent(response, 0, 0.0, complete=False)
     with path.open("rb") as file:  # opening is quick: local files that we placed ourselves
-        size = file.seek(0, 2)
-        wanted = request.headers.get("Range")
-        if wanted and request.headers.get("If-Range") not in (None, quoted):
-            wanted = None
+        info = os.fstat(file.fileno())
+        size, modified_s = info.st_size, int(info.st_mtime)
+        asked = conditions(request.headers, quoted, modified_s)
+        if asked.status != 200:
+            headers = {"ETag": quoted, "Last-Modified": formatdate(modified_s, usegmt=True)}
+            return Sent(web.Response(status=asked.status, headers=headers), 0, 0.0, complete=False)
+        # Ranges are for GET only (RFC 9110 §14.2).
+        wanted = request.headers.get("Range") if asked.with_range and request.method == "GET" else None
         span = span_of(wanted, size)
-        response = _head(span, size, quoted, content_type)
+        response = _head(span, size, quoted, modified_s, content_type)
         if request.method == "HEAD" or span.status == 416:
             if span.status == 416:
                 response.content_length = 0
@@ -86,8 +91,9 @@ async def send_file(
     return Sent(response, span.count, loop.time() - started, complete=span.first + span.count == size)
 
 
-def _head(span: Span, size: int, etag: str, content_type: str) -> web.StreamResponse:
+def _head(span: Span, size: int, etag: str, modified_s: int, content_type: str) -> web.StreamResponse:
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Content-Type": content_type}
+    headers["Last-Modified"] = formatdate(modified_s, usegmt=True)
     if span.status == 206:
         headers["Content-Range"] = f"bytes {span.first}-{span.first + span.count - 1}/{size}"
     elif span.status == 416:
@@ -131,7 +137,3 @@ async def _pour_through_tls(response: web.StreamResponse, file: BinaryIO, span: 
         async with asyncio.timeout(STALL_S):
             await response.write(block)
         left -= len(block)
-
-
-def _has(header: str | None, etag: str) -> bool:
-    return header is not None and (header.strip() == "*" or etag in [t.strip() for t in header.split(",")])

@@ -24,7 +24,6 @@ from baremetal.bootplane.copy import SnapshotCopy
 from baremetal.bootplane.spool import Spool, SpoolFull
 from baremetal.bootplane.state import State
 from baremetal.errors import BaremetalError, Unreachable
-from baremetal.protocol.doc import BadDocument
 from baremetal.protocol.plane import MAX_FRAME, Message, NodeView, Snapshot
 
 log = logging.getLogger(__name__)
@@ -67,6 +66,7 @@ class Link:
         self._ids = (f"{os.getpid():x}-{secrets.token_hex(6)}-{n:x}" for n in itertools.count(1))
         self._save: asyncio.TimerHandle | None = None
         self._saving: asyncio.Task[None] | None = None
+        self._syncing: _Sync | None = None
 
     # ---------------------------------------------------------- outwards
 
@@ -74,6 +74,13 @@ class Link:
         """Queue a message; SpoolFull when it cannot be kept."""
         self._spool.put(Message(next(self._ids), kind, time.time(), node, body), sync=sync)
         self._deliver()
+
+    async def tell_durably(self, kind: str, node: str | None, body: dict[str, Any]) -> None:
+        """Queue a message; returns when it would survive a power cut. A thousand at once share the disk's time."""
+        self.tell(kind, node, body)
+        if self._syncing is None or self._syncing.started:
+            self._syncing = _Sync(self._syncing, self._spool)
+        await asyncio.shield(self._syncing.done)  # one who hangs up takes nobody along
 
     def note(self, kind: str, node: str | None, body: dict[str, Any]) -> None:
         """Queue a message whose loss must not stop anything."""
@@ -211,13 +218,10 @@ class Link:
         """Send the next batch when none is under way. Unacknowledged ones go again on a new connection."""
         if self._writer is None or not self.synced or self._in_flight or not len(self._spool):
             return
-        try:
-            batch = self._spool.head(BATCH, BATCH_BYTES)
-        except BadDocument as exc:  # cannot happen: put() and _recall() check
-            log.error("spool: %s", exc)
-            return
-        self._in_flight = frozenset(message.id for message in batch)
-        self._send({"t": "messages", "messages": [message.to_json() for message in batch]})
+        batch = self._spool.lines(BATCH, BATCH_BYTES)
+        self._in_flight = frozenset(batch)
+        lines = b",".join(line.rstrip(b"\n") for line in batch.values())
+        self._writer.write(b'{"t":"messages","messages":[' + lines + b"]}\n")
 
     def _send(self, frame: dict[str, Any]) -> None:
         assert self._writer is not None
@@ -241,3 +245,17 @@ class Link:
             await asyncio.to_thread(self._copy.write, version, snapshot)
         except OSError as exc:
             log.warning("the copy of the snapshot cannot be written: %s", exc)
+
+
+class _Sync:
+    """One look of the disk at the spool, after the one before; who comes before it starts is in it."""
+
+    def __init__(self, before: _Sync | None, spool: Spool) -> None:
+        self.started = False
+        self.done = asyncio.ensure_future(self._run(before, spool))
+
+    async def _run(self, before: _Sync | None, spool: Spool) -> None:
+        if before is not None:
+            await asyncio.wait([before.done])
+        self.started = True
+        await asyncio.to_thread(spool.sync())

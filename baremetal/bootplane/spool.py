@@ -15,6 +15,7 @@ import errno
 import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from baremetal.errors import MachineError
@@ -51,7 +52,7 @@ class Spool:
         return len(self._waiting)
 
     def put(self, message: Message, *, sync: bool = False) -> None:
-        """Keep a message; `sync` also survives a power cut. SpoolFull when there is no room."""
+        """Keep a message; `sync` also survives a power cut (or call `sync` later). SpoolFull when there is no room."""
         line = message.to_bytes() + b"\n"
         self._make_room(len(line))
         try:
@@ -71,16 +72,34 @@ class Spool:
         self._waiting[message.id] = line
         self._bytes += len(line)
 
+    def sync(self) -> Callable[[], None]:
+        """A call that makes what is kept now survive a power cut. It blocks: for a thread; SpoolFull when it fails."""
+        descriptor = os.dup(self._file.fileno())  # the file may be compacted meanwhile: that writes all of it anew
+
+        def now() -> None:
+            try:
+                os.fdatasync(descriptor)
+            except OSError as exc:
+                raise SpoolFull(f"cannot keep messages in {self._path}: {exc.strerror}") from exc
+            finally:
+                os.close(descriptor)
+
+        return now
+
+    def lines(self, count: int, max_bytes: int) -> dict[str, bytes]:
+        """As head, but the messages as they are on disk, by id."""
+        found: dict[str, bytes] = {}
+        size = 0
+        for message_id, line in self._waiting.items():
+            size += len(line)
+            if len(found) == count or (found and size > max_bytes):
+                break
+            found[message_id] = line
+        return found
+
     def head(self, count: int, max_bytes: int) -> list[Message]:
         """The oldest messages, in order: at most `count`, and `max_bytes` unless one alone is larger."""
-        batch: list[Message] = []
-        size = 0
-        for line in self._waiting.values():
-            size += len(line)
-            if len(batch) == count or (batch and size > max_bytes):
-                break
-            batch.append(Message.from_bytes(line))
-        return batch
+        return [Message.from_bytes(line) for line in self.lines(count, max_bytes).values()]
 
     def acknowledge(self, ids: list[str]) -> None:
         """Control has stored these."""
