@@ -1,0 +1,295 @@
+"""One server among several: may it join, what it is called, and what it needs to work with the others."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from baremetal.engine import jobs, lease, takeover
+from baremetal.engine.clock import Clock
+from baremetal.engine.lease import TAKEOVER_S, Lease, boottime
+from baremetal.engine.listen import Listener
+from baremetal.engine.port import Due, Run
+from baremetal.engine.shared import SharedEngine
+from baremetal.errors import MachineError
+from baremetal.store import Store, postgres, schema, servers
+from baremetal.store.servers import Server
+from baremetal.store.tables import meta
+
+log = logging.getLogger(__name__)
+
+SITE_KEY = "site-keys"
+FLOOR_KEY = "schema-floor"
+# Programs from this revision on can work with a database of ours: what was added since, they do not miss.
+FLOOR = "0005"
+RELEASES = 1  # servers of one site may be this many releases apart, while they are upgraded one by one
+
+
+class Cluster:
+    """`Cluster(url, …)`, `join(store)`, then engine(), clock, lease; `leave()` at the end."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "",
+        version: str,
+        site: str,
+        urls: Iterable[str] = (),
+        pools: Iterable[str] = (),
+        on_lost: Callable[[str], None] = lambda by: None,
+    ) -> None:
+        self.url, self._site = url, site
+        self.me = Server(
+            id=str(uuid.uuid4()),
+            name=name or socket.gethostname(),
+            host=socket.gethostname(),
+            boot=_boot_id(),
+            pid=os.getpid(),
+            version=version,
+            schema=schema.HEAD,
+            urls=list(urls),
+        )
+        self.lease = Lease(url, self.me, [f"pool:{pool}" for pool in pools], on_lost)
+        self.clock: Clock = Clock(wall=self.lease.now, steady=boottime)
+        self.store: Store | None = None
+        self.skipped: list[str] = []  # what could not be checked
+        self._engine: SharedEngine | None = None
+        self._listener: Listener | None = None
+        self._pids: set[int] = set()
+
+    @property
+    def application(self) -> str:
+        """What our sessions are called in the database."""
+        return f"bm:{self.me.id}"
+
+    def open_store(self) -> Store:
+        """Open the database under our name, after what would break in it was looked for."""
+        refuse_transaction_pooler(self.url)
+        self.store = Store.open(self.url, self.application)
+        sa.event.listen(self.store.engine, "connect", self._connected)
+        return self.store
+
+    def join(self) -> None:
+        """Begin this life; MachineError says why not."""
+        assert self.store is not None
+        try:
+            self._admit(self.store)
+            self.lease.start()
+        except BaseException:
+            self.store.admit = None
+            raise
+        self.clock = Clock(wall=self.lease.now, steady=boottime)
+        self.store.admit = self.lease.admit
+        if words := lease.check_clock(self.lease.clock_off_s):
+            log.warning("%s: deadlines follow the database's clock; set this one right (chrony)", words)
+
+    def leave(self) -> None:
+        """End this life in good order: what it drove is anybody's at once."""
+        self.lease.stop()
+
+    def engine(
+        self, run: Run, due: Due, clock: Clock, *, workers: int, tell: Callable[[str, dict[str, Any]], None]
+    ) -> SharedEngine:
+        """The engine of this server."""
+        assert self.store is not None
+        self._engine = SharedEngine(
+            run, due, clock, store=self.store, lease=self.lease, url=self.url, tell=tell, workers=workers
+        )
+        return self._engine
+
+    async def listen(self, heard: Callable[[set[str], set[str]], None], missed: Callable[[], None]) -> None:
+        """Hear what other servers store."""
+        text = postgres.conninfo(self.url, f"{self.application}:news")
+        self._listener = Listener(text, heard, missed, self.ours)
+        await self._listener.start()
+
+    async def deaf(self) -> None:
+        """Hear no more."""
+        if self._listener is not None:
+            await self._listener.stop()
+
+    def leads(self) -> bool:
+        """Is this the server that does what one is enough for?"""
+        return self.lease.settled("leader")
+
+    def pools(self) -> list[str]:
+        """The networks whose dynamic addresses this server gives out."""
+        held = [name for name in self.lease.holds if name.startswith("pool:") and self.lease.settled(name)]
+        return sorted(name.removeprefix("pool:") for name in held)
+
+    def share(self) -> Callable[[str], bool]:
+        """Which nodes at rest are this server's to look at: each is exactly one living server's."""
+        assert self.store is not None
+        ids = sorted(s.id for s in self.store.read(servers.alive))
+        mine = ids.index(self.me.id) if self.me.id in ids else 0
+        return lambda node: lease.key(node) % max(1, len(ids)) == mine
+
+    def ours(self, pid: int) -> bool:
+        """Is this one of our own database sessions?"""
+        return pid in self._pids
+
+    # -- inside ----------------------------------------------------------------------
+
+    def _connected(self, raw: Any, _record: Any) -> None:
+        self._pids.add(raw.info.backend_pid)
+
+    def _admit(self, store: Store) -> None:
+        with store.engine.connect() as conn:
+            refuse_half_done(conn)
+        self._take_name(store)
+
+        def write(conn: Connection) -> None:
+            others = [s for s in servers.alive(conn) if s.id != self.me.id]
+            refuse_other_site(conn, self._site)
+            refuse_skew(self.me.version, others)
+            jobs.ensure_tables(conn, alone=not others)
+            raise_floor(conn, others)
+            servers.register(conn, self.me)
+
+        store.write_sync(write)
+
+    def _take_name(self, store: Store) -> None:
+        """A name belongs to one living server. Our own earlier life is over; another's is waited for, then refused."""
+        end = time.monotonic() + TAKEOVER_S + 2
+        while True:
+            namesakes = [s for s in store.read(servers.alive) if s.name == self.me.name]
+            if not namesakes:
+                return
+            for other in namesakes:
+                now = store.read(servers.now)
+                if _dead(other, self.me) or other.beat_at < now - TAKEOVER_S:
+                    store.read(lambda c, o=other: takeover.end(c, o, self.me.id))  # type: ignore[misc]
+            alive = [s for s in store.read(servers.alive) if s.name == self.me.name]
+            if alive and time.monotonic() > end:
+                other = alive[0]
+                heard_s = store.read(servers.now) - other.beat_at
+                raise MachineError(
+                    f"a server called {other.name!r} lives already",
+                    detail=f"on {other.host}, process {other.pid}, heard {heard_s:.0f} s ago",
+                    fix="give each server a name of its own: server_name in the configuration",
+                )
+            if alive:
+                time.sleep(0.5)
+
+
+def _dead(other: Server, me: Server) -> bool:
+    """Our own earlier life on this machine: the machine was restarted, or the process is gone (or is us)."""
+    if other.host != me.host:
+        return False
+    if other.boot != me.boot or other.pid == me.pid:
+        return True
+    try:
+        os.kill(other.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+# -- what is refused --------------------------------------------------------------------
+
+
+def refuse_other_site(conn: Connection, fingerprint: str) -> None:
+    """Two sites on one database would switch each other's machines off: their keys tell them apart."""
+    known = servers.said(conn, SITE_KEY)
+    if known is None:
+        servers.say(conn, SITE_KEY, fingerprint)
+    elif known != fingerprint:
+        raise MachineError(
+            "this database belongs to another site",
+            detail=f"its servers' keys are {known[:16]}…, ours are {fingerprint[:16]}…",
+            fix="another server of the same site: copy state_dir/keys and state_dir/tls from the first one; "
+            "another site: give it a database of its own",
+        )
+
+
+def refuse_skew(version: str, others: Iterable[Server]) -> None:
+    """Old and new work side by side while servers are upgraded one by one, one release apart."""
+    for other in others:
+        apart = abs(release_of(version) - release_of(other.version))
+        if apart > RELEASES:
+            raise MachineError(
+                f"server {other.name} runs version {other.version}, this one is {version}: {apart} releases apart",
+                fix="upgrade one release at a time, every server before the next release",
+            )
+
+
+def release_of(version: str) -> int:
+    """The release as a number: 0.7.3 is 7, 1.2 is 1002."""
+    parts = [int(p) for p in re.findall(r"\d+", version)[:2]] + [0, 0]
+    return parts[0] * 1000 + parts[1]
+
+
+def raise_floor(conn: Connection, others: Iterable[Server]) -> None:
+    """Note which programs can work with this schema; it rises only when none that lives would be shut out."""
+    have = servers.said(conn, FLOOR_KEY)
+    if have is None or (have < FLOOR and all(s.schema >= FLOOR for s in others)):
+        servers.say(conn, FLOOR_KEY, FLOOR)
+
+
+def refuse_half_done(conn: Connection) -> None:
+    """A schema that says it is complete and is not: somebody restored half a dump, or stopped a copy."""
+    have = set(sa.inspect(conn).get_table_names())
+    missing = sorted(set(meta.tables) - have)
+    if missing:
+        raise MachineError(
+            f"the database says schema {schema.HEAD}, but lacks {', '.join(missing[:5])}",
+            fix="a restore or migration was not finished: restore a whole backup, or drop the database and move again",
+        )
+
+
+def refuse_transaction_pooler(url: str) -> None:
+    """A pooler that gives every transaction another session breaks locks and news; one that keeps sessions is fine."""
+    engine = postgres.make_engine(url, "baremetal-probe")
+    auto: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+    name = int.from_bytes(os.urandom(4), "big") >> 1
+    try:
+        with engine.connect() as one, engine.connect() as two:
+            one = one.execution_options(**auto)
+            one.execute(sa.text("SELECT pg_advisory_lock(7270003, :n)"), {"n": name})
+            with two.begin():
+                two.execute(sa.text("SELECT 1"))  # takes the session that `one` gave back, if it gave one back
+                held = one.execute(sa.text(_HELD), {"n": name}).scalar()
+            if held:
+                one.execute(sa.text("SELECT pg_advisory_unlock(7270003, :n)"), {"n": name})
+                return
+    except sa.exc.DBAPIError as exc:
+        if "startup parameter" in str(exc):
+            raise MachineError(
+                "a connection pooler stands before the database and refuses our session settings",
+                detail=str(exc.orig).splitlines()[0],
+                fix="connect to PostgreSQL itself (PgBouncer listens on 6432, PostgreSQL on 5432)",
+            ) from exc
+        return  # Store.open says what is wrong
+    finally:
+        engine.dispose()
+    raise MachineError(
+        "a connection pooler in transaction mode stands before the database",
+        detail="a session's advisory lock was gone with the next statement",
+        fix="connect to PostgreSQL itself, or set pool_mode = session for this database",
+    )
+
+
+_HELD = (
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 7270003 AND objid = :n "
+    "AND pid = pg_backend_pid()"
+)

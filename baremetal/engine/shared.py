@@ -1,0 +1,326 @@
+"""The engine of several servers: ticks are procrastinate's jobs, timers are in the node rows.
+
+A tick runs a node's passes until the node waits; procrastinate lets one tick of a node run at
+a time, on whichever server. The server that runs a node's workflow drives it: later
+ticks come to its own queue, until the node rests or the server's life ends. Due times are
+kept here too, but only to be exact: a sweep finds every node that is overdue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import heapq
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from procrastinate.exceptions import AlreadyEnqueued
+from procrastinate.jobs import Status
+from procrastinate.worker import Worker
+
+from baremetal.engine import jobs, takeover
+from baremetal.engine.clock import Clock
+from baremetal.engine.lease import TAKEOVER_S, Lease
+from baremetal.engine.port import Due, EngineStats, Run
+from baremetal.store import Store, StoreError, servers
+
+log = logging.getLogger(__name__)
+
+SWEEP_S = 2.0
+OVERDUE_S = 1.5  # the driver's own timer was due so long ago: it does not look any more
+PASS_S = 300.0
+CHAIN = 12  # passes in a row over one node before others get their turn
+STOP_S = 5.0
+CRASH_PAUSE_S = 10.0
+AWAY_PAUSE_S = 1.0  # the database is away
+BATCH = 200
+WATCH_S = 0.2
+CONNECTIONS = 6
+
+Tell = Callable[[str, dict[str, Any]], None]
+
+
+class SharedEngine:
+    """Runs ticks on this loop, at most `workers` at once, for as long as the lease is held."""
+
+    def __init__(
+        self,
+        run: Run,
+        due: Due,
+        clock: Clock,
+        *,
+        store: Store,
+        lease: Lease,
+        url: str,
+        tell: Tell,
+        workers: int = 64,
+        sweep_s: float = SWEEP_S,
+    ) -> None:
+        self._run, self._due, self._clock, self._tell = run, due, clock, tell
+        self._store, self._lease, self._me = store, lease, lease.me.id
+        self._workers, self._sweep_s = workers, sweep_s
+        self._app = jobs.make_app(url, self._me, CONNECTIONS)
+        self._app.task(self._tick, name=jobs.TASK, pass_context=False)
+        logging.getLogger("procrastinate").setLevel(logging.WARNING)
+        self._wanted: dict[str, tuple[float, bool]] = {}  # node -> (since, urgent): to be put into a queue
+        self._swept: set[str] = set()  # of those, the ones that a sweep found
+        self._timers: list[tuple[float, str]] = []
+        self._at: dict[str, float] = {}  # the valid timer of a node
+        self._driven: set[str] = set()
+        self._changed, self._timed = asyncio.Event(), asyncio.Event()
+        self._running: dict[str, asyncio.Task[Any]] = {}
+        self._main: list[asyncio.Task[None]] = []
+        self._worker: Worker | None = None
+        self._stopping = False
+        self._passes = self._crashes = 0
+        self._late: deque[float] = deque(maxlen=2000)
+
+    def wake(self, node_id: str, at: float | None = None, *, urgent: bool = False) -> None:
+        """Due at `at` (Unix seconds of the database), or now."""
+        now = self._clock.now()
+        if at is not None and at > now:
+            if at < self._at.get(node_id, float("inf")):
+                self._at[node_id] = at
+                heapq.heappush(self._timers, (at, node_id))
+                self._timed.set()
+            return
+        self._swept.discard(node_id)
+        since, was = self._wanted.get(node_id, (at or now, False))
+        self._wanted[node_id] = (since, urgent or was)
+        self._changed.set()
+
+    async def start(self) -> None:
+        """Take what is due from the store and begin."""
+        try:
+            await self._app.open_async()
+        except Exception as exc:
+            raise StoreError(f"the queue cannot be opened: {exc}", fix="is PostgreSQL there?") from exc
+        await self._sweep(0.0)
+        loops = (self._deferring, self._timing, self._sweeping, self._working, self._watching, self._taking_over)
+        self._main = [asyncio.create_task(loop(), name=f"engine-{loop.__name__.strip('_')}") for loop in loops]
+
+    async def stop(self) -> None:
+        """Start nothing new; wait for the ticks that run."""
+        self._stopping = True
+        if self._worker is not None:
+            self._worker.stop()
+        for task in self._main:
+            if task.get_name() != "engine-working":
+                task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S + 3):
+                await asyncio.gather(*self._main, return_exceptions=True)
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(STOP_S):
+                await self._app.close_async()
+
+    def stats(self) -> EngineStats:
+        """What this server did and has before it."""
+        return EngineStats(
+            len(self._wanted) + len(self._at), len(self._running), self._passes, self._crashes, tuple(self._late)
+        )
+
+    # -- one tick ----------------------------------------------------------------
+
+    async def _tick(self, node: str, at: float) -> None:
+        """procrastinate's task. Whatever happens in it, the node is not lost: its row says when it is due."""
+        self._lease.check()
+        self._late.append(max(0.0, self._clock.now() - at))
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[node] = task
+        try:
+            await self._drive(node)
+            next_at = await self._passes_over(node)
+            if next_at is None:
+                await self._rest(node)
+            else:
+                self.wake(node, next_at)
+        except asyncio.CancelledError:
+            if self._stopping:
+                raise
+            self.wake(node, self._clock.now() + AWAY_PAUSE_S)  # the lease ran out under it
+        except StoreError as exc:
+            log.warning("tick of node %s: %s; again in %.0f s", node, exc.brief, AWAY_PAUSE_S)
+            self.wake(node, self._clock.now() + AWAY_PAUSE_S)
+        except Exception:
+            log.exception("tick of node %s crashed; again in %.0f s", node, CRASH_PAUSE_S)
+            self._crashes += 1
+            self.wake(node, self._clock.now() + CRASH_PAUSE_S)
+        finally:
+            self._running.pop(node, None)
+        # A life that is over must not mark a tick as done that another server runs again.
+        while not self._lease.held():  # noqa: ASYNC110 (the lease lives in a thread)
+            await asyncio.sleep(WATCH_S)
+
+    async def _passes_over(self, node: str) -> float | None:
+        next_at: float | None = 0.0
+        for _ in range(CHAIN):
+            self._lease.check()
+            async with asyncio.timeout(PASS_S):
+                next_at = await self._run(node)
+            self._passes += 1
+            if next_at is None or next_at > self._clock.now() or self._stopping:
+                break
+        return next_at
+
+    async def _drive(self, node: str) -> None:
+        self._at.pop(node, None)
+        if node not in self._driven:
+            await self._store.write(lambda c: servers.drive(c, node, self._me))
+            self._driven.add(node)
+
+    async def _rest(self, node: str) -> None:
+        self._driven.discard(node)
+        await self._store.write(lambda c: servers.release(c, node, self._me))
+
+    # -- into the queues -----------------------------------------------------------
+
+    async def _deferring(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while self._wanted:
+                batch = dict(list(self._wanted.items())[:BATCH])
+                swept = self._swept & batch.keys()
+                for node in batch:
+                    del self._wanted[node]
+                self._swept -= swept
+                try:
+                    await self._defer(batch, swept)
+                except Exception as exc:
+                    log.warning("%d ticks could not be asked for: %s; again soon", len(batch), exc)
+                    self._wanted = batch | self._wanted
+                    await asyncio.sleep(AWAY_PAUSE_S)
+
+    async def _defer(self, batch: dict[str, tuple[float, bool]], swept: set[str]) -> None:
+        rows = await self._app.connector.execute_query_all_async(jobs.LOOK, ids=list(batch))
+        made = []
+        for row in rows:
+            node, (since, urgent) = row["node"], batch[row["node"]]
+            if row["waits"] or (row["runs"] and node in swept):
+                continue
+            if node in self._driven and row["server"] != self._me:
+                self._driven.discard(node)
+            made.append(jobs.job(self._app, node, since, row["server"] or jobs.ANY, urgent=urgent))
+        if not made:
+            return
+        try:
+            await self._app.job_manager.batch_defer_jobs_async(jobs=made)
+        except AlreadyEnqueued:  # another server was faster with one of them
+            for one in made:
+                with contextlib.suppress(AlreadyEnqueued):
+                    await self._app.job_manager.batch_defer_jobs_async(jobs=[one])
+
+    # -- time ------------------------------------------------------------------------
+
+    async def _timing(self) -> None:
+        while True:
+            self._timed.clear()
+            wait = self._ring()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._timed.wait(), wait)
+
+    def _ring(self) -> float | None:
+        """Wake whose time came; seconds until the next."""
+        while self._timers:
+            at, node = self._timers[0]
+            if self._at.get(node) == at:
+                left = at - self._clock.now()
+                if left > 0:
+                    return min(left, self._sweep_s)
+                del self._at[node]
+                self.wake(node, at)
+            heapq.heappop(self._timers)
+        return None
+
+    async def _sweeping(self) -> None:
+        while True:
+            await asyncio.sleep(self._sweep_s)
+            try:
+                await self._sweep(OVERDUE_S)
+            except Exception as exc:
+                log.warning("sweep failed: %s; again in %.0f s", exc, self._sweep_s)
+
+    async def _sweep(self, overdue_s: float) -> None:
+        """Nodes that are overdue: a call was forgotten, or who kept their time is gone."""
+        for node, at in await self._due(self._clock.now() - overdue_s):
+            if node not in self._running and node not in self._wanted:
+                self.wake(node, at)
+                self._swept.add(node)
+
+    # -- the worker --------------------------------------------------------------------
+
+    async def _working(self) -> None:
+        while not self._stopping:
+            self._worker = Worker(
+                self._app,
+                queues=[jobs.ANY, self._me],
+                concurrency=self._workers,
+                fetch_job_polling_interval=1.0,
+                abort_job_polling_interval=3600.0,
+                shutdown_graceful_timeout=STOP_S,
+                delete_jobs="always",
+                install_signal_handlers=False,
+                update_heartbeat_interval=1.0,
+                stalled_worker_timeout=60.0,
+            )
+            try:
+                run = asyncio.create_task(self._worker.run(), name="ticks")
+                await self._register(self._worker, run)
+                await run
+            except asyncio.CancelledError:
+                self._worker.stop()
+                raise
+            except Exception as exc:
+                log.warning("the queue's worker ended: %s; another begins", exc)
+            if not self._stopping:
+                await asyncio.sleep(0.5)
+
+    async def _register(self, worker: Worker, run: asyncio.Task[None]) -> None:
+        """Whose worker it is, so that its ticks are taken over with the server's life."""
+        while worker.worker_id is None and not run.done():  # noqa: ASYNC110 (it has no event for it)
+            await asyncio.sleep(0.02)
+        if worker.worker_id is not None:
+            number = worker.worker_id
+            await self._store.write(lambda c: servers.change(c, self._me, worker=number))
+
+    async def _watching(self) -> None:
+        """When the lease runs out, what is under way is cut off."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            if self._running and not self._lease.held():
+                log.warning("%d ticks are cut off: this server may not act now", len(self._running))
+                for task in list(self._running.values()):
+                    task.cancel()
+                self._driven.clear()
+
+    async def _taking_over(self) -> None:
+        """Others whose life ended: their ticks begin again here or elsewhere."""
+        while True:
+            await asyncio.sleep(1.0)
+            try:
+                if self._lease.steady_s() > TAKEOVER_S:
+                    for dead, nodes in await self._store.fetch(functools.partial(takeover.end_silent, me=self._me)):
+                        self._tell("server-ended", {"server": dead.name, "instance": dead.id, "nodes": len(nodes)})
+                if self._lease.held():
+                    await self.adopt()
+            except Exception as exc:
+                log.warning("looking after other servers failed: %s", exc)
+
+    async def adopt(self) -> int:
+        """Ticks that nobody runs or waits for any more are asked for anew; how many."""
+        ask = self._app.connector.execute_query_all_async
+        orphans = await ask(jobs.ORPHANS, stale_s=TAKEOVER_S)
+        for row in orphans:
+            await self._app.job_manager.finish_job_by_id_async(row["id"], Status.FAILED, delete_job=True)
+            self.wake(row["node"])
+        freed = await ask(jobs.FREE)
+        for row in freed:
+            self.wake(row["node"])
+        if freed and self._worker is not None:
+            self._worker._new_job_event.set()
+        return len(orphans) + len(freed)
