@@ -177,6 +177,8 @@ def _token() -> str:
 
 def _error(status: int, raw: bytes, path: str) -> BaremetalError:
     kind = _BY_STATUS.get(status, BaremetalError)
+    if status >= 500 and not raw.startswith(b"{"):
+        kind = Unreachable  # no answer of ours: it was stopped in the middle, or a proxy speaks for it
     try:
         doc = json.loads(raw)
         said = doc["error"]

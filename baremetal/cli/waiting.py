@@ -7,9 +7,10 @@ from typing import Any
 
 from baremetal.cli import render
 from baremetal.cli.client import Client, node_path
-from baremetal.errors import BaremetalError, TimedOut
+from baremetal.errors import BaremetalError, TimedOut, Unreachable
 
 HELD_S = 30.0  # the server holds one request so long
+AWAY_S = 60.0  # a server that restarts is back in seconds; the nodes go on where they were
 
 
 class NodeFailed(BaremetalError):
@@ -33,13 +34,29 @@ def failure_of(node: dict[str, Any]) -> NodeFailed | None:
     return NodeFailed(fault["brief"], detail=fault.get("detail") or "", fix=fix)
 
 
+def patient_get(client: Client, path: str, **query: Any) -> Any:
+    """GET, also over a restart of the server: a server away is told once and asked again for AWAY_S."""
+    away_since = 0.0
+    while True:
+        try:
+            return client.get(path, **query)
+        except Unreachable as exc:
+            now = time.monotonic()
+            if not away_since:
+                away_since = now
+                render.note(f"{exc.brief}; asking again for {AWAY_S:.0f} s")
+            if now - away_since > AWAY_S:
+                raise
+            time.sleep(0.5)
+
+
 def follow(client: Client, ref: str, timeout_s: float, *, quiet: bool = False) -> dict[str, Any]:
     """Until the node's verb is finished; raises TimedOut, or NodeFailed with the fault."""
     started, said, fence = time.monotonic(), "", None
     while True:
         left = timeout_s - (time.monotonic() - started)
         query: dict[str, Any] = {"wait": min(HELD_S, max(0.1, left)), "fence": fence} if fence is not None else {}
-        node: dict[str, Any] = client.get(node_path(ref), **query)
+        node: dict[str, Any] = patient_get(client, node_path(ref), **query)
         fence = node["fence"]
         line = doing(node)
         if line != said and not quiet:
@@ -63,7 +80,7 @@ def follow_all(client: Client, refs: list[str], timeout_s: float) -> list[dict[s
     waiting, done = list(refs), {}
     while waiting:
         for ref in list(waiting):
-            node = client.get(node_path(ref))
+            node = patient_get(client, node_path(ref))
             if finished(node):
                 waiting.remove(ref)
                 done[ref] = node
