@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from baremetal.images.definition import FORMATS, Definition, Disk
+from baremetal.images.definition import FILESYSTEMS, FORMATS, Definition, Disk, cluster_bytes
 from baremetal.images.errors import BadDefinition
 
 # What diskimage-builder can write and we leave to it.
@@ -29,6 +30,7 @@ class Call:
     uncompressed: bool = False
     root_label: str = ""
     install_type: str = ""
+    qemu_img_options: str = ""
 
 
 def definition(call: Call, env: Mapping[str, str]) -> Definition:
@@ -55,20 +57,66 @@ def definition(call: Call, env: Mapping[str, str]) -> Definition:
     )
 
 
+def changed(found: Definition, call: Call, *, types_given: bool) -> Definition:
+    """A definition with what the command line says otherwise."""
+    if call.arch != found.arch:
+        raise BadDefinition(f"{found.name} is for {found.arch}, not {call.arch}", fix="leave -a out")
+    env = dict(found.env)
+    if call.trace:
+        env["DIB_DEBUG_TRACE"] = str(call.trace)
+    if call.install_type:
+        env["DIB_DEFAULT_INSTALLTYPE"] = call.install_type
+    disk = replace(found.disk, **_qemu_img(call.qemu_img_options))
+    if call.image_size_gib:
+        disk = replace(disk, size_bytes=_gib(call.image_size_gib))
+    if call.root_label:
+        disk = replace(disk, root_label=call.root_label)
+    if call.uncompressed:
+        disk = replace(disk, compression="none")
+    formats = _formats(call.types) if types_given else found.formats
+    return replace(found, env=env, disk=disk, formats=formats, packages=(*found.packages, *call.packages))
+
+
 def _disk(call: Call, env: Mapping[str, str]) -> Disk:
     size = call.image_size_gib or env.get("DIB_IMAGE_SIZE", "")
     label = call.root_label or env.get("ROOT_LABEL", "") or "cloudimg-rootfs"
-    try:
-        size_bytes = int(float(size) * (1 << 30)) if size else 0
-    except ValueError as exc:
-        raise BadDefinition(f"--image-size {size!r} is not a number of GB") from exc
-    return Disk(
-        size_bytes=size_bytes,
+    filesystem = env.get("FS_TYPE", "ext4")
+    if filesystem not in FILESYSTEMS:
+        raise BadDefinition(
+            f"FS_TYPE {filesystem!r} is not made here", fix=f"{', '.join(FILESYSTEMS)}, or --engine dib"
+        )
+    disk = Disk(
+        size_bytes=_gib(size) if size else 0,
         root_label=label,
-        filesystem=env.get("FS_TYPE", "ext4"),
+        filesystem=filesystem,
         compression="none" if call.uncompressed else "zstd",
         layout="elements",
     )
+    return replace(disk, **_qemu_img(call.qemu_img_options))
+
+
+def _gib(text: str) -> int:
+    try:
+        size = int(float(text) * (1 << 30))
+    except (ValueError, OverflowError) as exc:
+        raise BadDefinition(f"--image-size {text!r} is not a number of GB") from exc
+    if size <= 0:
+        raise BadDefinition(f"--image-size {text!r} is not a size")
+    return size
+
+
+def _qemu_img(text: str) -> dict[str, Any]:
+    """What qemu-img's options say that applies to our writer."""
+    changes: dict[str, Any] = {}
+    for word in filter(None, text.split(",")):
+        name, _, value = word.partition("=")
+        if name == "cluster_size":
+            changes["cluster_bytes"] = cluster_bytes(value, "--qemu-img-options")
+        elif name == "compression_type" and value in ("zstd", "zlib"):
+            changes["compression"] = value
+        elif name != "compat":
+            raise BadDefinition(f"--qemu-img-options: {word!r} is not known here", fix="or add --engine dib")
+    return changes
 
 
 def _formats(types: Sequence[str]) -> tuple[str, ...]:

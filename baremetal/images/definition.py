@@ -18,6 +18,7 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 KINDS = ("disk", "ramdisk", "tree")
 FORMATS = ("qcow2", "raw", "raw.zst", "tar", "tgz", "squashfs")
 ARCHES = ("amd64",)
+FILESYSTEMS = ("ext4",)
 OPTION_TYPES: Mapping[str, type] = {"string": str, "integer": int, "boolean": bool}
 
 
@@ -155,11 +156,19 @@ def _disk(doc: Mapping[str, Any], where: str) -> Disk:
         layout=_choice(doc, "layout", ("hybrid", "elements"), base.layout, where),
         size_bytes=0 if size == "auto" else parse_size(size),
         extra_bytes=parse_size(doc.get("extra", base.extra_bytes)),
-        filesystem=_choice(doc, "filesystem", ("ext4",), base.filesystem, where),
+        filesystem=_choice(doc, "filesystem", FILESYSTEMS, base.filesystem, where),
         root_label=str(doc.get("root-label", base.root_label)),
-        cluster_bytes=parse_size(doc.get("cluster", base.cluster_bytes)),
+        cluster_bytes=cluster_bytes(doc.get("cluster", base.cluster_bytes), where),
         compression=_choice(doc, "compression", ("zstd", "zlib", "none"), base.compression, where),
     )
+
+
+def cluster_bytes(value: object, where: str) -> int:
+    """The size of a qcow2 cluster: a power of two, 64 KiB to 2 MiB."""
+    size = parse_size(value)
+    if size & (size - 1) or not 64 << 10 <= size <= 2 << 20:
+        raise BadDefinition(f"{where}: cluster size {value!r}", fix="a power of two from 64KiB to 2MiB")
+    return size
 
 
 def _formats(doc: Mapping[str, Any], where: str) -> tuple[str, ...]:

@@ -27,6 +27,10 @@ def command(elements: Sequence[str], call: Mapping[str, Any]) -> list[str]:
         words += [flag, call[name]] if call[name] else []
     if call["install_type"]:
         words += ["--install-type", call["install_type"]]
+    if call["qemu_img_options"]:
+        words += ["--qemu-img-options", call["qemu_img_options"]]
+    words += ["--checksum"] if call["checksum"] else []
+    words += call["original"]
     return [*words, *elements]
 
 

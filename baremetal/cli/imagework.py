@@ -1,0 +1,240 @@
+"""What the verbs of `baremetal image` share: calls, options, the store, what is printed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from baremetal.cli import render
+from baremetal.cli.imagebar import Bar
+from baremetal.errors import UsageError
+
+if TYPE_CHECKING:
+    from baremetal.images.builder import BuildResult, Options
+    from baremetal.images.definition import Definition
+    from baremetal.images.store import ImageStore, StoredImage
+
+# Kept in the store beside the image.
+EXTRAS = ("sbom.cdx.json", "packages.json", "provenance.json")
+
+
+@dataclass
+class Classic:
+    """disk-image-create's options as they were given; `original`: words only --engine dib understands."""
+
+    output: str = ""
+    arch: str = "amd64"
+    types: str = ""
+    packages: list[str] = field(default_factory=list)
+    trace: int = 0
+    no_base: bool = False
+    uncompressed: bool = False
+    image_size: str = ""
+    root_label: str = ""
+    install_type: str = ""
+    qemu_img_options: str = ""
+    checksum: bool = False
+    original: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.packages = [name for text in self.packages for name in text.split(",") if name]
+
+
+def definition(what: list[str], option: list[str] | None, classic: Classic) -> Definition:
+    """A definition by name, or one made of elements."""
+    from baremetal.images import catalog
+    from baremetal.images import classic as calls
+    from baremetal.images.definition import with_options
+
+    if classic.original:
+        raise UsageError(f"{classic.original[0]} means something to the original only", fix="add --engine dib")
+    call = calls.Call(
+        elements=tuple(what),
+        output=classic.output or "image",
+        arch=classic.arch,
+        types=tuple((classic.types or "qcow2").split(",")),
+        packages=tuple(classic.packages),
+        skip_base=classic.no_base,
+        trace=classic.trace,
+        image_size_gib=classic.image_size,
+        uncompressed=classic.uncompressed,
+        root_label=classic.root_label,
+        install_type=classic.install_type,
+        qemu_img_options=classic.qemu_img_options,
+    )
+    if len(what) == 1 and catalog.is_definition(what[0]) and not classic.no_base:
+        found = with_options(catalog.find(what[0]), dict(pair(text) for text in option or []))
+        return calls.changed(found, call, types_given=bool(classic.types))
+    if option:
+        raise UsageError("--option belongs to a definition, not to a list of elements")
+    return calls.definition(call, os.environ)
+
+
+def options(
+    elements_path: list[Path] | None,
+    refresh: bool,
+    offline: bool,
+    until: str,
+    shell_on_failure: bool,
+    epoch: str,
+    cache_dir: Path | None,
+    timeout_s: float = 3600.0,
+) -> Options:
+    """How to build, from the command line and the environment disk-image-create reads."""
+    from baremetal.images.builder import Options
+
+    extra = [Path(p) for p in os.environ.get("ELEMENTS_PATH", "").split(":") if p]
+    return Options(
+        cache=cache(cache_dir),
+        elements_path=tuple(path.resolve() for path in (*(elements_path or []), *extra)),
+        refresh=refresh,
+        offline=offline,
+        until=until,
+        shell_on_failure=shell_on_failure or "after-error" in os.environ.get("break", ""),  # noqa: SIM112
+        phase_timeout_s=timeout_s,
+        epoch=epoch or os.environ.get("SOURCE_DATE_EPOCH") or None,
+    )
+
+
+def cache(given: Path | None) -> Path:
+    """Where layers and built images lie."""
+    if given:
+        return given.resolve()
+    from baremetal.config import Settings
+    from baremetal.images import userns
+
+    if os.geteuid() != 0 and "BAREMETAL_CACHE_DIR" not in os.environ:
+        return userns.user_cache()
+
+    return Settings.load().cache_dir
+
+
+def store() -> ImageStore:
+    """The image store of the settings; its signing key is made when it is missing."""
+    from baremetal.config import Settings
+    from baremetal.images import manifest
+    from baremetal.images.store import ImageStore
+
+    settings = Settings.load()
+    key = settings.keys_dir / "image-signing.pem"
+    if not key.exists() and os.access(settings.state_dir.parent, os.W_OK):
+        manifest.make_key(settings.keys_dir)
+    return ImageStore(settings.images_dir, signing_key=key)
+
+
+def store_result(result: BuildResult, definition: Definition) -> StoredImage:
+    """The built image in the store; nothing is done when this very build is there already."""
+    kept = store()
+    for image in kept.list():
+        if image.properties.get("build") == result.id and image.name == result.name:
+            return image
+    properties = {**definition.properties, "build": result.id, "arch": "x86_64"}
+    extras = {n: result.directory / n for n in EXTRAS if (result.directory / n).exists()}
+    if result.kind == "ramdisk":
+        kernel, initrd = result.directory / "kernel", result.directory / "initrd"
+        return kept.add_ramdisk(kernel, initrd, name=result.name, properties=properties, extras=extras)
+    with Bar(f"{result.name}: store") as bar:
+        return kept.add(result.path, name=result.name, properties=properties, extras=extras, progress=bar.bytes)
+
+
+def deliver(result: BuildResult, classic: Classic) -> list[Path]:
+    """Copies of the built files where -o says, with digests beside them when asked for."""
+    import shutil
+
+    from baremetal.images.store import file_digest
+
+    if not classic.output or result.kind == "partial":
+        return []
+    written = []
+    stem = Path(classic.output)
+    for path in result.files:
+        suffix = path.name.removeprefix(result.name)
+        target = stem if stem.name.endswith(suffix) else Path(f"{stem}{suffix}")
+        if result.kind == "ramdisk":
+            target = Path(f"{stem}.{path.name}")
+        shutil.copyfile(path, target)
+        written.append(target)
+    if classic.checksum:
+        for target in list(written):
+            sums = target.with_name(f"{target.name}.sha256")
+            sums.write_text(f"{file_digest(target)}  {target.name}\n")
+            written.append(sums)
+    return written
+
+
+def say(result: BuildResult, written: list[Path], stored: StoredImage | None, as_json: bool) -> None:
+    """The result, for people or programs."""
+    if as_json:
+        doc: dict[str, Any] = {"name": result.name, "build": result.id, "kind": result.kind, "cached": result.cached}
+        doc |= {"path": str(result.path), "files": [str(p) for p in written or result.files]}
+        doc |= {"seconds": round(result.seconds, 2), "cpu_s": round(result.cpu_s, 2), "warnings": result.warnings}
+        render.json_out({**doc, "image": stored.id if stored else None})
+        return
+    how = "nothing changed" if result.cached else f"built in {result.seconds:.1f} s ({result.cpu_s:.1f} s of CPU)"
+    render.note(f"{result.name}: {how}")
+    for path in written or [result.path]:
+        print(path)
+    if stored:
+        render.note(f"stored as {stored.name}, {stored.id[:19]}")
+
+
+def dib(what: list[str], classic: Classic, elements_path: list[Path] | None) -> None:
+    """The original disk-image-create; its exit code is ours."""
+    from baremetal.images import dib
+
+    raise typer.Exit(dib.run(what, vars(classic), elements_path or []))
+
+
+def users(image_id: str) -> list[str]:
+    """Nodes that refer to an image, asked of the server; a server that is down cannot say, which is an error."""
+    from baremetal.cli.client import Client
+    from baremetal.config import Settings
+    from baremetal.errors import Unreachable
+    from baremetal.images.errors import ImageInUse
+
+    try:
+        nodes = Client.default().get("/api/nodes", limit=1000)["nodes"]
+    except Unreachable as exc:
+        if not (Settings.load().state_dir / "baremetal.db").exists():
+            return []  # no server has ever run here
+        raise ImageInUse(
+            "nobody can say whether a node uses this image: the server does not answer",
+            fix="start it (baremetal serve), or delete with --force",
+        ) from exc
+    return [node["name"] for node in nodes if node.get("image_id") == image_id]
+
+
+def doc(image: StoredImage) -> dict[str, Any]:
+    """A stored image as data."""
+    doc: dict[str, Any] = {"name": image.name, "kind": image.kind, "id": image.id, "size": image.size}
+    doc |= {"created": image.created, "tags": list(image.tags), "properties": image.properties}
+    if image.manifest:
+        zero = sum(chunk.zsize == 0 for chunk in image.manifest.chunks)
+        doc |= {"raw_size": image.manifest.raw_size, "chunks": len(image.manifest.chunks), "zero_chunks": zero}
+    return doc
+
+
+def shown(image: StoredImage, as_json: bool) -> None:
+    """What add says."""
+    if as_json:
+        render.json_out(doc(image))
+    else:
+        render.note(f"{image.name}: {render.size(image.size)}")
+        print(image.id)
+
+
+def pair(text: str) -> tuple[str, str]:
+    """NAME=VALUE split in two."""
+    name, sep, value = text.partition("=")
+    if not sep:
+        raise UsageError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def number(value: object) -> float:
+    """A number, 0 for anything else."""
+    return float(value) if isinstance(value, int | float) else 0.0
