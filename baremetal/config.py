@@ -42,7 +42,10 @@ class Settings:
     state_dir: Path = _setting(Path("/var/lib/baremetal"), "database, keys, images, journals, logs", "path")
     run_dir: Path = _setting(Path("/run/baremetal"), "sockets of the running server", "path")
     cache_dir: Path = _setting(Path("/var/cache/baremetal"), "image layers and built images; may be deleted", "path")
-    database: str = _setting("", "SQLAlchemy URL; empty: SQLite in state_dir", "URL")
+    database: str = _setting(
+        "", "postgresql://user@host[,host]/name for one or several servers; empty: SQLite in state_dir", "URL"
+    )
+    server_name: str = _setting("", "this server among several on one PostgreSQL; empty: the host's name", "name")
     http_port: int = _setting(8080, "firmware, iPXE and images on the provisioning networks", "port")
     https_port: int = _setting(8443, "agents on the provisioning networks", "port")
     tftp_port: int = _setting(69, "boot loaders", "port")
@@ -167,6 +170,11 @@ class Setting:
 SETTINGS: dict[str, Setting] = {
     f.name: Setting(f.name, str(f.type), f.default, **f.metadata) for f in dataclasses.fields(Settings) if f.metadata
 }
+
+
+def is_postgres(url: str) -> bool:
+    """Does this database URL name a PostgreSQL, which several servers may share?"""
+    return url.startswith(("postgresql:", "postgres:"))
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:

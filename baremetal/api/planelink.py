@@ -24,7 +24,16 @@ PART_BYTES = 4 << 20  # a larger snapshot is sent in parts
 QUEUE_BYTES = 64 << 20  # a boot plane that reads slower than this grows is cut off, and comes again
 STORE_RETRY_S = 1.0
 VIEWS = 500  # nodes in one frame
-STATUS = {"usage": 400, "not-found": 404, "refused": 409, "denied": 403, "unreachable": 503, "timeout": 504}
+STATUS = {
+    "usage": 400,
+    "not-found": 404,
+    "refused": 409,
+    "denied": 403,
+    "unreachable": 503,
+    "timeout": 504,
+    "store": 503,
+    "lease-lost": 503,
+}
 
 
 class Inbox(Protocol):
@@ -58,6 +67,11 @@ class PlaneLink:
                 frame = {"t": "nodes", "version": self._version(), "nodes": nodes, "gone": gone if start == 0 else []}
                 for peer in list(self._peers):
                     peer.send(frame)
+
+    def tell(self, frame: dict[str, Any]) -> None:
+        """Send this to every boot plane."""
+        for peer in list(self._peers):
+            peer.send(frame)
 
     def push_all(self) -> None:
         """Networks, artifacts or images changed: everybody gets a whole snapshot."""

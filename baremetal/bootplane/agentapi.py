@@ -8,6 +8,7 @@ disk before they are answered. Only hello needs control.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -56,7 +57,8 @@ class AgentApi:
         """`handler` behind the token of one of these kinds of agent."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
-            who = self._who(request)
+            self._good()
+            who = await self._who(request)
             if who.agent not in agents:
                 raise HttpError(403, "denied", f"not for the {who.agent} agent")
             self._beat(who)
@@ -124,16 +126,29 @@ class AgentApi:
 
     # ---------------------------------------------------------- who asks
 
-    def _who(self, request: web.Request) -> Who:
+    def _good(self) -> None:
+        """503 when other servers may know better: the agent asks the next of its addresses."""
+        if not self.state.standing.good():
+            raise HttpError(503, "cut-off", "this server cannot reach the database", fix="ask another server")
+
+    async def _who(self, request: web.Request) -> Who:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise HttpError(401, "no-token", "say hello first", fix="POST hello with the nonce of this boot")
         who = self.state.by_token(token) if len(token) <= TOKEN_MAX else None
+        if who is None and self.state.standing.shared and len(token) <= TOKEN_MAX:
+            who = await self._ask(request, token)
         if who is None:
             self._refuse(request)
         assert who is not None
         return who
+
+    async def _ask(self, request: web.Request, token: str) -> Who | None:
+        """Another server may have given this token a moment ago: control looks into the database."""
+        with self._one_of_few(f"token {request.remote}"):
+            await self.link.call("token", {"sha256": hashlib.sha256(token.encode()).hexdigest()})
+        return self.state.by_token(token)
 
     def _refuse(self, request: web.Request) -> None:
         if not self.link.synced:
@@ -150,6 +165,7 @@ class AgentApi:
 
         That is how a boot ends in good order, so nobody is alarmed.
         """
+        self._good()
         entry = self.state.nodes.get(who.node)
         field_name = "ramdisk_token_sha256" if who.agent == RAMDISK else "instance_token_sha256"
         if entry is None or getattr(entry.view, field_name) != getattr(who.entry.view, field_name):

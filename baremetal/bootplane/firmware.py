@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +71,8 @@ class Firmware:
         return web.Response(text=text, content_type="text/plain", headers={"Cache-Control": "no-store"})
 
     def _render(self, entry: Entry | None, where: dict[str, str], fetched: bool) -> str:
+        if not self.state.standing.good():
+            raise HttpError(503, "cut-off", "this server cannot reach the database: another one knows what to boot")
         if entry is None and not self.link.synced:
             return self._text(WAIT_TEMPLATE, None, where | {"because": "the server is starting"})
         if entry is None:
@@ -99,7 +100,7 @@ class Firmware:
 
     def _serial(self, node: str) -> int:
         """Milliseconds since 1970, always greater than the node's last."""
-        serial = max(int(time.time() * 1000), self._serials.get(node, 0) + 1)
+        serial = max(int(self.state.standing.time() * 1000), self._serials.get(node, 0) + 1)
         self._serials[node] = serial
         return serial
 
@@ -115,7 +116,7 @@ class Firmware:
         return {
             "http": http,
             "http_host": f"{host}:{port}",
-            "https": f"https://{host}:{self.https_port}",
+            "https": self.state.standing.agents_from(f"https://{host}:{self.https_port}"),
             "script_url": f"{http}{request.path}",
             "client": request.remote or "",
         }

@@ -28,9 +28,11 @@ class CloudMetadata:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """GET of any path of the tree."""
+        if not self.state.standing.good():
+            raise HttpError(503, "cut-off", "this server cannot reach the database")
         entry = self.state.by_address(request.remote or "")
         # A ramdisk, or a machine that is being released, is no instance.
-        if entry is None or entry.record.purpose is not Purpose.DISK:
+        if entry is None or entry.record.purpose not in (Purpose.DISK, Purpose.NETBOOT):
             raise HttpError(404, "not-found", "no deployed node has this address")
         body = imds.table(instance_of(entry)).get(request.path)
         if body is None:

@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import secrets
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ class Link:
 
     def tell(self, kind: str, node: str | None, body: dict[str, Any], *, sync: bool = False) -> None:
         """Queue a message; SpoolFull when it cannot be kept."""
-        self._spool.put(Message(next(self._ids), kind, time.time(), node, body), sync=sync)
+        self._spool.put(Message(next(self._ids), kind, self.state.standing.time(), node, body), sync=sync)
         self._deliver()
 
     async def tell_durably(self, kind: str, node: str | None, body: dict[str, Any]) -> None:
@@ -179,6 +178,8 @@ class Link:
             case "nodes":
                 self.state.change(frame["version"], map(NodeView.from_json, frame["nodes"]), frame.get("gone", ()))
                 self._save_soon()
+            case "lease":
+                self.state.standing.told(frame)
             case "ack":
                 self._spool.acknowledge(frame["ids"])
                 self._in_flight -= set(frame["ids"])

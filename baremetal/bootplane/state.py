@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from baremetal.bootplane.standing import Standing
 from baremetal.model.boot import BootRecord, Purpose
 from baremetal.model.network import Mode, Network
 from baremetal.protocol.agent import INSTANCE, RAMDISK
@@ -54,7 +55,8 @@ class Change:
 class State:
     """The tables. `version` is control's; 0 means that nothing is known yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, standing: Standing | None = None) -> None:
+        self.standing = standing or Standing()
         self.version = 0
         self.snapshot = Snapshot()
         self.networks: tuple[Network, ...] = ()

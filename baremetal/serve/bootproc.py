@@ -21,8 +21,9 @@ from baremetal.bootplane.app import make_apps
 from baremetal.bootplane.copy import SnapshotCopy
 from baremetal.bootplane.link import Link
 from baremetal.bootplane.spool import Spool
+from baremetal.bootplane.standing import Standing
 from baremetal.bootplane.state import Change, State
-from baremetal.config import Settings
+from baremetal.config import Settings, is_postgres
 from baremetal.errors import MachineError, UsageError
 from baremetal.model.network import Network
 from baremetal.serve import child, collector, ports
@@ -39,6 +40,8 @@ from baremetal.serve.tftp import TftpServer
 
 log = logging.getLogger("baremetal.serve.bootproc")  # __name__ is __main__ here
 
+STAND_S = 0.25  # how soon a lapsed lease is noticed
+
 
 async def serve(settings: Settings, life: child.Life) -> None:
     """Open, drop rights, answer until told to stop."""
@@ -46,7 +49,7 @@ async def serve(settings: Settings, life: child.Life) -> None:
         raise UsageError(
             "no provisioning network is configured", fix="add a [[network]] table; see docs/how-to/first-real-node.md"
         )
-    state = State()
+    state = State(Standing(shared=is_postgres(settings.database)))
     spool = Spool(settings.boot_dir / "spool.jsonl", settings.spool_limit)
     copy = SnapshotCopy(settings.boot_dir / "snapshot", read_key(settings, "boot.key"))
     link = Link(settings.plane_socket, state, spool, copy)
@@ -64,6 +67,7 @@ async def serve(settings: Settings, life: child.Life) -> None:
         runner = asyncio.create_task(link.run())
         stack.callback(runner.cancel)
         apps = make_apps(state, link, templates=read_templates(), loaders=loaders, https_port=settings.https_port)
+        packets.on_lapse = apps.wakeups.wake_all
         for app, sockets, context in ((apps.http, web, None), (apps.https, web_tls, tls)):
             await _listen(stack, Listener(app, connections=settings.http_connections, tls=context), sockets)
         collector.relax()
@@ -84,7 +88,10 @@ class Packets:
     def __init__(self, settings: Settings, state: State, link: Link, loaders: LoaderTree) -> None:
         self._settings, self._state, self._link, self._loaders = settings, state, link, loaders
         self._dhcp: list[DhcpServer] = []
+        self.on_lapse: Callable[[], None] | None = None
         self._closers: list[Callable[[], None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._good = True
 
     def open(self) -> None:
         """Open every socket; MachineError says what stands in the way."""
@@ -101,9 +108,30 @@ class Packets:
                 advertiser.start(loop)
                 self._closers.append(advertiser.close)
         self._state.listen(self._changed)
+        self._stand()
         self._changed(Change(tuple(self._state.nodes.values()), (), whole=True))
 
+    def _stand(self) -> None:
+        """Several servers: answer only while control holds its lease, give out only the ranges that are ours."""
+        standing = self._state.standing
+        if standing.shared:
+            good = standing.good()
+            for lease in standing.take_leases():
+                for server in self._dhcp:
+                    server.adopt([lease])
+            for server in self._dhcp:
+                why = "" if good else "this server cannot reach the database: another one knows better"
+                server.stand(why, standing.gives(server.network.name), standing.peers())
+            if good != self._good:
+                self._good = good
+                log.warning("answers again" if good else "silent: control cannot say that what we know still holds")
+                if self.on_lapse is not None and not good:
+                    self.on_lapse()
+        self._timer = asyncio.get_running_loop().call_later(STAND_S, self._stand)
+
     def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         for close in reversed(self._closers):
             close()
 
@@ -138,6 +166,7 @@ class Packets:
         if event["kind"] == "lease":
             body = event["body"]
             self._state.leased(body["address"], body["mac"])
+            event = {**event, "body": {**body, "expires": self._state.standing.shared_time(body["expires"])}}
         if event["kind"] in ("loader-sent", "artifact-sent") and not event.get("node"):
             entry = self._state.by_address(str(event["body"].get("source", "")))
             event = {**event, "node": entry.view.node if entry else None}

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from baremetal.api.planelink import PlaneLink
-from baremetal.config import Settings
+from baremetal.config import Settings, is_postgres
 from baremetal.errors import MachineError
 from baremetal.protocol.plane import MAX_FRAME
 from baremetal.serve import child, privileges
 from baremetal.serve.keyfiles import read_key
 from baremetal.serve.listen import bind, tls_context
+from baremetal.serve.several import join, stand
 
 if TYPE_CHECKING:
     from baremetal.workflows.conductor import Conductor
@@ -83,6 +84,9 @@ async def serve(settings: Settings, life: child.Life) -> None:
         stack.push_async_callback(conductor.stop)
         server = await asyncio.start_unix_server(link.handle, sock=plane, limit=MAX_FRAME + 1)
         stack.callback(server.close)
+        if conductor.cluster is not None:
+            standing = asyncio.create_task(stand(conductor, conductor.cluster, link))
+            stack.callback(standing.cancel)
         watcher = asyncio.create_task(_watch_images(settings, conductor))
         stack.callback(watcher.cancel)
         await _serve_api(conductor, settings, Listening(api, tcp, tls), stack)
@@ -147,9 +151,16 @@ async def _conductor(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     values = {name: getattr(settings, name) for name in POLICY}
     sync_s = settings.power_sync_s or NEVER_S
     policy = Policy(**values, power_sync_s=sync_s, events_keep_days=settings.event_days)
-    store = Store.open(settings.database_url)
-    stack.callback(store.close)
-    pool = await stack.enter_async_context(BmcPool(settings.bmc_workers))
+    pool = BmcPool(settings.bmc_workers)
+    cluster = None
+    if is_postgres(settings.database):
+        cluster = join(settings, keys, pool, stack)
+        assert cluster.store is not None
+        store = cluster.store
+    else:
+        store = Store.open(settings.database_url)
+        stack.callback(store.close)
+    await stack.enter_async_context(pool)
     images = ImageStore(settings.images_dir)
     return Conductor(
         store=store,
@@ -159,6 +170,7 @@ async def _conductor(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
         images=images,
         policy=policy,
         state_dir=settings.state_dir,
+        cluster=cluster,
     )
 
 
@@ -167,10 +179,12 @@ def make_site(settings: Settings) -> Site:
     from baremetal.images.store import ImageStore
     from baremetal.serve import anchors
     from baremetal.serve.tls import public_hex
+    from baremetal.workflows.diskless import is_diskless
     from baremetal.workflows.site import Ramdisk, Site
 
     ca_pem = (settings.tls_dir / "ca.pem").read_bytes()
     images = [image for image in ImageStore(settings.images_dir).list() if image.kind == "ramdisk"]
+    diskless = {image.id for image in images if is_diskless(image)}
     public = public_hex(settings.keys_dir / "image-signing.pub")
     orders = public_hex(settings.keys_dir / "metadata-signing.pub")
     ramdisks, artifacts = anchors.compose_all(images, settings.artifacts_dir, ca_pem, public, orders)
@@ -180,7 +194,8 @@ def make_site(settings: Settings) -> Site:
         https_url=f"https://{server}:{settings.https_port}",
         ca_pem=ca_pem.decode(),
         networks=settings.networks,
-        ramdisks={r.arch: Ramdisk(r.kernel, r.initrd, r.cmdline) for r in ramdisks},
+        ramdisks={r.arch: Ramdisk(r.kernel, r.initrd, r.cmdline) for r in ramdisks if r.image_id not in diskless},
+        netboot={r.image_id: Ramdisk(r.kernel, r.initrd, r.cmdline) for r in ramdisks if r.image_id in diskless},
         artifacts={name: {"path": a.path, "size": a.size, "sha256": a.sha256} for name, a in artifacts.items()},
     )
 

@@ -89,6 +89,22 @@ class DhcpServer:
         """Some nodes, as they are now; ids of nodes that are gone."""
         self.rules.change(records, gone)
 
+    def stand(self, silent: str, gives_range: bool, peers: frozenset[str]) -> None:
+        """Beside other servers of the site: why nobody is answered, whether the range is ours, who the others are."""
+        self.rules.silent = silent
+        names = {scope.network.name for scope in self.rules.scopes}
+        self.rules.no_range = set() if gives_range else names
+        self._rivals.peers = peers
+
+    def adopt(self, leases: Iterable[tuple[str, str, float]]) -> None:
+        """Leases that another server gave (MAC, address, end in our Unix seconds), before the range is ours."""
+        now = self._now()
+        for mac, address, expires in leases:
+            key, ip = bytes.fromhex(mac.replace(":", "")), int.from_bytes(socket.inet_aton(address), "big")
+            for scope in self.rules.scopes:
+                if scope.contains(ip) and expires > now and scope.leases.holder(ip, now) is None:
+                    scope.leases.restore(key, ip, expires)
+
     def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Open sockets and journal; raises MachineError with what to do."""
         self._loop = loop or asyncio.get_running_loop()

@@ -9,7 +9,6 @@ Scripts carry the same one-time nonce as iPXE's (bootplane/firmware.py).
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,7 +50,10 @@ class GrubTree:
 
     def _script(self, mac: str) -> str:
         entry = self._state.by_mac(mac)
-        values = {"mac": mac, "mac_hyphens": mac.replace(":", "-"), "https": self._https}
+        standing = self._state.standing
+        values = {"mac": mac, "mac_hyphens": mac.replace(":", "-"), "https": standing.agents_from(self._https)}
+        if not standing.good():
+            return self._leave({**values, "name": mac, "because": "this server cannot reach the database"})
         if entry is None:
             return self._leave({**values, "name": mac, "because": "no node has this MAC address"})
         record = entry.record
@@ -71,7 +73,7 @@ class GrubTree:
             )
             return self._leave({**values, "because": "this boot has begun already"})
         assert record.boot_id is not None
-        serial = int(time.time() * 1000)
+        serial = int(self._state.standing.time() * 1000)
         word = nonce.make(view.nonce_key, view.node, record.boot_id, serial)
         text = ipxe.render_values(self._templates[RAMDISK], {**values, "nonce": word})
         self._link.note("script-sent", view.node, {"nonce_id": f"{serial:x}", "boot_id": record.boot_id})

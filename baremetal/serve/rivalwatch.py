@@ -55,6 +55,7 @@ class RivalWatch:
     def __init__(self, interface: str, ours: str, on_rival: Callable[[Rival], None]) -> None:
         self.interface, self.ours = interface, ours
         self.heard: dict[Rival, float] = {}
+        self.peers: frozenset[str] = frozenset()  # other servers of our own site: no rivals
         self._on_rival = on_rival
         self._sock: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -102,6 +103,8 @@ class RivalWatch:
                     self._meet(rival)
 
     def _meet(self, rival: Rival) -> None:
+        if rival.server in self.peers:
+            return
         now = time.monotonic()
         last = self.heard.get(rival)
         if len(self.heard) > 256:

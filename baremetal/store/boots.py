@@ -66,6 +66,13 @@ def get(conn: Connection, boot_id: str | None) -> Boot | None:
     return from_row(row) if row else None
 
 
+def by_token(conn: Connection, digest: str) -> Boot | None:
+    """The running boot whose token has this SHA-256."""
+    query = sa.select(boots).where(boots.c.token_sha256 == digest, boots.c.ended_at.is_(None))
+    row = conn.execute(query).first() if digest else None
+    return from_row(row) if row else None
+
+
 def live(conn: Connection, node_id: str) -> dict[str, Boot]:
     """The node's running boots by purpose (at most one each)."""
     found = [from_row(row) for row in conn.execute(_LIVE, {"ref": node_id})]

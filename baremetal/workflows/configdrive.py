@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from baremetal.model.node import Port
@@ -42,7 +41,7 @@ def _ours(p: Pass, boot: tuple[str, str], doc: stored.StoredDocument | None) -> 
     agent = {
         "urls": urls(p),
         "ca_pem": p.site.ca_pem,
-        "nonce": nonce.make(key, p.node.id, boot_id, int(time.time() * 1000)),
+        "nonce": nonce.make(key, p.node.id, boot_id, int(p.world.now() * 1000)),
         "node": p.node.id,
         "name": p.node.name,
         "metadata_public_key": signer.public_hex,
@@ -61,7 +60,7 @@ def urls(p: Pass) -> list[str]:
     seen = set(p.world.store.read(lambda c: [wire_seen.network_of(c, mac) for mac in macs]))
     networks = sorted(p.site.networks, key=lambda network: network.name not in seen)
     found = [f"https://{network.server}:{port}" for network in networks]
-    return list(dict.fromkeys([*found, p.site.https_url]))
+    return list(dict.fromkeys([*found, p.site.https_url, *p.site.peers]))
 
 
 def public_keys(doc: stored.StoredDocument | None) -> dict[str, str]:

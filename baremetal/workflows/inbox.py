@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 
 from baremetal.errors import BaremetalError, Denied
 from baremetal.model.event import Event, Kind
+from baremetal.model.node import State
 from baremetal.protocol import nonce
 from baremetal.protocol.agent import FAILED, INSTANCE, PROGRESS, ConfigReport, Hello, HelloAnswer, Report
 from baremetal.protocol.doc import BadDocument
@@ -103,6 +104,8 @@ class Inbox:
 
     async def call(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
         """Answer a call at once; raises BaremetalError (its http_status, if it has one, is for the answer)."""
+        if kind == "token":
+            return await self._token(str(body.get("sha256", "")))
         if kind != "hello":
             raise BaremetalError(f"unknown call {kind!r}")
         try:
@@ -110,6 +113,13 @@ class Inbox:
         except BadDocument as exc:
             raise HelloRefused("the hello is not one", detail=str(exc)) from exc
         return await self._hello(hello, str(body.get("source", "")))
+
+    async def _token(self, digest: str) -> dict[str, Any]:
+        """A token that the asking boot plane has not heard of: when it is good, its node is pushed first."""
+        boot = await self._world.store.fetch(lambda c: boots.by_token(c, digest))
+        if boot is not None:
+            self._woken(set(), {boot.node_id})
+        return {"known": boot is not None}
 
     # -- messages --------------------------------------------------------------
 
@@ -231,11 +241,11 @@ class Inbox:
             return False
         if instance:
             boots.beat(conn, instance.id, m.time)
-        before = nodes.get(conn, m.node).config
+        node = nodes.get(conn, m.node)
         config = {
             "outcome": report.outcome,
             "generation": report.metadata_generation,
-            "applied": before.get("applied") if bad else report.metadata_generation,
+            "applied": node.config.get("applied") if bad else report.metadata_generation,
             "drift": [str(f.get("path", ""))[:300] for f in report.files][:20] if report.outcome == "drift" else [],
             "facts": {str(k)[:40]: v for k, v in list(report.facts.items())[:20] if isinstance(v, (str, int, float))},
             "at": m.time,
@@ -244,6 +254,9 @@ class Inbox:
             "scripts": [{**s, "tail": str(s.get("tail", ""))[-500:]} for s in report.scripts if s.get("exit")][:5],
             "seconds": report.seconds,
         }
+        if node.state is State.ACTIVE and node.wanted is None:
+            nodes.see(conn, m.node, config=config)  # nobody decides anything on it: a thousand passes are saved
+            return False
         return nodes.note(conn, m.node, self._world.now(), config=config)
 
     def _on_metadata_sent(self, conn: Connection, m: Message) -> bool:

@@ -12,7 +12,7 @@ from baremetal.model.network import Network
 
 @dataclass(frozen=True)
 class Ramdisk:
-    """Names of the deploy ramdisk's kernel and initrd in the boot plane's virtual tree."""
+    """Names of a kernel and an initrd in the boot plane's virtual tree."""
 
     kernel: str
     initrd: str
@@ -23,15 +23,18 @@ class Ramdisk:
 class Site:
     """`http_url` serves firmware and images, `https_url` agents. `artifacts` as in protocol.plane.Snapshot.
 
-    `ramdisks` by architecture; "" is the fallback.
+    `ramdisks` by architecture; "" is the fallback. `netboot` by image id: images
+    that machines run from the network.
     """
 
     http_url: str = "http://127.0.0.1:8080"
     https_url: str = "https://127.0.0.1:8443"
     ca_pem: str = ""
+    peers: tuple[str, ...] = ()  # https URLs of all servers of the site, when there are several
     networks: tuple[Network, ...] = ()
     ramdisks: Mapping[str, Ramdisk] = field(default_factory=dict)
     artifacts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    netboot: Mapping[str, Ramdisk] = field(default_factory=dict)
 
     def ramdisk(self, arch: str) -> Ramdisk | None:
         """The ramdisk for this architecture."""

@@ -62,6 +62,8 @@ class Server:
         self.bound: list[Lease] = []
         self._teller = Teller()
         self.only_known = ""  # why strangers get no answer for now
+        self.silent = ""  # why nobody gets an answer for now
+        self.no_range: set[str] = set()  # networks whose range another server gives out
         self._answers = answers
         self._local = self.scopes[0]
         self._templates: dict[tuple[object, ...], Template] = {}
@@ -100,7 +102,7 @@ class Server:
             return None
 
     def _dispatch(self, data: bytes, options: Options, now: float) -> Sent | None:
-        if data[0] != BOOTREQUEST:
+        if data[0] != BOOTREQUEST or self.silent:
             return None
         kind = options.get(53)
         if kind is None:
@@ -124,6 +126,8 @@ class Server:
         if self.only_known and known is None and not template.silent:
             self._teller.remark(key, template, "ignore", self.only_known, None, now)
             return None
+        if self.no_range and scope.network.name in self.no_range and not _fixed(known, scope):
+            return None  # its authority answers
         self._teller.saw(key, template, known, options, now)
         if template.silent:
             return None
@@ -325,7 +329,7 @@ class Server:
         """Port 4011: a client that has an address asks the boot server; the reply goes where it came from."""
         try:
             options = read(data)
-            if data[0] != BOOTREQUEST or options.get(53) not in _BOOT_TYPES:
+            if self.silent or data[0] != BOOTREQUEST or options.get(53) not in _BOOT_TYPES:
                 return None
             key, scope = hardware_key(data, options), self._local
             known = self.directory.by_key.get(key) or self.directory.recognise(key, options)
@@ -400,3 +404,8 @@ class Server:
 
 _GIVING_BACK = frozenset((RELEASE, DECLINE))
 _BOOT_TYPES = (bytes((DISCOVER,)), bytes((REQUEST,)), bytes((INFORM,)))
+
+
+def _fixed(known: Known | None, scope: Scope) -> bool:
+    """Is this machine's address a function of the records, the same on every server?"""
+    return known is not None and bool(known.fixed) and scope.contains(known.fixed)
