@@ -14,12 +14,16 @@ from typing import Any
 
 from aiohttp import web
 
+from baremetal.boot import ipxe
 from baremetal.boot.decide import Urls, decide
 from baremetal.boot.loaders import LoaderTable
+from baremetal.bootplane.files import send_file
 from baremetal.errors import BaremetalError
 from baremetal.model.network import Mode, Network
 from baremetal.serve import collector
 from baremetal.serve.dhcp import DhcpServer
+from baremetal.serve.http import Listener
+from baremetal.serve.listen import bind
 from baremetal.serve.tftp import TftpServer
 
 SERVER, SERVER6 = "10.77.0.1", "fd77::1"
@@ -73,21 +77,33 @@ def network(interface: str, proxy: bool) -> Network:
     )
 
 
+SCRIPT = """#!ipxe
+set node {{ name|word }}
+kernel http://boot/vmlinuz node={{ name|word }}
+initrd http://boot/initrd
+boot
+"""
+
+
+def script(path: str, _transport: object = None) -> str | None:
+    """The script of /node/<n>."""
+    name = path.removeprefix("/node/")
+    return ipxe.render_values(SCRIPT, {"name": name}) if name != path else None
+
+
 def http_app(tree: DirectoryTree) -> web.Application:
-    async def script(request: web.Request) -> web.Response:
-        n = request.match_info["n"]
-        return web.Response(
-            text=f"#!ipxe\nset node {n}\nkernel http://boot/vmlinuz node={n}\ninitrd http://boot/initrd\nboot\n"
-        )
+    async def small(request: web.Request) -> web.Response:
+        return web.Response(text=script(request.path))
 
     async def file(request: web.Request) -> web.StreamResponse:
         path = tree.get(request.match_info["name"].lstrip("/"))
         if path is None:
             raise web.HTTPNotFound
-        return web.FileResponse(path)
+        info = path.stat()
+        return (await send_file(request, path, etag=f"{info.st_mtime_ns:x}-{info.st_size:x}")).response
 
     app = web.Application()
-    app.router.add_get("/node/{n}", script)
+    app.router.add_get("/node/{n}", small)
     app.router.add_get("/{name:.*}", file)
     return app
 
@@ -117,16 +133,15 @@ async def run(args: argparse.Namespace) -> None:
             servers[2].start(loop)
         except BaremetalError as exc:
             print(exc.brief, file=sys.stderr)
-        runner = web.AppRunner(http_app(tree), access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, SERVER, 8080, backlog=4096).start()
+        listener = Listener(http_app(tree), connections=8192, quick=script)
+        await listener.start([bind(SERVER, 8080)])
         stop = asyncio.Event()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, stop.set)
         await stop.wait()
         for server in servers:
             server.close()
-        await runner.cleanup()
+        await listener.close()
 
 
 def main() -> None:

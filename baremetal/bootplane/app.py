@@ -13,6 +13,7 @@ from baremetal.bootplane.agentapi import AgentApi
 from baremetal.bootplane.firmware import Firmware, Tree
 from baremetal.bootplane.imds import CloudMetadata
 from baremetal.bootplane.link import Link
+from baremetal.bootplane.quick import Answers
 from baremetal.bootplane.state import State
 from baremetal.bootplane.wake import Wakeups
 from baremetal.protocol.agent import AGENT_ROOT
@@ -26,9 +27,10 @@ HEADERS = 64
 
 @dataclass
 class Apps:
-    """Both applications and what they share."""
+    """Both applications and what they share. `quick`: what is answered before `http` is asked (quick.py)."""
 
     http: web.Application
+    quick: Answers
     https: web.Application
     wakeups: Wakeups
 
@@ -50,7 +52,7 @@ def make_apps(state: State, link: Link, *, templates: Mapping[str, str], loaders
         ]
     )
     https = _application([*agent.routes(AGENT_ROOT), images])
-    return Apps(http, https, wakeups)
+    return Apps(http, firmware.quick, https, wakeups)
 
 
 def _application(routes: list[web.RouteDef]) -> web.Application:

@@ -6,6 +6,7 @@ say what that means on a hostile wire). A script is rendered when it is fetched.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -34,6 +35,7 @@ IMAGE_FILES = {
     "image.zst": "application/zstd",
 }
 _MAC = re.compile(r"[0-9a-f]{2}(?:-[0-9a-f]{2}){5}")
+_SCRIPT = re.compile(rf"/boot/({_MAC.pattern})\.ipxe")
 
 
 class Tree(Protocol):
@@ -59,16 +61,24 @@ class Firmware:
         name = request.match_info["mac"].lower()
         if not _MAC.fullmatch(name):
             raise HttpError(404, "not-found", "a boot script is called <mac-with-hyphens>.ipxe")
+        text = self._script(name, request.path, self._where(request.transport), request.method == "GET")
+        return web.Response(text=text, content_type="text/plain", headers={"Cache-Control": "no-store"})
+
+    def quick(self, path: str, transport: asyncio.Transport) -> str | None:
+        """The same for quick.py: the script of this path, None when it is no script's."""
+        match = _SCRIPT.fullmatch(path)
+        return self._script(match[1], path, self._where(transport), fetched=True) if match else None
+
+    def _script(self, name: str, path: str, where: dict[str, str], fetched: bool) -> str:
         mac = name.replace("-", ":")
         entry = self.state.by_mac(mac)
-        where = self._where(request) | {"mac": mac, "mac_hyphens": name}
+        where |= {"mac": mac, "mac_hyphens": name, "script_url": f"{where['http']}{path}"}
         try:
-            text = self._render(entry, where, request.method == "GET")
+            return self._render(entry, where, fetched)
         except ipxe.ScriptError as exc:
             log.error("boot script of %s: %s", mac, exc)
             because = f"the server cannot render this script: {exc.brief}"
-            text = self._text(WAIT_TEMPLATE, entry, where | {"because": because})
-        return web.Response(text=text, content_type="text/plain", headers={"Cache-Control": "no-store"})
+            return self._text(WAIT_TEMPLATE, entry, where | {"because": because})
 
     def _render(self, entry: Entry | None, where: dict[str, str], fetched: bool) -> str:
         if not self.state.standing.good():
@@ -108,17 +118,15 @@ class Firmware:
         known = ipxe.values_of(entry.record, values["mac"]) if entry is not None else {"name": values["mac_hyphens"]}
         return ipxe.render_values(self.templates[template], {**known, **values})
 
-    def _where(self, request: web.Request) -> dict[str, str]:
+    def _where(self, transport: asyncio.BaseTransport | None) -> dict[str, str]:
         """URLs by the address that the client reached us at: right on every network."""
-        transport = request.transport
         host, port = transport.get_extra_info("sockname")[:2] if transport else ("127.0.0.1", 0)
-        http = f"http://{host}:{port}"
+        peer = transport.get_extra_info("peername") if transport else None
         return {
-            "http": http,
+            "http": f"http://{host}:{port}",
             "http_host": f"{host}:{port}",
-            "https": self.state.standing.agents_from(f"https://{host}:{self.https_port}"),
-            "script_url": f"{http}{request.path}",
-            "client": request.remote or "",
+            "https": f"https://{host}:{self.https_port}",
+            "client": str(peer[0]) if peer else "",
         }
 
     async def artifact(self, request: web.Request) -> web.StreamResponse:

@@ -68,8 +68,9 @@ async def serve(settings: Settings, life: child.Life) -> None:
         stack.callback(runner.cancel)
         apps = make_apps(state, link, templates=read_templates(), loaders=loaders, https_port=settings.https_port)
         packets.on_lapse = apps.wakeups.wake_all
-        for app, sockets, context in ((apps.http, web, None), (apps.https, web_tls, tls)):
-            await _listen(stack, Listener(app, connections=settings.http_connections, tls=context), sockets)
+        most = settings.http_connections
+        await _listen(stack, Listener(apps.http, connections=most, quick=apps.quick), web)
+        await _listen(stack, Listener(apps.https, connections=most, tls=tls), web_tls)
         collector.relax()
         life.ready()
         log.info("serving %s", ", ".join(f"{n.name} ({n.interface}, {n.server})" for n in settings.networks))

@@ -6,10 +6,13 @@ import asyncio
 import asyncio.sslproto
 import socket
 import ssl
+import time
+from collections.abc import Callable
 
 from aiohttp import web
 
 from baremetal.bootplane.app import HEADERS, LINE_BYTES
+from baremetal.bootplane.quick import Answers, Front
 from baremetal.serve.listen import BACKLOG
 
 FIRST_REQUEST_S = 15.0  # from connecting to the end of the first request's headers
@@ -20,9 +23,16 @@ HANDSHAKE_S = 10.0
 
 
 class Listener:
-    """One application on some sockets."""
+    """One application on some sockets; `quick` answers plain requests before it."""
 
-    def __init__(self, app: web.Application, *, connections: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        connections: int,
+        tls: ssl.SSLContext | None = None,
+        quick: Answers | None = None,
+    ) -> None:
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -34,7 +44,8 @@ class Listener:
             handler_cancellation=True,
             shutdown_timeout=2.0,
         )
-        self._tls, self._most = tls, connections
+        self._tls, self._most, self._quick = tls, connections, quick
+        self._fronts: set[Front] = set()
         if tls is not None:
             # Each TLS connection holds this as its read buffer; asyncio's 256 KiB make 290 KiB of every held
             # request (hack/bench/held-requests), and agents send little.
@@ -45,8 +56,11 @@ class Listener:
     async def start(self, sockets: list[socket.socket]) -> None:
         await self._runner.setup()
         loop = asyncio.get_running_loop()
-        handler = self._runner.server
-        assert handler is not None
+        server = self._runner.server
+        assert server is not None
+        handler: Callable[[], asyncio.Protocol] = server
+        if self._quick is not None:
+            handler = Front.factory(server, self._quick, self._fronts)
         timeout = HANDSHAKE_S if self._tls else None
         for sock in sockets:
             self._servers.append(
@@ -61,6 +75,8 @@ class Listener:
             self._sweeper.cancel()
         for server in self._servers:
             server.close()
+        for front in list(self._fronts):
+            front.close()
         await self._runner.cleanup()
 
     async def _sweep(self) -> None:
@@ -80,7 +96,12 @@ class Listener:
             now = loop.time()
             silent = [c for c in open_now if not getattr(c, "_request_count", 0)]
             since = {c: since.get(c, now) for c in silent}
-            excess = len(open_now) - self._most
+            excess = len(open_now) + len(self._fronts) - self._most
+            for front in sorted(self._fronts, key=lambda f: f.since):
+                patience = KEEPALIVE_S if front.served else FIRST_REQUEST_S - SWEEP_S
+                if time.monotonic() - front.since >= patience or excess > 0:
+                    front.close()
+                    excess -= 1
             for connection in sorted(silent, key=since.__getitem__):
                 if now - since[connection] >= FIRST_REQUEST_S - SWEEP_S or excess > 0:
                     connection.force_close()

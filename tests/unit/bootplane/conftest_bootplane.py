@@ -4,11 +4,11 @@ import asyncio
 import dataclasses
 import hashlib
 import os
+import socket
 from types import SimpleNamespace
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from baremetal.api.planelink import PlaneLink
 from baremetal.bootplane.app import make_apps
@@ -19,6 +19,7 @@ from baremetal.bootplane.state import State
 from baremetal.errors import Denied
 from baremetal.model.boot import BootRecord, Purpose
 from baremetal.protocol.plane import MAX_FRAME, NodeView, Snapshot
+from baremetal.serve.http import Listener
 from baremetal.serve.loaders import read_templates
 
 MAC = "52:54:00:00:00:01"
@@ -102,14 +103,13 @@ async def rig(tmp_path):
     link = Link(control.path, state, spool, SnapshotCopy(tmp_path / "snapshot", KEY))
     task = asyncio.create_task(link.run())
     apps = make_apps(state, link, templates=read_templates(), loaders={"small.efi": b"MZ"}, https_port=8443)
-    runners, urls = [], []
-    for app in (apps.http, apps.https):
-        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        runners.append(runner)
-        urls.append(f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}")
+    listeners, urls = [], []
+    for app, quick in ((apps.http, apps.quick), (apps.https, None)):
+        sock = socket.create_server(("127.0.0.1", 0))
+        sock.setblocking(False)
+        listeners.append(Listener(app, connections=100, quick=quick))
+        await listeners[-1].start([sock])
+        urls.append(f"http://127.0.0.1:{sock.getsockname()[1]}")
     session = aiohttp.ClientSession()
     rig = SimpleNamespace(
         control=control, state=state, link=link, spool=spool, http=urls[0], https=urls[1] + "/agent/v1",
@@ -119,8 +119,8 @@ async def rig(tmp_path):
     yield rig
     await session.close()
     task.cancel()
-    for runner in runners:
-        await runner.cleanup()
+    for listener in listeners:
+        await listener.close()
     await link.close()
     await control.stop()
 
