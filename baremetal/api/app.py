@@ -17,7 +17,19 @@ from baremetal.api.auth import Parties
 from baremetal.api.http import App, BadRequest, Receive, Reply, Scope, Send, check_length, dumps, send_reply
 from baremetal.api.ironic.app import IronicApp
 from baremetal.api.ironic.common import parties
-from baremetal.api.native import bmcs, bulk, care, console, events, metadata, metadatacare, misc, nodes, story
+from baremetal.api.native import (
+    bmcs,
+    bulk,
+    care,
+    console,
+    events,
+    inspection,
+    metadata,
+    metadatacare,
+    misc,
+    nodes,
+    story,
+)
 from baremetal.api.status import status_of
 from baremetal.errors import BaremetalError
 from baremetal.store import nodes as store_nodes
@@ -34,6 +46,7 @@ ROUTERS = (
     metadatacare.router,
     events.router,
     misc.router,
+    inspection.router,
     care.router,
 )
 

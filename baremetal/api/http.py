@@ -18,6 +18,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 T = TypeVar("T")
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 MAX_BODY = 8 * 1024 * 1024  # bytes; an import of 10,000 nodes has about 3 MB
 MAX_DEPTH = 64  # of nested JSON; Python's own parser gives up at about 1,000
@@ -43,7 +44,7 @@ class BadRequest(Exception):
 
 def dumps(doc: Any) -> bytes:
     """Compact JSON."""
-    return json.dumps(doc, separators=(",", ":"), ensure_ascii=False).encode()
+    return _encode(doc).encode()
 
 
 def parse_json(raw: bytes) -> Any:

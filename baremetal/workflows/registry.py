@@ -30,6 +30,7 @@ ENROLL = frozenset({"name", "username", "password", "macs", "traits", "firmware"
 PATCH = frozenset(
     {"name", "username", "password", "macs", "traits", "firmware", "maintenance", *TEXTS, *MAPPINGS, *FLAGS}
 )
+SPOKEN_OF = frozenset({"name", "labels", "macs"})  # what metadata documents may say of a node
 LIMIT = 64 * 1024  # characters of JSON in one mapping
 
 
@@ -43,10 +44,12 @@ def enroll(
     *,
     node_id: str | None = None,
     extra: dict[str, Any] | None = None,
+    document: bool = True,
 ) -> Node:
     """A new node with its ports and password; with `manage` (the default) its BMC is asked at once.
 
-    `node_id` and `extra` are for adapters of other APIs.
+    `node_id` and `extra` are for adapters of other APIs. Without `document` the
+    first metadata document is made when the node is deployed, not now.
     """
     _known(body, ENROLL, "enroll")
     if not body.get("name"):
@@ -59,7 +62,8 @@ def enroll(
         wire_seen.forget_stranger(conn, mac)
     _keep_password(conn, world, node, body, now)
     events.add_all(conn, [Event(ids.ulid(now), now, node.id, Kind.VERB, "enroll", by)])
-    refresh(conn, world.metadata, signer, node, now)
+    if document:
+        refresh(conn, world.metadata, signer, node, now)
     if body.get("manage", True) and node.bmc_url:
         work = {"ask": str(Verb.MANAGE), "to": str(State.VERIFYING)}
         wish = dataclasses.replace(
@@ -93,7 +97,8 @@ def change(
         ports.replace(conn, node.id, _macs(body))
     _keep_password(conn, world, after, body, now)
     saved = nodes.save(conn, node, after, now)
-    refresh(conn, world.metadata, signer, saved, now)
+    if SPOKEN_OF & set(body):
+        refresh(conn, world.metadata, signer, saved, now)
     return saved
 
 
@@ -117,6 +122,11 @@ def delete(conn: Connection, ref: str, by: str, now: float, *, force: bool = Fal
     told = Event(ids.ulid(now), now, node.id, Kind.VERB, "delete", by, data={"name": node.name})
     events.add_all(conn, [told])
     return node.id
+
+
+def with_fields(node: Node, body: dict[str, Any]) -> Node:
+    """The node with these fields changed as an operator may change them; UsageError says what cannot be."""
+    return _with(node, body)
 
 
 def _with(node: Node, body: dict[str, Any]) -> Node:

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from baremetal import lifecycle
 from baremetal.api.http import Reply
 from baremetal.api.ironic import drivers, fields
-from baremetal.api.ironic.common import Asked, answer, links, route, stored, typed
+from baremetal.api.ironic.common import Asked, answer, links, missing, route, stored, typed
 from baremetal.api.ironic.version import Refusal
 from baremetal.errors import UsageError
 from baremetal.model.node import Node
@@ -112,10 +112,10 @@ async def heartbeat(asked: Asked, ident: str) -> Reply:
     if not body.get("callback_url"):
         raise Refusal(400, "Missing mandatory parameter: callback_url")
     typed("body", body, BEAT)
-    node = asked.con.store.read(lambda c: nodes.find(c, ident))
-    if node is None:
-        raise Refusal(404, f"Node {ident[:80]} could not be found.")
-    agent = _agent(node)
+    facts = asked.con.store.read(lambda c: asked.shelf.facts(c, ident))
+    if facts is None:
+        raise missing(ident)
+    agent = facts["agent"] or {}
     if not body.get("agent_token"):
         raise Refusal(400, "Agent token is required for heartbeat processing.")
     if not hmac.compare_digest(_hash(body["agent_token"]), agent.get("token_sha256") or "-"):
@@ -131,7 +131,7 @@ async def heartbeat(asked: Asked, ident: str) -> Reply:
         told["agent_last_heartbeat"] = fields.when(now)
 
         def write(conn: Connection) -> None:
-            fresh = stored(conn, node.id)
+            fresh = stored(conn, facts["uuid"])
             nodes.save(conn, fresh, fields.keep(fresh, agent={**_agent(fresh), **told}), now)
 
         await asked.con.write(write)

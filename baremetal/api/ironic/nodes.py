@@ -26,6 +26,7 @@ from baremetal.api.ironic.common import (
 )
 from baremetal.api.ironic.shelf import Shape, Shelf
 from baremetal.api.ironic.version import Refusal
+from baremetal.errors import Refused
 from baremetal.model.node import Node
 from baremetal.secrets import Secret
 from baremetal.store import nodes, secrets
@@ -91,14 +92,14 @@ async def create(asked: Asked) -> Reply:
     def write(conn: Connection) -> Node:
         if nodes.fence(conn, node_id) is not None:
             raise Refusal(409, f"A node with UUID {node_id} already exists.")
-        if name and nodes.named(conn, name):
-            raise Refusal(409, f"A node with name {name} already exists.")
-        return registry.enroll(
-            conn, con.world, con.signer, ours, asked.who, now, node_id=node_id, extra={"ironic": kept}
-        )
+        more = {"node_id": node_id, "extra": {"ironic": kept}, "document": False}
+        try:
+            return registry.enroll(conn, con.world, con.signer, ours, asked.who, now, **more)
+        except Refused:
+            raise Refusal(409, f"A node with name {name} already exists.") from None
 
     node = await con.write(write)
-    con.shown(node.id)
+    con.bell.ring()  # the boot plane hears of it with its first port
     text = asked.shelf.put(node, Shape(asked.base, asked.minor))
     return answer_bytes(asked, text, 201, f"nodes/{node.id}")
 
@@ -135,17 +136,20 @@ async def _page(asked: Asked, wanted: tuple[str, ...] | None) -> Reply:
         raise Refusal(400, f'The sort_key value "{key[:40]}" is an invalid field for sorting')
     marker = asked.query.get("marker")
 
-    def read(conn: Connection) -> tuple[list[bytes], str | None]:
-        start = nodes.find(conn, marker) if marker else None
-        if marker and start is None:
-            raise Refusal(400, f"Marker {marker[:80]} could not be found.")
-        if (key, direction) == ("name", "asc"):
-            return kept.page(conn, start.name if start else "", limit, shape, test)
-        return _sorted(conn, kept, shape, test, (SORTED[key], direction), start.id if start else None, limit)
-
     store = asked.con.store
-    cold = store.read(lambda c: kept.cold(c, "", limit, shape)) if not marker else COLD + 1
-    texts, following = await store.fetch(read) if cold > COLD or test else store.read(read)
+    start = store.read(lambda c: nodes.find(c, marker)) if marker else None
+    if marker and start is None:
+        raise Refusal(400, f"Marker {marker[:80]} could not be found.")
+    if (key, direction) != ("name", "asc"):
+        after, order = start.id if start else None, (SORTED[key], direction)
+        texts, following = await store.fetch(lambda c: _sorted(c, kept, shape, test, order, after, limit))
+    else:
+        rows = store.read(lambda c: kept.rows(c, start.name if start else "", limit))
+        if kept.cold(rows, shape) > COLD or test is not None:
+            async with kept.making:
+                texts, following = await store.fetch(lambda c: kept.page(c, rows, limit, shape, test))
+        else:
+            texts, following = store.read(lambda c: kept.page(c, rows, limit, shape, test))
     body = b'{"nodes":[' + b",".join(texts) + b"]"
     if following:
         body += b',"next":"' + next_link(asked, following).encode() + b'"'
@@ -212,7 +216,10 @@ async def patch(asked: Asked, ident: str) -> Reply:
         return _take(conn, asked, node, changed, after, now)
 
     node, due = await con.write(write)
-    (con.touched if due else con.shown)(node.id)
+    if due:
+        con.touched(node.id)
+    else:
+        con.bell.ring()
     return answer_bytes(asked, asked.shelf.put(node, Shape(asked.base, asked.minor)))
 
 

@@ -139,13 +139,11 @@ async def create(asked: Asked) -> Reply:
     extra = {k: body[k] for k in fields.PORT_KEPT if body.get(k)} | {"created_at": now}
 
     def write(conn: Connection) -> Port:
-        node = nodes.find(conn, ident)
-        if node is None or not visible(asked, node):
-            raise missing(ident, 400)
+        node_id = _owner(conn, asked, ident)
         if ports.owner(conn, mac):
             raise Refusal(409, f"A port with MAC address {mac} already exists.")
         enabled = body.get("pxe_enabled")
-        port = Port(mac, node.id, enabled is not False, None, body.get("physical_network"), body.get("name"), extra)
+        port = Port(mac, node_id, enabled is not False, None, body.get("physical_network"), body.get("name"), extra)
         ports.insert(conn, port)
         return port
 
@@ -153,6 +151,18 @@ async def create(asked: Asked) -> Reply:
     asked.con.shown(port.node_id)
     doc = fields.port_doc(port, asked.base, asked.minor)
     return answer(asked, doc, 201, f"ports/{doc['uuid']}")
+
+
+def _owner(conn: Connection, asked: Asked, ident: str) -> str:
+    """The id of the node a new port is for."""
+    if asked.project is not None:
+        node = nodes.find(conn, ident)
+        found = node.id if node and visible(asked, node) else None
+    else:
+        found = ident if nodes.fence(conn, ident) is not None else nodes.named(conn, ident)
+    if found is None:
+        raise missing(ident, 400)
+    return found
 
 
 @route("GET", "/ports/{}")

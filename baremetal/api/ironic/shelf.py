@@ -6,6 +6,7 @@ nobody has to tell the shelf of a change, and another server's writes count too.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,9 @@ class Shape:
     fields: tuple[str, ...] | None = None
 
 
+_LEAST = Shape("", 1, ("uuid",))
+
+
 @dataclass(slots=True)
 class _Kept:
     mark: Mark
@@ -61,6 +65,7 @@ class Shelf:
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
         self._bytes = 0
+        self.making = asyncio.Lock()  # many who ask for the same long list at once: the texts are made once
 
     def one(self, conn: Connection, ref: str, shape: Shape) -> tuple[bytes, dict[str, Any]] | None:
         """(JSON text, facts) of a node by id or name; None when there is none."""
@@ -76,6 +81,11 @@ class Shelf:
             text = self.put(node, shape)
         return text, self._kept[node_id].facts
 
+    def facts(self, conn: Connection, ref: str) -> dict[str, Any] | None:
+        """The facts of a node by id or name; None when there is none."""
+        found = self.one(conn, ref, _LEAST)
+        return found[1] if found else None
+
     def put(self, node: Node, shape: Shape) -> bytes:
         """Make the text of this node, and keep it."""
         mark = (node.fence, node.evidence, str(node.power))
@@ -83,7 +93,9 @@ class Shelf:
         kept = self._kept.get(node.id)
         if kept is None or kept.mark != mark or len(kept.texts) >= SHAPES:
             self.drop(node.id)
-            kept = self._kept[node.id] = _Kept(mark, {name: doc.get(name) for name in FACTS})
+            facts = {name: doc.get(name) for name in FACTS}
+            facts["agent"] = (node.extra.get("ironic") or {}).get("agent")
+            kept = self._kept[node.id] = _Kept(mark, facts)
         names = fields.names(shape.minor) if shape.fields is None else (*shape.fields, "links")
         text = dumps({name: doc[name] for name in names})
         kept.texts[shape] = text
@@ -103,13 +115,12 @@ class Shelf:
             self._bytes -= sum(map(len, kept.texts.values()))
 
     def page(
-        self, conn: Connection, after: str, limit: int, shape: Shape, test: Test | None
+        self, conn: Connection, rows: Sequence[Any], limit: int, shape: Shape, test: Test | None
     ) -> tuple[list[bytes], str | None]:
-        """(texts, id of the last one when there are more) of the nodes by name after `after`."""
+        """(texts, id of the last one when there are more) of the nodes by name, from `rows` on."""
         found: list[bytes] = []
         last = ""
         while True:
-            rows = conn.execute(_PAGE, {"after": after, "most": limit + 1}).all()
             self._make(conn, rows, shape)
             for row in rows:
                 text = self._text(row[0], (row[2], row[3], row[4]), shape)
@@ -126,11 +137,14 @@ class Shelf:
                 last = row[0]
             if len(rows) <= limit:
                 return found, None
-            after = rows[-1][1]
+            rows = self.rows(conn, rows[-1][1], limit)
 
-    def cold(self, conn: Connection, after: str, limit: int, shape: Shape) -> int:
-        """How many texts of this page would have to be made."""
-        rows = conn.execute(_PAGE, {"after": after, "most": limit + 1}).all()
+    def rows(self, conn: Connection, after: str, limit: int) -> Sequence[Any]:
+        """(id, name, mark) of the nodes by name after `after`, one more than the limit."""
+        return conn.execute(_PAGE, {"after": after, "most": limit + 1}).all()
+
+    def cold(self, rows: Sequence[Any], shape: Shape) -> int:
+        """How many texts of these rows would have to be made."""
         return sum(self._text(row[0], (row[2], row[3], row[4]), shape) is None for row in rows)
 
     def _make(self, conn: Connection, rows: Sequence[Any], shape: Shape) -> None:
@@ -146,6 +160,7 @@ class Shelf:
 
 # What lists can be filtered by.
 FACTS = (
+    "uuid",
     "provision_state",
     "maintenance",
     "instance_uuid",

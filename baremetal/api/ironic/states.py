@@ -16,6 +16,7 @@ from baremetal.lifecycle import Verb
 from baremetal.model.node import Node
 from baremetal.store import inventories, ports
 from baremetal.workflows import checks, registry
+from baremetal.workflows.steps import REGISTRY
 
 POWER = {
     "power on": "on",
@@ -95,14 +96,27 @@ def _arguments(asked: Asked, node: Node, verb: Verb, body: dict[str, Any]) -> di
     args: dict[str, Any] = {}
     if verb in (Verb.DEPLOY, Verb.REBUILD):
         args = _deployment(asked, node, verb, body)
+    if verb is Verb.RESCUE:
+        if not body.get("rescue_password"):
+            raise Refusal(400, "A non-empty rescue_password is required when setting target provision state to rescue.")
+        args["password"] = body["rescue_password"]
     key = STEPS.get(verb)
     if body.get("runbook"):
-        args["steps"] = records.runbook_steps(asked, body["runbook"], node)
+        args["steps"] = _named(records.runbook_steps(asked, body["runbook"], node), verb)
     elif key and not body.get(key):
         raise Refusal(400, f'"{key}" is required when setting target provision state to {verb}')
     elif key:
-        args["steps"] = body[key]
+        args["steps"] = _named(body[key], verb)
     return args
+
+
+def _named(given: list[Any], verb: Verb) -> list[Any]:
+    """Ironic names the driver interface that does a step; here the step belongs to its verb (`clean.erase_devices`)."""
+    found = []
+    for step in given:
+        own = isinstance(step, dict) and f"{verb}.{step.get('step')}" in REGISTRY
+        found.append({**step, "interface": str(verb)} if own else step)
+    return found
 
 
 def _deployment(asked: Asked, node: Node, verb: Verb, body: dict[str, Any]) -> dict[str, Any]:

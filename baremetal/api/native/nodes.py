@@ -16,12 +16,13 @@ from baremetal.errors import BaremetalError, Refused, UsageError
 from baremetal.lifecycle import Verb
 from baremetal.model.node import Node
 from baremetal.store import nodes, orders, ports
-from baremetal.workflows import metadata, powerverbs, registry, verbs, views, where
+from baremetal.workflows import importing, metadata, powerverbs, registry, verbs, views, where
 from baremetal.workflows.conductor import Conductor
 
 router = APIRouter(tags=["nodes"])
 MAX_PAGE = 10_000
 MAX_WAIT_S = 60
+DOCUMENTED = (Verb.DEPLOY, Verb.REBUILD, Verb.ADOPT)  # these need the node's metadata document
 
 
 @router.post("/nodes", status_code=201, summary="Enroll a node")
@@ -35,27 +36,40 @@ async def enroll(request: Request) -> Response:
     return reply(show(con, node.id), 201)
 
 
-@router.post("/nodes/import", summary="Enroll many nodes; one bad entry stops no other")
+@router.post("/nodes/import", summary="Enroll many nodes, or update those we know; one bad entry stops no other")
 async def import_nodes(request: Request) -> Response:
-    """A verdict per entry."""
+    """A verdict per entry: enroll, update, ask-again, unchanged. With `dry_run` nothing is written."""
     con = conductor(request)
     body, by = await body_of(request), who(request)
     entries = body.get("nodes")
     if not isinstance(entries, list):
         raise UsageError('import expects {"nodes": [...]}')
+    dry = bool(body.get("dry_run"))
+    known = await con.store.fetch(importing.Known)
     results = []
     for index, entry in enumerate(entries):
         doc = entry if isinstance(entry, dict) else {}
         line: dict[str, Any] = {"index": index, "name": doc.get("name"), "ok": True, "node": None, "error": None}
         try:
             now = con.clock.now()
-            node = await con.write(lambda c, d=doc, t=now: registry.enroll(c, con.world, con.signer, d, by, t))  # type: ignore[misc]
-            con.touched(node.id)
-            line["node"] = show(con, node.id)
+            if dry:
+                plan = con.store.read(lambda c, d=doc: importing.plan(c, con.world, known, d))  # type: ignore[misc]
+            else:
+                plan = await con.write(
+                    lambda c, d=doc, t=now: importing.carry_out(  # type: ignore[misc]
+                        c, con.world, con.signer, con.images, known, d, by, t
+                    )
+                )
+            line |= {"verdict": plan.verdict, "changes": sorted(plan.change) if plan.verdict == "update" else []}
+            if plan.node is not None:
+                if not dry and plan.verdict != "unchanged":
+                    con.touched(plan.node.id)
+                line["node"] = show(con, plan.node.id)
         except BaremetalError as exc:
             line |= {"ok": False, "error": {"code": exc.code, "brief": exc.brief, "detail": exc.detail, "fix": exc.fix}}
         results.append(line)
-    await con.references_changed()
+    if not dry:
+        await con.references_changed()
     return reply({"results": results})
 
 
@@ -178,6 +192,8 @@ def _ask(conn: Connection, con: Conductor, ref: str, verb: Verb, args: dict[str,
         name = nodes.get(conn, ref).name
         change = metadata.Change("node", name, values, by=by, why="with deploy")
         metadata.set_layer(conn, con.world.metadata, con.signer, change, now)
+    elif verb in DOCUMENTED:
+        metadata.refresh(conn, con.world.metadata, con.signer, nodes.get(conn, ref), now)
     return verbs.ask(conn, ref, verb, args, by, now, con.images)
 
 
