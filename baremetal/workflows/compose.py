@@ -13,7 +13,7 @@ import hashlib
 import json
 import secrets as stdlib_secrets
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
@@ -25,7 +25,7 @@ from baremetal.model.layers import merge
 from baremetal.model.metadata import Peer, resolve
 from baremetal.model.metadata import Site as SiteFacts
 from baremetal.model.node import Node
-from baremetal.protocol.metadata import SCHEMA, MetadataDocument
+from baremetal.protocol.metadata import SCHEMA
 from baremetal.secrets import Secret
 from baremetal.store import events, metadata, nodes, ports, rollouts, secrets, wire_seen
 from baremetal.store.metadata import StoredDocument
@@ -41,6 +41,9 @@ MAX_BYTES = 1024 * 1024
 SITE_OWNER = "site"
 # Fields of the secrets table that hold values of {"$secret": NAME}.
 SECRET_PREFIX = "metadata:"  # noqa: S105 (the name of a field)
+
+
+NOTHING: dict[str, Any] = {}
 
 
 class Signer:
@@ -73,6 +76,7 @@ class Composer:
         self._roles: dict[str, dict[str, Any]] = {}
         self._own: dict[str, dict[str, Any]] | None = None
         self._digests: dict[str, tuple[int, str]] | None = None
+        self._shared: dict[tuple[int, ...], _Content | dict[str, Any]] = {}
 
     # -- layers --
 
@@ -82,7 +86,7 @@ class Composer:
         found = {
             "defaults": self._defaults,
             "site": self._site,
-            "role": self._role(role) if role is not None else {},
+            "role": self._role(role) if role is not None else NOTHING,
             "node": self._node(node.id),
         }
         for rollout in self._rollouts:
@@ -90,13 +94,26 @@ class Composer:
                 found[rollout.layer] = rollout.before
         return found
 
-    def values(self, node: Node) -> tuple[dict[str, Any], Any]:
-        """(values, deployments) that the node shall have."""
+    def values(self, node: Node) -> dict[str, Any]:
+        """What the node shall have; heat-style deployments, if any, under their key."""
         values = merge(self.layers_of(node).values())
-        if has_directives(values):
-            values = resolve(values, self._facts_for(node))
-        deployments = values.pop("deployments", [])
-        return values, deployments if isinstance(deployments, list) else []
+        return resolve(values, self._facts_for(node)) if has_directives(values) else values
+
+    def _content(self, node: Node) -> _Content:
+        """The node's values as text. Most nodes of a role have the same: that is made once."""
+        layers = self.layers_of(node)
+        if layers["node"]:
+            return self._made(merge(layers.values()), node)
+        key = tuple(id(values) for values in layers.values())  # they live as long as we do
+        known = self._shared.get(key)
+        if known is None:
+            values = merge(layers.values())
+            known = None if has_directives(values) else _content(values)
+            self._shared[key] = known or values
+        return known if isinstance(known, _Content) else self._made(known or values, node)
+
+    def _made(self, values: dict[str, Any], node: Node) -> _Content:
+        return _content(resolve(values, self._facts_for(node)) if has_directives(values) else values)
 
     def shared_values(self, role: str | None) -> dict[str, Any]:
         """What a node of this role, with no layer of its own, would have, directives as they stand."""
@@ -133,10 +150,9 @@ class Composer:
 
     def differs(self, node: Node) -> bool:
         """Would its document be another than the one it has?"""
-        values, deployments = self.values(node)
         if self._digests is None:
             self._digests = metadata.generations(self.conn)
-        return self._digests.get(node.id, (0, ""))[1] != _digest(values, deployments)
+        return self._digests.get(node.id, (0, ""))[1] != self._content(node).digest
 
     def _have(self, wanted: Iterable[Node]) -> dict[str, tuple[int, str]]:
         found = metadata.all_documents(self.conn, self.sealer, [node.id for node in wanted])
@@ -144,20 +160,19 @@ class Composer:
 
     def _document(self, node: Node, generation: int, digest: str) -> StoredDocument | None:
         """The next document, None when its content is what the node has."""
-        values, deployments = self.values(node)
-        new = _digest(values, deployments)
-        if new == digest:
+        content = self._content(node)
+        if content.digest == digest:
             return None
-        doc = MetadataDocument(SCHEMA, node.id, generation + 1, values, deployments)
-        raw = doc.to_bytes()
-        if len(raw) > MAX_BYTES:
+        # As protocol.metadata.MetadataDocument says; its to_bytes() would take most of the time of a thousand.
+        head = f'{{"schema":{SCHEMA},"node":{json.dumps(node.id)},"metadata_generation":{generation + 1}'
+        text = f'{head},"values":{content.values},"deployments":{content.deployments}}}'
+        if len(text) > MAX_BYTES:
             raise UsageError(
-                f"{node.name}: its metadata would have {len(raw)} bytes; the limit is {MAX_BYTES}",
+                f"{node.name}: its metadata would have {len(text)} characters; the limit is {MAX_BYTES}",
                 fix="keep files out of the metadata; give URLs instead",
             )
-        text = raw.decode()
         assert self.signer is not None
-        return StoredDocument(node.id, generation + 1, text, self.signer.sign(text), new, self.now)
+        return StoredDocument(node.id, generation + 1, text, self.signer.sign(text), content.digest, self.now)
 
     # -- what is read once --
 
@@ -180,7 +195,7 @@ class Composer:
 
     def _node(self, node_id: str) -> dict[str, Any]:
         if self._own is not None:
-            return self._own.get(node_id, {})
+            return self._own.get(node_id, NOTHING)
         return metadata.get_layer(self.conn, self.sealer, "node", node_id)[0]
 
     @functools.cached_property
@@ -216,9 +231,26 @@ class Composer:
         return SiteFacts(self._peers, node.name, role, self._key, known, functools.partial(openssh_pair, node.name))
 
 
-def _digest(values: dict[str, Any], deployments: Any) -> str:
+class _Content(NamedTuple):
+    """JSON of values and of deployments, and what tells it from another."""
+
+    values: str
+    deployments: str
+    digest: str
+
+
+def _content(values: dict[str, Any]) -> _Content:
+    deployments = values.get("deployments", [])
+    if not isinstance(deployments, list):
+        deployments = []
+    values = {key: value for key, value in values.items() if key != "deployments"}
     content = json.dumps([values, deployments], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(content.encode()).hexdigest()
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    return _Content(_json(values), _json(deployments), digest)
+
+
+def _json(document: Any) -> str:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
 
 
 def has_directives(values: Any) -> bool:

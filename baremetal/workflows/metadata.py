@@ -128,7 +128,7 @@ def check(conn: Connection, composer: Composer, concerned: Sequence[Node], layer
         return
     for node in concerned:
         if schema_names := checker.concerning(node.labels.get(ROLE_LABEL)):
-            checker.check(composer.values(node)[0], schema_names, node.name)
+            checker.check(composer.values(node), schema_names, node.name)
     if not concerned and layer in ("defaults", "site", "role"):
         names = checker.concerning(key if layer == "role" else None)
         checker.check(composer.shared_values(key if layer == "role" else None), names, f"layer {layer}", partly=True)
