@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -108,6 +109,23 @@ class AgentApi:
             if left <= 0 or not await self.wakeups.wait(who.node, left):
                 return web.Response(status=304, headers={"ETag": known})
 
+    async def values(self, request: web.Request) -> web.StreamResponse:
+        """GET request/TOKEN: the values as one JSON object, for os-collect-config's `request` source.
+
+        Those clients send no header: the address is the secret, as a Swift temporary URL is. HTTPS only.
+        """
+        who = await self._of_token(request, request.match_info["token"])
+        if who.agent != INSTANCE:
+            raise HttpError(403, "denied", f"not for the {who.agent} agent")
+        self._beat(who)
+        document = who.entry.view.metadata
+        if document is None:
+            raise HttpError(404, "no-metadata", "this node has no metadata yet")
+        found = json.loads(document["document"])
+        response = answer({**found["values"], "deployments": found["deployments"]})
+        response.headers.update({"ETag": f'"{document["generation"]}"', "Cache-Control": "no-store"})
+        return response
+
     async def config_report(self, request: web.Request, who: Who) -> web.StreamResponse:
         """POST config-report: kept on disk, then answered."""
         report = ConfigReport.from_bytes(await read_body(request, REPORT_BYTES))
@@ -121,6 +139,7 @@ class AgentApi:
             web.get(f"{root}/order", self.of(self.order, RAMDISK)),
             web.post(f"{root}/report", self.of(self.report, RAMDISK, INSTANCE)),
             web.get(f"{root}/metadata", self.of(self.metadata, INSTANCE, RAMDISK)),
+            web.get(f"{root}/request/{{token}}", self.values),
             web.post(f"{root}/config-report", self.of(self.config_report, INSTANCE)),
         ]
 
@@ -136,6 +155,9 @@ class AgentApi:
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise HttpError(401, "no-token", "say hello first", fix="POST hello with the nonce of this boot")
+        return await self._of_token(request, token)
+
+    async def _of_token(self, request: web.Request, token: str) -> Who:
         who = self.state.by_token(token) if len(token) <= TOKEN_MAX else None
         if who is None and self.state.standing.shared and len(token) <= TOKEN_MAX:
             who = await self._ask(request, token)

@@ -6,6 +6,7 @@ Paths below AGENT_ROOT; `Authorization: Bearer <token>` on all but hello.
     GET  order?wait=S&after=ID     -> 200 Order, or 204 when S seconds passed
     POST report                    Report -> 200 {}
     GET  metadata?wait=S           If-None-Match: "<generation>" -> 200 document, 304
+    GET  request/TOKEN             -> 200 {...values, "deployments": [...]}, for clients that send no header
     POST config-report             ConfigReport -> 200 {}
 
 Errors are JSON {"error": {"code", "brief", "detail", "fix"}}: 401 token unknown

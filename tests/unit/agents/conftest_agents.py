@@ -67,7 +67,13 @@ class Server:
 
     def view(self, metadata, token=TOKEN):
         record = BootRecord(
-            node_id=NODE, name="r1-u07", macs=("52:54:00:00:00:01",), uuid=None, purpose=Purpose.DISK, because="active"
+            node_id=NODE,
+            name="r1-u07",
+            macs=("52:54:00:00:00:01",),
+            uuid=None,
+            purpose=Purpose.DISK,
+            because="active",
+            address="127.0.0.1",
         )
         digest = hashlib.sha256(token.encode()).hexdigest()
         return NodeView(NODE, "r1-u07", dataclasses.asdict(record), instance_token_sha256=digest, metadata=metadata)
@@ -136,10 +142,16 @@ class Server:
         self._site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context)
         await self._site.start()
         self.port = self._site._server.sockets[0].getsockname()[1]
+        self._plain = web.AppRunner(apps.http, shutdown_timeout=0.1)
+        await self._plain.setup()
+        plain = web.TCPSite(self._plain, "127.0.0.1", 0)
+        await plain.start()
+        self.http_port = plain._server.sockets[0].getsockname()[1]
 
     def vanish(self):
         """No more answers, and open connections break."""
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self.loop).result(10)
+        for runner in (self._runner, self._plain):
+            asyncio.run_coroutine_threadsafe(runner.cleanup(), self.loop).result(10)
 
     def come_back(self):
         asyncio.run_coroutine_threadsafe(self._listen(), self.loop).result(10)
@@ -147,6 +159,7 @@ class Server:
     async def _end(self):
         self._task.cancel()
         await self._runner.cleanup()
+        await self._plain.cleanup()
         await self._link.close()
         for peer in list(self.plane._peers):
             peer.close()
