@@ -64,8 +64,8 @@ class Duties:
     def clean(self, args: Dict[str, Any], reporter: Reporter) -> Dict[str, Any]:
         from baremetal.agents import cleaner, raid
 
-        if raid.arrays(self.roots.sys):
-            raid.delete(self.disks(), sys=self.roots.sys, dev=self.roots.dev)
+        self._settle()
+        raid.stop(sys=self.roots.sys, dev=self.roots.dev)  # members of a running array cannot be erased
         return {**cleaner.clean(args, self.disks(), reporter.progress, self.roots.sys), **self._forget_boot_entry()}
 
     def _forget_boot_entry(self) -> Dict[str, Any]:
@@ -110,7 +110,8 @@ class Duties:
     def raid_delete(self, args: Dict[str, Any], reporter: Reporter) -> Dict[str, Any]:
         from baremetal.agents import raid
 
-        return raid.delete(self.disks(), sys=self.roots.sys, dev=self.roots.dev)
+        self._settle()
+        return raid.delete(sys=self.roots.sys, dev=self.roots.dev)
 
     def run_step(self, args: Dict[str, Any], reporter: Reporter) -> Dict[str, Any]:
         from baremetal.agents import scripts

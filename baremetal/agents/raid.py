@@ -27,7 +27,10 @@ def run_mdadm(arguments: List[str]) -> str:
         raise RaidFailed(
             "this ramdisk has no mdadm", fix="build the ramdisk with the option raid: baremetal image build"
         )
-    done = subprocess.run([MDADM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    drivers = ["md_mod", "raid0", "raid1", "raid10", "raid456"]
+    subprocess.run(["/bin/busybox", "modprobe", "-abq", *drivers], check=False, stderr=subprocess.DEVNULL)
+    alone = {**os.environ, "MDADM_NO_UDEV": "1"}  # else it waits for a daemon that is not here
+    done = subprocess.run([MDADM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, env=alone)
     if done.returncode:
         raise RaidFailed(
             f"mdadm {' '.join(arguments[:3])} … failed with {done.returncode}",
@@ -139,20 +142,19 @@ def _seen(path: str, level: str, members: List[Disk], sys: str) -> Dict[str, Any
 def assemble(mdadm: Run = run_mdadm) -> None:
     """Start the arrays that lie on the disks; that there are none is no fault."""
     try:
-        mdadm(["--assemble", "--scan", "--no-degraded", "--run"])
+        mdadm(["--assemble", "--scan"])
     except RaidFailed as exc:
-        if "No arrays found" not in exc.detail and "not found" not in exc.detail.lower():
+        if arrays():
+            return  # they ran already
+        if "No arrays found" not in exc.detail and "No suitable drives" not in exc.detail:
             raise
 
 
-def delete(disks: List[Disk], mdadm: Run = run_mdadm, sys: str = "/sys", dev: str = "/dev") -> Dict[str, Any]:
+def delete(mdadm: Run = run_mdadm, sys: str = "/sys", dev: str = "/dev") -> Dict[str, Any]:
     """Stop every array and wipe the md superblocks of our local disks; what was done. Proved by looking again."""
-    stopped = []
-    for array in arrays(sys):
-        mdadm(["--stop", f"{dev}/{array}"])
-        stopped.append(array)
+    stopped = stop(mdadm, sys, dev)
     wiped = []
-    for disk in disks:
+    for disk in find(sys, dev):
         if disk.refusal or disk.read_only or disk.transport == "md" or "md array" not in _content(disk):
             continue
         mdadm(["--zero-superblock", disk.path])
@@ -162,15 +164,18 @@ def delete(disks: List[Disk], mdadm: Run = run_mdadm, sys: str = "/sys", dev: st
     return {"stopped": stopped, "wiped": wiped}
 
 
+def stop(mdadm: Run = run_mdadm, sys: str = "/sys", dev: str = "/dev") -> List[str]:
+    """Stop every array; which they were."""
+    stopped = arrays(sys)
+    for array in stopped:
+        mdadm(["--stop", f"{dev}/{array}"])
+    return stopped
+
+
 def arrays(sys: str = "/sys") -> List[str]:
     """Names of the arrays the kernel runs."""
     base = f"{sys}/block"
     return sorted(n for n in os.listdir(base) if n.startswith("md") and os.path.isdir(f"{base}/{n}/md"))
-
-
-def as_disks(sys: str = "/sys", dev: str = "/dev") -> List[Disk]:
-    """The running arrays as disks that an image can be written to."""
-    return [d for d in find(sys, dev, arrays=True) if d.transport == "md"]
 
 
 def _content(disk: Disk) -> List[str]:

@@ -50,6 +50,8 @@ def decide(client: Client, record: BootRecord | None, network: Network, urls: Ur
     match record.purpose:
         case Purpose.RAMDISK:
             return _boot(client, urls, f"{record.name}: {record.because}", secure=record.secure_boot)
+        case Purpose.NETBOOT:
+            return _boot(client, urls, f"{record.name}: {record.because}", secure=record.secure_boot)
         case Purpose.DISK:
             return _disk(client, urls, f"{record.name}: {record.because}")
         case Purpose.NONE:

@@ -18,7 +18,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from baremetal.errors import BaremetalError
 from baremetal.model.boot import BootRecord, Purpose
 
-TEMPLATE_OF = {Purpose.RAMDISK: "ramdisk.ipxe.j2", Purpose.DISK: "disk.ipxe.j2", Purpose.NONE: "none.ipxe.j2"}
+TEMPLATE_OF = {
+    Purpose.RAMDISK: "ramdisk.ipxe.j2",
+    Purpose.NETBOOT: "netboot.ipxe.j2",
+    Purpose.DISK: "disk.ipxe.j2",
+    Purpose.NONE: "none.ipxe.j2",
+}
 UNKNOWN_TEMPLATE = "unknown.ipxe.j2"
 # iPXE ends a command at these words (core/exec.c command_terminators); "#" begins a comment there and in GRUB.
 _SEPARATORS = frozenset(("||", "&&", ";"))

@@ -21,6 +21,7 @@ quick.install()
 # noun -> (module, help). A module may be absent in a stripped installation: its noun is not shown then.
 NOUNS: dict[str, tuple[str, str]] = {
     "node": ("node", "Machines: enroll, list, inspect, provide, deploy, power, explain, timeline …"),
+    "inspection": ("inspection", "Rules and SKUs that judge what inspection finds: add, list, test, reprocess."),
     "allocation": ("allocation", "Hold a node by class, traits, labels; why no node was chosen."),
     "metadata": ("metadata", "What nodes are configured from: show, set, unset, diff, status."),
     "image": ("image", "Golden images: build, add, list, show, delete."),

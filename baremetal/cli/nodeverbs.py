@@ -30,12 +30,8 @@ from baremetal.errors import EXIT_FAILED, UsageError
 FLEET = 5
 PLAIN_VERBS = {
     "manage": "Ask the BMC who the machine is; from then on it is ours to manage.",
-    "inspect": "Boot the ramdisk and read the hardware. Never writes to a disk.",
-    "provide": "Clean the listed disks and make the node available.",
     "undeploy": "Release a deployed node: it is cleaned and becomes available again.",
-    "rescue": "Boot a deployed node into the rescue ramdisk.",
-    "unrescue": "Boot the node's own disk again.",
-    "adopt": "Take over a machine that runs already; its disk is not touched.",
+    "unrescue": "Boot the node's own disk again; the rescue password ends with the ramdisk.",
     "abort": "Stop what is under way, where that is safe.",
     "hold": "Stop before the next step.",
     "unhold": "Go on after hold.",
@@ -139,11 +135,12 @@ def _plain(verb: str, meaning: str) -> Any:
 def clean(
     nodes: NodeNames = None,
     where: Where = "",
-    method: Annotated[str, typer.Option(help="metadata (tables and signatures), zero, discard or secure.")] = "",
+    method: Annotated[str, typer.Option(help="metadata (tables and signatures), zero, discard, secure or best.")] = "",
     disk: Annotated[
         list[str] | None, typer.Option("--disk", help="Only this disk: serial=… or wwn=…; may repeat.")
     ] = None,
     steps: Annotated[Path | None, typer.Option(help="JSON or YAML list of steps.")] = None,
+    erase_foreign: Annotated[bool, typer.Option("--erase-foreign", help="Also data that was never ours.")] = False,
     wait: Wait = False,
     timeout: Timeout = 86400.0,
     dry_run: DryRun = False,
@@ -152,6 +149,7 @@ def clean(
 ) -> None:
     """Clean manageable nodes: only local disks that inspection has listed."""
     args: dict[str, Any] = {"method": method, "disks": [flat_pairs([d], "--disk") for d in disk or ()]}
+    args["erase_foreign"] = erase_foreign
     if steps:
         args["steps"] = document(steps)
     args = {k: v for k, v in args.items() if v}
@@ -167,6 +165,9 @@ def _deploy(verb: str) -> Any:
         user_data: Annotated[Path | None, typer.Option(help="File for the config drive's user_data.")] = None,
         config_drive: Annotated[bool, typer.Option("--config-drive/--no-config-drive", help="Write one.")] = True,
         root_device: Annotated[list[str] | None, typer.Option("--root-device", help="Hint like serial=S3X.")] = None,
+        data_partition: Annotated[str, typer.Option(help="NAME=GIB: a partition that a rebuild can preserve.")] = "",
+        preserve: Annotated[list[str] | None, typer.Option(help="Rebuild: keep this partition; may repeat.")] = None,
+        steps: Annotated[Path | None, typer.Option(help="JSON or YAML list of steps.")] = None,
         wait: Wait = False,
         timeout: Timeout = 3600.0,
         dry_run: DryRun = False,
@@ -184,6 +185,12 @@ def _deploy(verb: str) -> Any:
             args["config_drive"] = {"user_data": _text(user_data)}
         elif not config_drive:
             args["config_drive"] = False
+        if preserve and verb == "deploy":
+            raise UsageError("deploy preserves nothing: the node was cleaned", fix="baremetal node rebuild --preserve")
+        if steps:
+            args["steps"] = document(steps)
+        args |= {"data_partition": _partition(data_partition)} if data_partition else {}
+        args |= {"preserve": preserve} if preserve else {}
         args = {k: v for k, v in args.items() if v != ""}
         ask(verb, nodes, where, args, wait=wait, timeout=timeout, dry_run=dry_run, yes=yes, as_json=as_json)
 
@@ -198,10 +205,26 @@ def _deploy(verb: str) -> Any:
           baremetal node deploy 'r1-u[01-40]' --image web --dry-run
           baremetal node deploy --where 'class=compute and state=available' --image web --yes
           baremetal node deploy r1-u07 --image web --metadata role=frontend --root-device serial=S3X12
+          baremetal node deploy r1-u07 --image web --data-partition data=200
         """,
-        "rebuild": "Write the image again, or another, to deployed nodes; their disk is overwritten.",
+        "rebuild": """Write the image again, or another, to deployed nodes; their disk is overwritten.
+
+        With --preserve a data partition stays as it is: the image must end before it begins.
+
+        \b
+        Example:
+          baremetal node rebuild r1-u07 --preserve data --wait
+        """,
     }[verb]
     return command
+
+
+def _partition(text: str) -> dict[str, Any]:
+    name, _, size = text.partition("=")
+    try:
+        return {"name": name, "size_gib": float(size)}
+    except ValueError:
+        raise UsageError(f"--data-partition {text!r}", fix="NAME=GIB, like data=200") from None
 
 
 def _text(path: Path) -> str:
@@ -258,6 +281,9 @@ def boot_device(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `node`."""
+    from baremetal.cli import noderamdisk  # it asks by our `ask`
+
+    noderamdisk.register(app)
     for verb, meaning in PLAIN_VERBS.items():
         app.command(verb)(_plain(verb, meaning))
     app.command("clean")(clean)

@@ -46,6 +46,7 @@ class Purpose(StrEnum):
     """What the next boot of a node is for."""
 
     RAMDISK = "ramdisk"
+    NETBOOT = "netboot"
     DISK = "disk"
     NONE = "none"
 
@@ -55,7 +56,8 @@ class BootRecord:
     """What the boot plane knows of one node: the answer to "what does it boot?".
 
     A pure function of the store, pushed by the control plane. `purpose` is
-    RAMDISK while a workflow wants the agent, DISK when the node is active.
+    RAMDISK while a workflow wants the agent, DISK when the node is active,
+    NETBOOT when what it runs is fetched from the network at every boot.
     `kernel` and `initrd` are names in the boot plane's virtual tree.
     `address` is the node's fixed IPv4 address on its network.
     """

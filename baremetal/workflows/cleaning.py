@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from baremetal.lifecycle import Verb
 from baremetal.model.event import Kind
 from baremetal.model.fault import Fault
 from baremetal.protocol import agent
@@ -16,7 +17,10 @@ from baremetal.workflows.ramdisk import agent_up, in_ramdisk
 from baremetal.workflows.release import rest
 from baremetal.workflows.steps import step
 
-METHODS = ("metadata", "zero", "discard", "secure")
+METHODS = ("metadata", "zero", "discard", "secure", "best")
+OURS = (
+    "disks"  # entry of node.extra: identities of disks that we erased or wrote, so that nobody else's data is on them
+)
 
 
 @step("clean.boot_ramdisk", 100, "boot the ramdisk, or keep the one that runs")
@@ -34,12 +38,13 @@ async def erase_metadata(p: Pass) -> Outcome:
 @step(
     "clean.erase_devices",
     0,
-    "erase whole disks: secure erase or discard where the disk can, zeros elsewhere",
+    "erase whole disks: the drive's own erase where it has one, zeros elsewhere (method best)",
     ("method", "disks"),
 )
 async def erase_all(p: Pass) -> Outcome:
     """Ironic's erase_devices; asked for only."""
-    return await _erase(p, str(p.here.get("method") or "secure"))
+    args = p.work["steps"][p.work["i"]]["args"]
+    return await _erase(p, str(args.get("method") or p.node.wanted_args.get("method") or "best"))
 
 
 @step("clean.finish", 1, "leave the ramdisk up for the next verb, or power off")
@@ -65,7 +70,8 @@ async def _erase(p: Pass, method: str) -> Outcome:
                 since=p.now,
             )
         )
-    order = {"disks": [_named(d) for d in listed], "method": method}
+    guarded = set() if _given_up(p) else {identity(d) for d in listed} - set(_ours(p))
+    order = {"disks": [_named(d, identity(d) in guarded) for d in listed], "method": method}
     answer = await in_ramdisk(p, agent.CLEAN, order, p.policy.clean_s)
     if not isinstance(answer, OrderRow):
         return answer
@@ -73,23 +79,48 @@ async def _erase(p: Pass, method: str) -> Outcome:
 
 
 def _proved(p: Pass, listed: list[dict[str, Any]], data: dict[str, Any]) -> Outcome:
-    """Every disk that was listed must be reported erased."""
-    told = {str(d.get("serial") or d.get("name")) for d in data.get("disks") or []}
-    missing = [
-        d for d in listed if str(d.get("serial") or d.get("name")) not in told and str(d.get("name")) not in told
-    ]
+    """Every disk that was listed must be reported erased, by a method, and read again."""
+    told = [d for d in data.get("disks") or [] if isinstance(d, dict) and d.get("method") and not d.get("fault")]
+    proved = {identity(d) for d in told if int(d.get("bytes_verified") or 0) > 0}
+    missing = [d for d in listed if identity(d) not in proved]
     if missing:
         return Failed(
             Fault(
                 "clean-incomplete",
-                f"{p.node.name}: {len(missing)} of {len(listed)} disks were not reported clean",
+                f"{p.node.name}: {len(missing)} of {len(listed)} disks were not reported clean, with proof",
                 detail=", ".join(f"{d.get('name')} serial {d.get('serial')}" for d in missing),
                 fix="a disk that vanished or refuses: look at it, inspect again, then provide again",
                 since=p.now,
             )
         )
-    p.event(Kind.STEP, "erased", source="agent", data={"disks": data.get("disks") or []})
-    return Done(f"{len(listed)} disks clean")
+    kept = ("name", "serial", "wwn", "size", "method", "bytes_verified", "discarded", "seconds")
+    p.event(Kind.STEP, "erased", source="agent", data={"disks": [{k: d.get(k) for k in kept} for d in told][:16]})
+    own(p, listed)
+    return Done(f"{len(listed)} disk{'s' if len(listed) > 1 else ''} clean, by {', '.join(sorted(_methods(told)))}")
+
+
+def _methods(told: list[dict[str, Any]]) -> set[str]:
+    return {str(d["method"]).partition(" ")[0] for d in told}
+
+
+def identity(disk: dict[str, Any]) -> str:
+    """What tells a disk from every other: its serial, else its WWN, else its name."""
+    return str(disk.get("serial") or disk.get("wwn") or disk.get("name"))
+
+
+def own(p: Pass, disks: list[dict[str, Any]]) -> None:
+    """From now on what lies on these disks is ours to erase."""
+    known = sorted(set(_ours(p)) | {identity(d) for d in disks})
+    p.change(extra={**p.node.extra, OURS: {"ours": known}})
+
+
+def _ours(p: Pass) -> list[str]:
+    return list((p.node.extra.get(OURS) or {}).get("ours") or [])
+
+
+def _given_up(p: Pass) -> bool:
+    """Did somebody agree to lose what is on the disks? A release is that word; so is --erase-foreign."""
+    return p.node.wanted == Verb.UNDEPLOY or bool(p.node.wanted_args.get("erase_foreign"))
 
 
 async def _look_first(p: Pass) -> Outcome:
@@ -101,8 +132,9 @@ async def _look_first(p: Pass) -> Outcome:
     return Again(0.0, "inventory stored, now cleaning")
 
 
-def _named(disk: dict[str, Any]) -> dict[str, Any]:
-    return {k: disk.get(k) for k in ("serial", "wwn", "name", "size")}
+def _named(disk: dict[str, Any], guarded: bool) -> dict[str, Any]:
+    named = {k: disk.get(k) for k in ("serial", "wwn", "name", "size")}
+    return {**named, "foreign": False} if guarded else named
 
 
 def _matches(disk: dict[str, Any], hint: dict[str, Any]) -> bool:

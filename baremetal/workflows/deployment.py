@@ -14,7 +14,9 @@ from baremetal.protocol import agent
 from baremetal.store import boots, events
 from baremetal.store.boots import Boot
 from baremetal.store.orders import OrderRow
-from baremetal.workflows import causes, configdrive, faults, ids
+from baremetal.workflows import causes, configdrive, faults, ids, raid
+from baremetal.workflows.cleaning import own
+from baremetal.workflows.diskless import is_diskless
 from baremetal.workflows.machine import ensure_power
 from baremetal.workflows.outcome import Again, Done, Failed, Outcome
 from baremetal.workflows.passes import Pass
@@ -50,7 +52,8 @@ async def write_image(p: Pass) -> Outcome:
     if not isinstance(answer, OrderRow):
         return answer
     p.change(image_id=p.work["image"])
-    p.event(Kind.STEP, "written", source="agent", data={k: answer.data.get(k) for k in ("disk", "bytes", "seconds")})
+    p.event(Kind.STEP, "written", source="agent", data=_written(answer.data))
+    own(p, [{"serial": answer.data.get("serial"), "wwn": answer.data.get("wwn"), "name": answer.data.get("disk")}])
     return Done(f"written to {answer.data.get('disk', 'disk')}")
 
 
@@ -99,6 +102,14 @@ async def first_boot(p: Pass) -> Outcome:
     return waiting or await _no_first_boot(p)
 
 
+def _written(data: dict[str, Any]) -> dict[str, Any]:
+    """What the agent says of the writing: how much, how fast, what was kept, the boot entry."""
+    kept = ("disk", "serial", "bytes", "received", "resumed", "seconds", "peak_rss_kib", "preserved", "boot_entry")
+    seconds = float(data.get("seconds") or 0)
+    rate = {"bytes_per_s": round(int(data.get("bytes") or 0) / seconds)} if seconds else {}
+    return {k: data[k] for k in kept if data.get(k) is not None} | rate
+
+
 def image_of(p: Pass) -> Image:
     """The image asked for, fixed by id when the deploy began."""
     return p.world.images.get(p.work.get("image") or p.node.image_id or "")
@@ -113,6 +124,7 @@ def _order(p: Pass) -> dict[str, Any]:
     """Arguments of write_image; the config drive is sealed while it rests in the store."""
     image = image_of(p)
     base = f"/images/{image_key(image.id)}"
+    arrays = raid.wanted(p.node)
     drive = None
     if p.node.wanted_args.get("config_drive", True) is not False:
         drive = p.world.metadata.seal(configdrive.pack(p, _instance_boot(p), image), p.node.id, "config-drive")
@@ -121,8 +133,10 @@ def _order(p: Pass) -> dict[str, Any]:
         "manifest_url": f"{p.site.https_url}{base}/manifest.json",
         "signature_url": f"{p.site.https_url}{base}/manifest.sig",
         "image_url": f"{p.site.http_url}{base}/image.zst",
-        "root_device": p.node.wanted_args.get("root_device") or p.node.root_device,
+        "root_device": p.node.wanted_args.get("root_device") or p.node.root_device or (raid.ROOT if arrays else {}),
         "config_drive": drive,
+        **({"raid": True} if arrays else {}),
+        **{k: p.node.wanted_args[k] for k in ("preserve", "data_partition") if p.node.wanted_args.get(k)},
     }
 
 
@@ -186,6 +200,6 @@ async def restart(p: Pass) -> Outcome:
 def check_image(p: Pass) -> None:
     """Fix the image by id; raises when it does not exist."""
     image = p.world.images.get(str(p.node.wanted_args.get("image") or p.node.image_id or ""))
-    if image.kind != "disk":
+    if image.kind != "disk" and not is_diskless(image):
         raise BaremetalError(f"image {image.name} is a {image.kind}, not a disk image", fix="baremetal image list")
     p.jot(image=image.id)

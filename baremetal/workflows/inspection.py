@@ -6,11 +6,12 @@ from typing import Any
 
 from baremetal.errors import BaremetalError
 from baremetal.model.event import Kind
+from baremetal.model.fault import Fault
 from baremetal.model.node import Firmware
 from baremetal.protocol import agent
 from baremetal.store import inventories, ports
 from baremetal.store.orders import OrderRow
-from baremetal.workflows import faults
+from baremetal.workflows import faults, judgement
 from baremetal.workflows.outcome import Done, Failed, Outcome
 from baremetal.workflows.passes import Pass
 from baremetal.workflows.ramdisk import agent_up, in_ramdisk
@@ -26,16 +27,19 @@ async def boot_ramdisk(p: Pass) -> Outcome:
 
 @step("inspect.collect", 50, "CPU, memory, disks, NICs, DMI, firmware mode, from the ramdisk")
 async def collect(p: Pass) -> Outcome:
-    """Order the inventory and store it."""
-    answer = await in_ramdisk(p, agent.INSPECT, {}, p.policy.inspect_s)
+    """Order the inventory, store it whole, see what the rules make of it, compare it with the SKU."""
+    asked = p.node.wanted_args.get("lldp_s")
+    lldp_s = p.policy.lldp_s if asked is None else float(asked)
+    answer = await in_ramdisk(p, agent.INSPECT, {"lldp_s": lldp_s} if lldp_s else {}, p.policy.inspect_s)
     if not isinstance(answer, OrderRow):
         return answer
     inventory = answer.data.get("inventory") or {}
     try:
         learn(p, inventory)
+        fault = judge(p, inventory)
     except BaremetalError as exc:
         return Failed(faults.from_error(exc, p.now))
-    return Done(summary(inventory))
+    return Failed(fault) if fault else Done(summary(inventory))
 
 
 def learn(p: Pass, inventory: dict[str, Any]) -> None:
@@ -54,6 +58,19 @@ def learn(p: Pass, inventory: dict[str, Any]) -> None:
         firmware=Firmware(mode) if mode in ("bios", "uefi") else p.node.firmware,
     )
     p.event(Kind.INVENTORY, "stored", source="agent", data=figures(inventory))
+
+
+def judge(p: Pass, inventory: dict[str, Any]) -> Fault | None:
+    """Rules and SKU on a fresh inventory; the fault when one of them says no."""
+    node, verdict = p.world.store.read(lambda c: judgement.judge(c, p.node, inventory))
+    p.change(**{name: getattr(node, name) for name in judgement.FIELDS})
+    if verdict.said:
+        p.event(Kind.INVENTORY, "rules", data={"said": list(verdict.said)[:20]})
+    if verdict.sku:
+        outcome = "failed" if verdict.differences else "ok"
+        data = {"sku": verdict.sku, "differences": list(verdict.differences)[:20]}
+        p.event(Kind.INVENTORY, f"sku {verdict.sku}", outcome=outcome, data=data)
+    return verdict.fault(p.node.name, p.now)
 
 
 def summary(inventory: dict[str, Any]) -> str:

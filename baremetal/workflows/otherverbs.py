@@ -1,15 +1,12 @@
-"""Adopt, rescue, unrescue, service, and the reserved steps that go into any workflow."""
+"""Adopt, and the reserved steps that go into any workflow."""
 
 from __future__ import annotations
 
-from baremetal.bmc.base import BootDevice
 from baremetal.model.node import Power
 from baremetal.workflows.deployment import restart
 from baremetal.workflows.machine import ensure_power
 from baremetal.workflows.outcome import Again, Done, Outcome
 from baremetal.workflows.passes import Pass
-from baremetal.workflows.ramdisk import agent_up
-from baremetal.workflows.release import off
 from baremetal.workflows.steps import step
 
 
@@ -19,56 +16,6 @@ async def adopt(p: Pass) -> Outcome:
     if p.node.wanted_args.get("image"):
         p.change(image_id=p.world.images.get(str(p.node.wanted_args["image"])).id)
     return Done(f"power is {await p.power()}")
-
-
-@step("rescue.boot_ramdisk", 100, "boot the ramdisk beside the deployed disk")
-async def rescue(p: Pass) -> Outcome:
-    """The agent must answer; the disk stays untouched."""
-    return await agent_up(p)
-
-
-@step("unrescue.power_off", 100, "end the ramdisk")
-async def unrescue_off(p: Pass) -> Outcome:
-    """Its token is dead."""
-    return await off(p)
-
-
-@step("unrescue.boot_device", 60, "the machine boots its disk again")
-async def unrescue_device(p: Pass) -> Outcome:
-    """Persistent, read back."""
-    await p.boot_from(BootDevice.DISK, once=False)
-    return Done("boot device: disk, persistent")
-
-
-@step("unrescue.power_on", 20, "power on into the deployed system")
-async def unrescue_on(p: Pass) -> Outcome:
-    """Ensure on."""
-    return await ensure_power(p, Power.ON)
-
-
-@step("service.boot_ramdisk", 100, "boot the ramdisk for in-band service steps")
-async def service(p: Pass) -> Outcome:
-    """The agent must answer; the disk stays untouched."""
-    return await agent_up(p)
-
-
-@step("service.power_off", 40, "end the ramdisk")
-async def service_off(p: Pass) -> Outcome:
-    """Its token is dead."""
-    return await off(p)
-
-
-@step("service.boot_device", 30, "the machine boots its disk again")
-async def service_device(p: Pass) -> Outcome:
-    """Persistent, read back."""
-    await p.boot_from(BootDevice.DISK, once=False)
-    return Done("boot device: disk, persistent")
-
-
-@step("service.power_on", 20, "power on into the deployed system")
-async def service_on(p: Pass) -> Outcome:
-    """Ensure on."""
-    return await ensure_power(p, Power.ON)
 
 
 @step("step.hold", 0, "stand still here until `unhold`")

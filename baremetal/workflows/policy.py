@@ -27,6 +27,8 @@ class Policy:
     boot_tries: int = 3
     beat_lost_s: float = 90.0
     inspect_s: float = 300.0
+    # how long inspection waits for switches to say who they are (LLDP: every 30 s); 0 takes what was heard
+    lldp_s: float = 0.0
     clean_s: float = 1800.0
     write_s: float = 3600.0
     progress_lost_s: float = 180.0
@@ -37,7 +39,7 @@ class Policy:
     # fast track: the ramdisk stays up that long without work, then the machine is powered off
     fast_track: bool = True
     idle_ramdisk_s: float = 900.0
-    # cleaning: metadata (partition tables and signatures), zero, discard, secure
+    # cleaning: metadata (partition tables and signatures), zero, discard, secure, best
     clean_method: str = "metadata"
     automated_clean: bool = True
     # limits

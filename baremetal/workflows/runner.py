@@ -30,6 +30,10 @@ from baremetal.workflows import deployment, faults, ids, powerverbs, release, st
 from baremetal.workflows import enrollment as enrollment
 from baremetal.workflows import inspection as inspection
 from baremetal.workflows import otherverbs as otherverbs  # registers its steps
+from baremetal.workflows import raid as raid
+from baremetal.workflows import rescue as rescue
+from baremetal.workflows import service as service
+from baremetal.workflows.diskless import is_diskless
 from baremetal.workflows.outcome import Again, Done, Failed, Outcome, Wait
 from baremetal.workflows.passes import Pass, StoreFirst, World
 from baremetal.workflows.places import Places
@@ -303,7 +307,10 @@ def begin_steps(p: Pass, to: State, verb: Verb) -> None:
     asked = args.get("steps") or []
     if to is State.CLEANING and verb is Verb.UNDEPLOY:
         asked = []
-    plan = steps.plan(INTERFACE[to], asked, without=without)
+    interface = INTERFACE[to]
+    if to is State.DEPLOYING and is_diskless(p.world.images.get(p.work["image"])):
+        interface = "diskless"
+    plan = steps.plan(interface, asked, without=without)
     p.jot(steps=[s.to_json() for s in plan], i=0)
 
 

@@ -29,7 +29,17 @@ from baremetal.secrets import Secret
 from baremetal.workflows.conductor import Conductor
 
 # What can go wrong with a simulated machine.
-FAULTS = ("no-dhcp", "no-loader", "no-kernel", "no-hello", "agent-dies", "write-fails", "config-fails", "no-first-boot")
+FAULTS = (
+    "no-dhcp",
+    "no-loader",
+    "no-kernel",
+    "no-hello",
+    "agent-dies",
+    "write-fails",
+    "config-fails",
+    "no-first-boot",
+    "clean-unproved",
+)
 
 
 @dataclass(frozen=True)
@@ -103,9 +113,13 @@ class Box:
     disk: str | None = None  # text of the config drive last written
     wiped: int = 0
     written: int = 0
+    content: list[str] = field(default_factory=list)  # what lies on its disk, as inspection tells it
+    hardware: dict[str, Any] = field(default_factory=dict)  # laid over the inventory
+    let_in: dict[str, Any] | None = None  # the last rescue order
     token: str | None = None
     running: asyncio.Task[None] | None = None
-    reported_at: float | None = None  # a report went out; the next action has not been seen yet
+    called_at: float | None = None  # its agent called (hello or report); the next action has not been seen yet
+    called_about: str | None = None  # the order reported
 
 
 class SimulatedRack:
@@ -123,7 +137,9 @@ class SimulatedRack:
         self._numbers = itertools.count(1)
         self._outbox: list[tuple[Message, asyncio.Future[None]]] = []
         self._sender: asyncio.Task[None] | None = None
-        self.reactions_s: list[float] = []  # from an agent's report to the next push or power command for it
+        # From an agent's call-back (hello, report) to the next action: an order pushed, the reported one withdrawn,
+        # or a command to its BMC. Seconds.
+        self.reactions_s: list[float] = []
 
     def connect(self, conductor: Conductor | None = None) -> None:
         """Take the snapshot, as the boot plane does when it (re)connects."""
@@ -139,7 +155,8 @@ class SimulatedRack:
         for key, value in options.items():
             setattr(box.bmc, key, value)
         box.bmc.on_start = lambda _m, plan: self._started(box, plan)
-        box.bmc.on_stop = lambda _m: self._went_off(box)
+        box.bmc.on_stop = lambda _m: self._stopped(box)
+        box.bmc.on_command = lambda _m: self._acted(box)
         self.boxes[name] = self.by_mac[mac] = box
         return box
 
@@ -148,7 +165,7 @@ class SimulatedRack:
         if node_id not in self.boxes:
             box = Box(node_id, "", machine(node_id), node=node_id)
             box.bmc.on_start = lambda _m, plan: self._started(box, plan)
-            box.bmc.on_stop = lambda _m: self._went_off(box)
+            box.bmc.on_stop = lambda _m: self._stopped(box)
             self.boxes[node_id] = box
         return self.boxes[node_id]
 
@@ -177,17 +194,20 @@ class SimulatedRack:
             self.views.pop(node, None)
 
     def _reaction(self, view: NodeView) -> None:
-        """A push about a node whose agent reported: control has looked and decided."""
-        if box := self.boxes.get(view.node):
-            self._acted(box)
+        """A push about a node whose agent called: another order than the one it spoke of."""
+        order = view.order["id"] if view.order else None
         for mac in view.boot["macs"]:
-            if box := self.by_mac.get(mac):
+            box = self.by_mac.get(mac)
+            if box and order != box.called_about:
                 self._acted(box)
 
+    def _called(self, box: Box, about: str | None = None) -> None:
+        box.called_at, box.called_about = time.monotonic(), about
+
     def _acted(self, box: Box) -> None:
-        if box.reported_at is not None:
-            self.reactions_s.append(time.monotonic() - box.reported_at)
-            box.reported_at = None
+        if box.called_at is not None:
+            self.reactions_s.append(time.monotonic() - box.called_at)
+            box.called_at = None
 
     def view(self, box: Box) -> NodeView | None:
         """What the boot plane knows of this machine."""
@@ -221,10 +241,6 @@ class SimulatedRack:
         self._stopped(box)
         box.running = asyncio.get_running_loop().create_task(self._life(box, plan), name=f"box-{box.name}")
 
-    def _went_off(self, box: Box) -> None:
-        self._acted(box)
-        self._stopped(box)
-
     def _stopped(self, box: Box) -> None:
         if box.running:
             box.running.cancel()
@@ -254,6 +270,10 @@ class SimulatedRack:
             decision=purpose,
             because=view.boot["because"],
         )
+        if purpose == Purpose.NETBOOT:
+            for name in (view.boot["kernel"], view.boot["initrd"]):
+                await self.tell("artifact-sent", node, name=name, bytes=10_000_000, seconds=0.2)
+            return True
         if purpose != Purpose.RAMDISK:
             return False
         if "no-loader" in box.faults:
@@ -271,6 +291,7 @@ class SimulatedRack:
         await self.tell("artifact-sent", node, name=view.boot["kernel"], bytes=10_000_000, seconds=0.2)
         if "no-hello" in box.faults:
             return True
+        self._called(box)
         answer = await self._hello(agent.Hello(made, _macs(box), uuid=box.bmc.uuid, firmware="bios"))
         if answer:
             await self._ramdisk(box, answer)
@@ -319,15 +340,23 @@ class SimulatedRack:
                 data = {"inventory": inventory(box)}
             case agent.CLEAN:
                 await self._sleep(self.timing.clean_s)
-                box.wiped += 1
-                box.disk = None
-                data = {"disks": [{"name": d["name"], "serial": d["serial"]} for d in order.args["disks"]]}
+                data, fault = _cleaned(box, order.args)
             case agent.WRITE_IMAGE:
                 fault = await self._write(box, who, order)
-                data = {"disk": "/dev/sda", "bytes": 2**30, "seconds": self.timing.write_s}
+                data = {"disk": "/dev/sda", "serial": f"S-{box.name}", "bytes": 2**30, "seconds": self.timing.write_s}
+            case agent.RAID_CREATE:
+                made = enumerate(order.args["logical_disks"])
+                data = {"logical_disks": [{"name": f"/dev/md{n}", "raid_level": d["raid_level"]} for n, d in made]}
+            case agent.RAID_DELETE:
+                data = {"stopped": ["md0"], "wiped": [{"name": "/dev/sda"}]}
+            case agent.RUN_STEP:
+                data, fault = _ran(order.args)
+            case agent.RESCUE:
+                box.let_in = dict(order.args)
+                data = {"consoles": ["ttyS0"], "ssh": order.args.get("ssh")}
         outcome = agent.FAILED if fault else agent.DONE
         report = agent.Report(order.id, outcome, data, fault)
-        box.reported_at = time.monotonic()
+        self._called(box, order.id)
         await self.tell("report", who.node, report=report.to_json(), boot_id=who.boot_id)
 
     async def _write(self, box: Box, who: agent.HelloAnswer, order: agent.Order) -> dict[str, Any] | None:
@@ -359,19 +388,49 @@ class SimulatedRack:
             {"phase": "configure.d", "name": "50-web", "exit": 1 if bad else 0, "seconds": 0.1, "tail": "no such file"}
         ]
         report = agent.ConfigReport(1, "failed" if bad else "applied", [], scripts, 0.2)
+        self._called(box, "configuration")
         await self.tell("config-report", answer.node, report=report.to_json())
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(self.timing.scaled(seconds))
 
 
+def _cleaned(box: Box, args: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """As the agent does it: every listed disk with proof; foreign data only with the operator's word."""
+    guarded = [d for d in args["disks"] if d.get("foreign") is False]
+    if box.content and guarded:
+        brief = f"{len(guarded)} disk of this machine hold data that was never ours to erase"
+        return {}, {"code": "foreign-data", "brief": brief, "detail": "; ".join(box.content), "fix": "--erase-foreign"}
+    box.wiped += 1
+    box.disk, box.content = None, []
+    done = {"method": args["method"], "bytes_verified": 0 if "clean-unproved" in box.faults else 2**20}
+    return {"disks": [{"name": d["name"], "serial": d["serial"], **done} for d in args["disks"]]}, None
+
+
+def _ran(args: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    if args["script"] == "broken":
+        return {}, {"code": "step-failed", "brief": "step broken ended with 3", "detail": "no such card", "fix": "look"}
+    return {"script": args["script"], "result": {"given": args["args"]}, "seconds": 0.1, "tail": []}, None
+
+
 def inventory(box: Box) -> dict[str, Any]:
     """What the simulated ramdisk finds, in Ironic's shape."""
+    return {**_inventory(box), **box.hardware}
+
+
+def _inventory(box: Box) -> dict[str, Any]:
     return {
         "cpu": {"count": 4, "architecture": "x86_64", "model_name": "Simulated"},
         "memory": {"total": 8 * 2**30, "physical_mb": 8192},
         "disks": [
-            {"name": "/dev/sda", "serial": f"S-{box.name}", "wwn": None, "size": 64 * 10**9, "removable": False},
+            {
+                "name": "/dev/sda",
+                "serial": f"S-{box.name}",
+                "wwn": None,
+                "size": 64 * 10**9,
+                "removable": False,
+                "content": box.content,
+            },
             {"name": "/dev/sr0", "serial": None, "size": 700 * 10**6, "removable": True},
         ],
         "interfaces": [{"name": "eth0", "mac_address": mac} for mac in _macs(box)],

@@ -34,6 +34,9 @@ ON_DISK_STEPS = (
     "service.power_on",
     "service.boot_device",
     "deploy.tear_down_agent",
+    "diskless.boot_device",
+    "diskless.power_on",
+    "diskless.fetched",
 )
 
 
@@ -41,6 +44,10 @@ def boot_record(node: Node, node_ports: list[Port], ramdisk: Boot | None, site: 
     """What this node boots from the network, and why."""
     purpose, because = purpose_of(node, ramdisk)
     names = site.ramdisk(node.arch) if purpose is Purpose.RAMDISK else None
+    run = site.netboot.get(node.image_id or "")
+    if purpose is Purpose.DISK and run:
+        purpose, names = Purpose.NETBOOT, run
+        because = f"{node.name} is {node.state}: it runs its image from the network"
     return BootRecord(
         node_id=node.id,
         name=node.name,

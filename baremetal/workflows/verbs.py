@@ -18,19 +18,24 @@ from baremetal.lifecycle import Phase, Verb
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node, State
 from baremetal.store import events, nodes
-from baremetal.workflows import ids, powerverbs, steps
+from baremetal.workflows import diskless, ids, powerverbs, rescue, steps
 from baremetal.workflows.runner import INTERFACE
 from baremetal.workflows.site import Images
 
+# Arguments that events do not show.
+SECRET = ("metadata", "config_drive", "password", "password_hash")
 # Arguments each verb takes.
 TAKES: dict[Verb, frozenset[str]] = {
-    Verb.DEPLOY: frozenset({"image", "root_device", "metadata", "config_drive", "steps"}),
-    Verb.REBUILD: frozenset({"image", "root_device", "metadata", "config_drive", "steps"}),
-    Verb.CLEAN: frozenset({"steps", "method", "disks"}),
-    Verb.PROVIDE: frozenset({"steps", "method"}),
+    Verb.DEPLOY: frozenset({"image", "root_device", "metadata", "config_drive", "steps", "data_partition"}),
+    Verb.REBUILD: frozenset(
+        {"image", "root_device", "metadata", "config_drive", "steps", "data_partition", "preserve"}
+    ),
+    Verb.CLEAN: frozenset({"steps", "method", "disks", "erase_foreign"}),
+    Verb.PROVIDE: frozenset({"steps", "method", "erase_foreign"}),
     Verb.SERVICE: frozenset({"steps"}),
     Verb.ADOPT: frozenset({"image"}),
-    Verb.INSPECT: frozenset({"steps"}),
+    Verb.INSPECT: frozenset({"steps", "lldp_s"}),
+    Verb.RESCUE: rescue.TAKES,
 }
 
 
@@ -57,6 +62,8 @@ def plan(node: Node, verb: Verb, args: dict[str, Any], by: str, now: float, imag
         )
     if verb in lifecycle.STEERING and lifecycle.phase(node) is not Phase.FAILED:
         return _steer(node, verb, by, now)
+    if verb is Verb.RESCUE:
+        args = rescue.checked(args)
     _check(node, verb, to, args, images)
     return dataclasses.replace(
         node,
@@ -95,6 +102,8 @@ def _check(node: Node, verb: Verb, to: State, args: dict[str, Any], images: Imag
 
 def _check_image(node: Node, ref: str, images: Images) -> None:
     image = images.get(ref)
+    if diskless.is_diskless(image):
+        return
     if image.kind != "disk":
         raise UsageError(f"image {image.name} is a {image.kind}, not a disk image", fix="baremetal image list")
     manifest = image.manifest
@@ -146,7 +155,7 @@ def consequences(node: Node, verb: Verb) -> list[str]:
         Verb.DEPLOY: ["power cycle into the ramdisk", "OVERWRITES the root disk", "starts the new system"],
         Verb.REBUILD: ["stops the running system", "OVERWRITES the root disk", "starts the new system"],
         Verb.UNDEPLOY: ["stops the running system", "ERASES the partition tables of its disks"],
-        Verb.RESCUE: ["stops the running system", "power cycle into the ramdisk"],
+        Verb.RESCUE: ["stops the running system", "power cycle into the ramdisk", "lets a person in"],
         Verb.UNRESCUE: ["power cycle into the deployed system"],
         Verb.SERVICE: ["stops the running system", "power cycle into the ramdisk and back"],
     }
@@ -169,4 +178,4 @@ def each(refs: list[str], one: Callable[[str], Node]) -> list[dict[str, Any]]:
 
 def _public(args: dict[str, Any]) -> dict[str, Any]:
     """Arguments as the event shows them: metadata and user data may hold secrets."""
-    return {k: ("******" if k in ("metadata", "config_drive") and v else v) for k, v in args.items()}
+    return {k: ("******" if k in SECRET and v else v) for k, v in args.items()}

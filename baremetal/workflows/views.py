@@ -39,7 +39,7 @@ _PLAIN = (
     "updated_at",
     "state_since",
 )
-_MASKED = ("metadata", "config_drive")
+_MASKED = ("metadata", "config_drive", "password_hash")
 
 
 def node_json(

@@ -18,7 +18,7 @@ async def test_rescue_and_back_leaves_the_disk_alone(bench: Any) -> None:
     await bench.to("n1", "active")
     box = bench.rack.boxes["n1"]
     disk = box.disk
-    await bench.ask("n1", "rescue")
+    await bench.ask("n1", "rescue", password="one-time word")
     node = await bench.until("n1", "rescue")
     assert (node.state, node.fault) == (State.RESCUE, None)
     await bench.ask("n1", "unrescue")

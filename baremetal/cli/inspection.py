@@ -1,0 +1,157 @@
+"""`baremetal inspection …`: rules and SKUs that judge what inspection finds, as data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from baremetal.cli import render
+from baremetal.cli.client import Client, node_path
+from baremetal.cli.words import Json, NodeName, document
+from baremetal.errors import EXIT_FAILED, UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Rules and SKUs that judge what inspection finds.")
+rule = typer.Typer(no_args_is_help=True, help="Rules: set name, class, traits, labels, root device from facts.")
+sku = typer.Typer(no_args_is_help=True, help="SKUs: the hardware a machine must have.")
+app.add_typer(rule, name="rule")
+app.add_typer(sku, name="sku")
+
+Source = Annotated[Path, typer.Argument(metavar="FILE", help="TOML, JSON or YAML; - is standard input.")]
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """One document, a list, or the tables [[rule]] / [[sku]] of a TOML file."""
+    if path.suffix == ".toml":
+        import tomllib
+
+        try:
+            doc: Any = tomllib.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+            raise UsageError(f"cannot read {path}: {exc}") from exc
+        doc = [*doc.get("rule", []), *doc.get("sku", [])] if {"rule", "sku"} & set(doc) else doc
+    else:
+        doc = document(path)
+    docs = doc if isinstance(doc, list) else [doc]
+    if not docs or not all(isinstance(d, dict) and d.get("name") for d in docs):
+        raise UsageError(f"{path}: a rule or SKU is a mapping with a name", fix="docs: how-to/inspection-rules.md")
+    return docs
+
+
+def _add(kind: str, path: Path) -> None:
+    client = Client.default()
+    for doc in _read(path):
+        client.put(f"/api/inspection/{kind}/{quote(doc['name'], safe='')}", doc)
+        render.note(f"{doc['name']}: stored")
+
+
+def _list(kind: str, columns: list[str], as_json: bool) -> None:
+    doc = Client.default().get(f"/api/inspection/{kind}")
+    render.json_out(doc) if as_json else render.table(doc[kind], columns, empty="none")
+
+
+def _show(kind: str, name: str) -> None:
+    docs = Client.default().get(f"/api/inspection/{kind}")[kind]
+    found = next((d for d in docs if d["name"] == name), None)
+    if found is None:
+        raise UsageError(f"no {kind[:-1]} {name!r}", fix=f"baremetal inspection {kind[:-1]} list")
+    render.json_out(found)
+
+
+def _delete(kind: str, name: str) -> None:
+    Client.default().delete(f"/api/inspection/{kind}/{quote(name, safe='')}")
+    render.note(f"{name}: deleted")
+
+
+@rule.command("add")
+def rule_add(file: Source) -> None:
+    """Store rules, or replace those of the same name."""
+    _add("rules", file)
+
+
+@rule.command("list")
+def rule_list(as_json: Json = False) -> None:
+    """All rules, in the order they are tried."""
+    _list("rules", ["name", "priority", "when", "then"], as_json)
+
+
+@rule.command("show")
+def rule_show(name: Name) -> None:
+    """One rule, as JSON."""
+    _show("rules", name)
+
+
+@rule.command("delete")
+def rule_delete(name: Name) -> None:
+    """Forget a rule; what it set stays."""
+    _delete("rules", name)
+
+
+@sku.command("add")
+def sku_add(file: Source) -> None:
+    """Store SKUs, or replace those of the same name."""
+    _add("skus", file)
+
+
+@sku.command("list")
+def sku_list(as_json: Json = False) -> None:
+    """All SKUs."""
+    _list("skus", ["name", "when", "expect"], as_json)
+
+
+@sku.command("show")
+def sku_show(name: Name) -> None:
+    """One SKU, as JSON."""
+    _show("skus", name)
+
+
+@sku.command("delete")
+def sku_delete(name: Name) -> None:
+    """Forget a SKU."""
+    _delete("skus", name)
+
+
+@app.command("test")
+def try_(
+    node: NodeName,
+    file: Annotated[Path | None, typer.Option(help="A rule or SKU that is not stored yet.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What rules and SKUs would make of a node's stored inventory. Changes nothing."""
+    body: dict[str, Any] = {"dry_run": True}
+    if file:
+        docs = _read(file)
+        if len(docs) != 1:
+            raise UsageError(f"{file} holds {len(docs)} documents; test wants one")
+        body["extra"] = docs[0]
+    _tell(Client.default().post(node_path(node, "inventory", "reprocess"), body), as_json)
+
+
+@app.command()
+def reprocess(node: NodeName, as_json: Json = False) -> None:
+    """Judge a node's stored inventory again, by the rules as they are now. The machine is not touched."""
+    _tell(Client.default().post(node_path(node, "inventory", "reprocess"), {}), as_json)
+
+
+def _tell(doc: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        render.json_out(doc)
+    else:
+        for said in doc["said"]:
+            words = [f"{k} {render.text_of(v)}" for k, v in said.items() if k != "rule"]
+            print(f"rule {said['rule']}: {' '.join(words)}")
+        for field, value in doc["changes"].items():
+            print(f"{field} = {render.text_of(value)}")
+        if doc.get("sku"):
+            print(f"SKU {doc['sku']}: " + ("differs" if doc["differences"] else "as expected"))
+        for wrong in doc["differences"]:
+            print(f"  {wrong['field']}: expected {wrong['expected']}, found {render.text_of(wrong['found'])}")
+        for failure in doc["failures"]:
+            print(f"fails: {failure}")
+        if not (doc["said"] or doc["sku"]):
+            render.note("no rule and no SKU has anything to say about it")
+    if doc.get("fault"):
+        raise typer.Exit(EXIT_FAILED)

@@ -1,0 +1,192 @@
+"""Verbs of a node that have words of their own for the ramdisk: inspect, provide, rescue, service, adopt, raid."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from baremetal.cli import nodeverbs, render
+from baremetal.cli.client import Client, node_path
+from baremetal.cli.words import DryRun, Json, NodeName, NodeNames, Timeout, Wait, Where, Yes, complete_images, document
+from baremetal.errors import UsageError
+
+Steps = Annotated[Path | None, typer.Option(help="JSON or YAML list of steps.")]
+LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that looks like another on a serial console
+
+
+def inspect(
+    nodes: NodeNames = None,
+    where: Where = "",
+    lldp: Annotated[
+        float, typer.Option(help="Seconds to wait for switches to say who they are; they do every 30.")
+    ] = 0,
+    wait: Wait = False,
+    timeout: Timeout = 3600.0,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Boot the ramdisk and read the hardware; rules and SKUs judge it. Never writes to a disk."""
+    args = {"lldp_s": lldp} if lldp else {}
+    nodeverbs.ask("inspect", nodes, where, args, wait=wait, timeout=timeout, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def provide(
+    nodes: NodeNames = None,
+    where: Where = "",
+    method: Annotated[str, typer.Option(help="metadata, zero, discard, secure or best.")] = "",
+    erase_foreign: Annotated[bool, typer.Option("--erase-foreign", help="Also data that was never ours.")] = False,
+    steps: Steps = None,
+    wait: Wait = False,
+    timeout: Timeout = 86400.0,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Clean the listed disks and make the node available.
+
+    Disks that this server never erased or wrote, and that hold data, are left
+    alone and named; --erase-foreign gives them up.
+    """
+    args: dict[str, Any] = {"method": method, "erase_foreign": erase_foreign}
+    if steps:
+        args["steps"] = document(steps)
+    args = {k: v for k, v in args.items() if v}
+    nodeverbs.ask("provide", nodes, where, args, wait=wait, timeout=timeout, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def rescue(
+    nodes: NodeNames = None,
+    where: Where = "",
+    password: Annotated[bool, typer.Option("--password/--no-password", help="A one-time password is shown.")] = True,
+    key: Annotated[Path | None, typer.Option(help="File with an SSH public key; needs an --ssh option.")] = None,
+    ssh_dial: Annotated[str, typer.Option(help="HOST:PORT that the node connects to, where your client waits.")] = "",
+    ssh_listen: Annotated[int, typer.Option(help="Port the node may listen on: your approval of an open port.")] = 0,
+    wait: Wait = False,
+    timeout: Timeout = 3600.0,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Boot deployed nodes into the rescue ramdisk; root logs in on the serial console, by a one-time password.
+
+    No port is open unless you say so. Password and keys live in the ramdisk's memory only.
+
+    \b
+    Examples:
+      baremetal node rescue r1-u07 --wait          then: baremetal node console r1-u07
+      baremetal node rescue r1-u07 --key ~/.ssh/id_ed25519.pub --ssh-dial 10.0.0.5:2222
+        where you wait for it:  ssh -o ProxyCommand='nc -l -p 2222' root@r1-u07
+    """
+    args: dict[str, Any] = {}
+    word = "-".join("".join(secrets.choice(LETTERS) for _ in range(4)) for _ in range(4)) if password else ""
+    if word:
+        args["password"] = word
+    if key:
+        args["authorized_keys"] = [_key(key)]
+    if ssh_dial and ssh_listen:
+        raise UsageError("--ssh-dial or --ssh-listen, not both")
+    if ssh_dial:
+        args["ssh"] = {"dial": ssh_dial}
+    elif ssh_listen:
+        args["ssh"] = {"listen": ssh_listen}
+    if word and not dry_run:
+        render.note(f"one-time password of root: {word}")
+    nodeverbs.ask("rescue", nodes, where, args, wait=wait, timeout=timeout, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def _key(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"cannot read the key {path}: {exc}") from exc
+
+
+def service(
+    nodes: NodeNames = None,
+    where: Where = "",
+    script: Annotated[
+        list[str] | None, typer.Option(help="Program of an element: NAME or NAME={JSON arguments}; may repeat.")
+    ] = None,
+    inventory: Annotated[bool, typer.Option("--inventory", help="Read the hardware again.")] = False,
+    steps: Steps = None,
+    wait: Wait = False,
+    timeout: Timeout = 86400.0,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Boot deployed nodes into the ramdisk, do in-band work there, boot their own system again.
+
+    \b
+    Examples:
+      baremetal node service r1-u07 --script nic-firmware --wait
+      baremetal node service r1-u07 --inventory --wait
+    """
+    asked = list(document(steps)) if steps else []
+    asked += [{"step": "run_script", "priority": 90 - n, "args": _script(s)} for n, s in enumerate(script or ())]
+    if inventory:
+        asked.append({"step": "collect_inventory", "priority": 45, "args": {}})
+    args = {"steps": asked} if asked else {}
+    nodeverbs.ask("service", nodes, where, args, wait=wait, timeout=timeout, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def _script(text: str) -> dict[str, Any]:
+    name, equals, given = text.partition("=")
+    if not equals:
+        return {"script": name}
+    try:
+        return {"script": name, "args": json.loads(given)}
+    except ValueError as exc:
+        raise UsageError(f"--script {name}: its arguments are no JSON: {exc}") from None
+
+
+def adopt(
+    nodes: NodeNames = None,
+    where: Where = "",
+    image: Annotated[str, typer.Option("--image", "-i", help="What runs on it.", autocompletion=complete_images)] = "",
+    wait: Wait = False,
+    timeout: Timeout = 3600.0,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Take over machines that run already: they become active as they are, nothing on them is touched."""
+    args = {"image": image} if image else {}
+    nodeverbs.ask("adopt", nodes, where, args, wait=wait, timeout=timeout, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def raid(
+    node: NodeName,
+    level: Annotated[str, typer.Option(help="0, 1, 5, 6 or 10, over all local disks.")] = "",
+    file: Annotated[Path | None, typer.Option(help="JSON or YAML as Ironic's target_raid_config.")] = None,
+    none: Annotated[bool, typer.Option("--none", help="No RAID is wanted any more.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The software RAID a node should have: shown, or set. It is made at the next clean (provide).
+
+    \b
+    Examples:
+      baremetal node raid r1-u07 --level 1
+      baremetal node provide r1-u07 --wait
+    """
+    if sum((bool(level), bool(file), none)) > 1:
+        raise UsageError("one of --level, --file and --none")
+    client = Client.default()
+    doc = client.get(node_path(node))
+    if level or file or none:
+        wanted = document(file) if file else {"logical_disks": [{"raid_level": level, "size_gb": "MAX"}]}
+        properties = {k: v for k, v in doc["properties"].items() if k != "raid"}
+        doc = client.patch(node_path(node), {"properties": properties | ({} if none else {"raid": wanted})})
+    found = doc["properties"].get("raid")
+    render.json_out({"raid": found}) if as_json else print(json.dumps(found) if found else "no RAID is wanted")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `node`."""
+    for command in (inspect, provide, rescue, service, adopt, raid):
+        app.command(command.__name__)(command)
