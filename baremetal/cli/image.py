@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,9 @@ def build(
     offline: Annotated[bool, typer.Option("--offline", help="Ask no mirror; use what is cached.")] = False,
     until: Annotated[str, typer.Option("--until", metavar="PHASE", help="Stop after this phase.")] = "",
     shell_on_failure: Annotated[bool, typer.Option("--shell-on-failure", help="A shell where it failed.")] = False,
+    unconfined: Annotated[
+        bool, typer.Option("--unconfined", help="Scripts outside the tree may write to this machine's files.")
+    ] = False,
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Longest time of a phase.")] = 3600.0,
     epoch: Annotated[str, typer.Option("--epoch", help="SOURCE_DATE_EPOCH: the date of everything.")] = "",
     cache_dir: Annotated[Path | None, typer.Option("--cache-dir", help="Layers and built images.")] = None,
@@ -84,6 +88,7 @@ def build(
         return
     definition = work.definition(what, option, classic)
     options = work.options(elements_path, refresh, offline, until, shell_on_failure, epoch, cache_dir, timeout)
+    options = dataclasses.replace(options, confined=not unconfined)
     userns.enter()
     with Bar(definition.name, plain=options.shell_on_failure) as bar:
         result = builder.build(definition, options, bar.step)

@@ -6,6 +6,7 @@ read-only at build/mnt.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 from baremetal.errors import BaremetalError
 from baremetal.images import convert, cpio, disk, inventory, mounts, nodes
-from baremetal.images.errors import BuildFailed
+from baremetal.images.errors import BuildFailed, NoSpace
 from baremetal.images.layout import Layout, Part
 
 
@@ -47,12 +48,23 @@ def main(argv: list[str]) -> int:
     mounts.overlay(mnt, [Path(p) for p in spec.lowers], None, None)
     try:
         make(spec, mnt)
+    except OSError as exc:
+        if exc.errno != errno.ENOSPC:
+            raise
+        print(json.dumps(_told(NoSpace(f"{spec.name}: no space left for the image", detail=str(exc)))))
+        return 3
     except BaremetalError as exc:
-        Path(spec.out, "error.json").write_text(
-            json.dumps({"brief": exc.brief, "detail": exc.detail, "fix": exc.fix, "type": type(exc).__name__})
-        )
+        print(json.dumps(_told(exc)))
         return 3
     return 0
+
+
+def _told(exc: BaremetalError) -> dict[str, str]:
+    """The last line of the log, which running.py reads."""
+    fix = exc.fix
+    if "No space left on device" in exc.detail:
+        fix = "make room: baremetal image cache prune --limit 5GiB, or use another --cache-dir"
+    return {"brief": exc.brief, "detail": exc.detail, "fix": fix, "type": type(exc).__name__}
 
 
 def make(spec: Spec, tree: Path) -> None:

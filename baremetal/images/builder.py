@@ -6,6 +6,7 @@ job.py decides, running.py runs, this walks from one to the other.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from baremetal.images.definition import Definition
 from baremetal.images.environment import keyed
+from baremetal.images.errors import NoSpace
 from baremetal.images.explain import explain as explain
 from baremetal.images.explain import row
 from baremetal.images.job import DEFAULTS, Job
@@ -32,6 +34,23 @@ def _quiet(step: str, script: str, fraction: float) -> None:
 
 def build(definition: Definition, options: Options = DEFAULTS, progress: Progress = _quiet) -> BuildResult:
     """Build the image, or find it already built; raises BuildFailed with what went wrong and where."""
+    try:
+        return _build(definition, options, progress)
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(definition, options, exc) from exc
+        raise
+
+
+def _full(definition: Definition, options: Options, exc: OSError) -> NoSpace:
+    return NoSpace(
+        f"{definition.name}: no space left in {options.cache}",
+        detail=str(exc),
+        fix="make room: baremetal image cache prune --limit 5GiB, or use another --cache-dir",
+    )
+
+
+def _build(definition: Definition, options: Options, progress: Progress) -> BuildResult:
     began, cpu = time.monotonic(), _cpu_s()
     options.cache.mkdir(parents=True, exist_ok=True)
     with locked(options.cache, definition.name), scratch(options.cache, definition.name) as directory:

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -82,7 +82,33 @@ def resolve(names: Sequence[str], paths: Sequence[Path]) -> list[Element]:
         raise BadElement(
             f"no operating system among: {' '.join(names)}", fix="add one, for example debian-base or debian-minimal"
         ) from exc
-    return sorted((Element(name, Path(path)) for name, path in found), key=lambda element: element.name)
+    elements = sorted((Element(name, Path(path)) for name, path in found), key=lambda element: element.name)
+    around = circle({element.name: element.path for element in elements})
+    if around:
+        raise BadElement(
+            f"elements need each other in a circle: {' -> '.join(around)}",
+            fix=f"take one name out of an element-deps, or make one element of {' and '.join(sorted(set(around)))}",
+        )
+    return elements
+
+
+def circle(known: Mapping[str, Path]) -> list[str]:
+    """A chain of element-deps that comes back to where it began, or []."""
+    needs = {name: [n for n in read_names(path / "element-deps") if n in known] for name, path in known.items()}
+    done: set[str] = set()
+
+    def follow(name: str, chain: list[str]) -> list[str]:
+        if name in chain:
+            return [*chain[chain.index(name) :], name]
+        if name not in done:
+            for child in needs[name]:
+                found = follow(child, [*chain, name])
+                if found:
+                    return found
+            done.add(name)
+        return []
+
+    return next(filter(None, (follow(name, []) for name in sorted(needs))), [])
 
 
 def with_defaults(names: Sequence[str], paths: Sequence[Path]) -> list[str]:

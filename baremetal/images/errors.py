@@ -29,6 +29,12 @@ class BuildFailed(BaremetalError):
     code = "image-build"
 
 
+class NoSpace(BuildFailed):
+    """The file system of the cache is full."""
+
+    code = "image-no-space"
+
+
 class ToolMissing(MachineError):
     """A program or file of this machine that the build needs."""
 

@@ -33,6 +33,7 @@ class Options:
     until: str = ""
     shell_on_failure: bool = False
     phase_timeout_s: float = PHASE_TIMEOUT_S
+    confined: bool = True  # scripts cannot write to the machine's own files
     epoch: str | None = None
 
 

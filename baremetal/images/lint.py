@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from baremetal.images.elements import ELEMENT_NAME, read_names
+from baremetal.images.elements import ELEMENT_NAME, circle, read_names
 from baremetal.images.keys import RUNNABLE
 
 PHASES = (
@@ -86,6 +86,9 @@ def check(name: str, known: Mapping[str, Path]) -> list[Problem]:
     for needed in read_names(path / "element-deps"):
         if needed not in known and needed not in provided:
             found.append(Problem(name, "element-deps", f"needs {needed}, which is nowhere"))
+    around = circle(known)
+    if name in around:
+        found.append(Problem(name, "element-deps", f"a circle: {' -> '.join(around)}"))
     found += _scripts(name, path)
     found += _lists(name, path)
     found += _shellcheck(name, path)

@@ -5,12 +5,14 @@ Imported by stage.py inside the namespace: standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from pathlib import Path
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_BIND, MS_REC = 4096, 16384
+_FLAGS = {"nosuid": 2, "nodev": 4, "noexec": 8, "noatime": 1024, "nodiratime": 2048, "relatime": 1 << 21}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -54,6 +56,38 @@ def overlay(target: Path, lowers: list[Path], upper: Path | None, work: Path | N
         mount("overlay", target, "overlay", 0, ",".join(options))
     finally:
         os.chdir(here)
+
+
+def confine(keep: list[Path]) -> bool:
+    """Everything but `keep` and the kernel's own file systems becomes read-only in this namespace; False if it cannot.
+
+    /tmp and /var/tmp stay as they are: programs of the machine make scratch files there.
+    """
+    wanted = [*keep, Path("/tmp"), Path("/var/tmp")]  # noqa: S108
+    free = [os.path.realpath(path) for path in wanted if path.is_dir()]
+    for path in free:
+        mount(path, path, flags=MS_BIND | MS_REC)
+    for target, kind, options in _mounts():
+        if kind in _KERNEL or any(f"{target}/".startswith(f"{path}/") for path in free):
+            continue
+        flags = sum(bit for name, bit in _FLAGS.items() if name in options)
+        with contextlib.suppress(OSError):  # a mount that another one hides
+            mount("none", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY | flags)
+    return bool(os.statvfs("/").f_flag & os.ST_RDONLY)
+
+
+_KERNEL = ("proc", "sysfs", "devtmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "securityfs", "debugfs", "tracefs")
+
+
+def _mounts() -> list[tuple[str, str, list[str]]]:
+    """(mount point, file system, options of the mount) of this namespace."""
+    rows = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        target = left.split()[4].encode().decode("unicode_escape")  # \\040 is a space
+        if not (f"{target}/".startswith("/dev/")):
+            rows.append((target, right.split()[0], left.split()[5].split(",")))
+    return rows
 
 
 def _initial_user_namespace() -> bool:

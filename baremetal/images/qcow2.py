@@ -21,6 +21,7 @@ from baremetal.images.errors import BadImage
 MAGIC = b"QFI\xfb"
 MAX_VIRTUAL = 4 << 40  # bytes; larger than any golden image, small enough for its tables
 MAX_L1 = 32 << 20  # bytes of L1 table
+MAX_CLUSTERS = 1 << 26  # 4 TiB of 64 KiB clusters; bounds the time a hostile image takes
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
 _OFFSET = 0x00FFFFFFFFFFFE00
 _COPIED_ZERO, _COMPRESSED = 1, 1 << 62
@@ -66,6 +67,8 @@ def inspect(file: BinaryIO, name: str) -> Header:
         raise BadImage(f"{name}: cluster size 2^{bits} is out of bounds")
     if not 0 < virtual <= MAX_VIRTUAL or virtual % 512:
         raise BadImage(f"{name}: virtual size {virtual} is out of bounds")
+    if virtual >> bits > MAX_CLUSTERS:
+        raise BadImage(f"{name}: {virtual >> bits} clusters of {1 << bits} bytes are too many")
     zstd = _features(head, version, name)
     size = file.seek(0, os.SEEK_END)
     per_l2 = 1 << (bits - 3)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
@@ -185,8 +185,20 @@ def _failure(
     return BuildFailed(
         f"{element + ': ' if element else ''}{where} {what}",
         detail="\n".join(f"  | {line}" for line in lines) + f"\nlog: {log}",
-        fix="look inside with: baremetal image build … --shell-on-failure",
+        fix=_fix(lines),
     )
+
+
+def _fix(lines: Sequence[str]) -> str:
+    text = "\n".join(lines)
+    shell = "look inside with: baremetal image build … --shell-on-failure"
+    if "No space left on device" in text:
+        return f"make room: baremetal image cache prune --limit 5GiB, or use another --cache-dir; {shell}"
+    if "Read-only file system" in text:
+        return (
+            f"scripts write below $TMP_BUILD_DIR, $DIB_IMAGE_CACHE and /tmp; --unconfined lets them anywhere; {shell}"
+        )
+    return shell
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

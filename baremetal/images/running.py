@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -29,13 +30,18 @@ def run_step(job: Job, planned: plan.Planned, logs: Path, progress: Progress) ->
         def started(phase: str, script: str) -> None:
             progress(planned.step.name, script, len(job.done) / 10)
 
-        outcome = runner.run_stage(
-            _stage_spec(job, planned.step, draft),
-            log=log,
-            timeout_s=job.options.phase_timeout_s,
-            progress=started,
-            owner=lambda path: job.owner.get(path, ""),
-        )
+        try:
+            outcome = runner.run_stage(
+                _stage_spec(job, planned.step, draft),
+                log=log,
+                timeout_s=job.options.phase_timeout_s,
+                progress=started,
+                owner=lambda path: job.owner.get(path, ""),
+            )
+        except BuildFailed as exc:
+            if job.seen.stale and not job.options.offline:
+                raise BuildFailed(exc.brief, detail=f"{exc.detail}\n{job.seen.stale}", fix=exc.fix) from exc
+            raise
         for words in outcome.left:
             job.warnings.append(f"{planned.step.name}: a script left a process running, it was ended: {words}")
         layer = Layer(planned.key, planned.step.name, "", "", planned.inputs.parts, image=job.definition.name)
@@ -66,6 +72,7 @@ def _stage_spec(job: Job, step: plan.Step, draft: Path) -> stage.Spec:
         packages=list(step.packages),
         fstab=job.fstab() if step.name == "finalise" else "",
         system=step.system,
+        confined=job.options.confined,
         shell="failure" if job.options.shell_on_failure else "",
     )
 
@@ -80,22 +87,25 @@ def assemble_image(job: Job, out: Path, logs: Path) -> None:
     spec_file.write_text(json.dumps(asdict(spec)))
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [*runner.namespace(), sys.executable, "-m", "baremetal.images.assemble", str(spec_file)]
-    with open(logs / "assemble.log", "wb") as log:
-        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=env, check=False)
+    done = subprocess.run(command, capture_output=True, env=env, check=False)
+    said = (done.stderr + done.stdout).decode(errors="replace")
+    with contextlib.suppress(OSError):  # the disk may be full
+        (logs / "assemble.log").write_text(said)
     if done.returncode != 0:
-        raise _assembly_error(out, logs / "assemble.log", done.returncode)
+        raise _assembly_error(said, logs / "assemble.log", done.returncode)
     spec_file.unlink()
 
 
-def _assembly_error(out: Path, log: Path, code: int) -> BaremetalError:
+def _assembly_error(said: str, log: Path, code: int) -> BaremetalError:
+    """The error assemble.py wrote as its last line, or what it died with."""
+    lines = said.splitlines()
     try:
-        said = json.loads((out / "error.json").read_text())
-        kind = getattr(errors, said["type"], BuildFailed)
-        error: BaremetalError = kind(said["brief"], detail=said["detail"], fix=said["fix"])
+        told = json.loads(lines[-1])
+        kind = getattr(errors, told["type"], BuildFailed)
+        error: BaremetalError = kind(told["brief"], detail=told["detail"], fix=told["fix"])
         return error
-    except (OSError, ValueError, KeyError):
-        tail = log.read_text(errors="replace").splitlines()[-12:] if log.exists() else []
-        return BuildFailed(f"assemble failed (exit {code})", detail="\n".join(tail), fix=f"see {log}")
+    except (IndexError, ValueError, KeyError, TypeError):
+        return BuildFailed(f"assemble failed (exit {code})", detail="\n".join(lines[-12:]), fix=f"see {log}")
 
 
 def hold_to_lock(job: Job, out: Path) -> None:

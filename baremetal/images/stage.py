@@ -43,6 +43,7 @@ class Spec:
     packages: list[str] = field(default_factory=list)
     fstab: str = ""
     system: bool = True
+    confined: bool = True  # scripts on the host may write in `build`, the draft, `cache`, /tmp and nowhere else
     shell: str = ""  # "before" or "failure": a shell on the terminal there
     report: str = ""
 
@@ -71,6 +72,9 @@ def prepare(spec: Spec) -> None:
     """Stack the layers, mount what scripts expect."""
     spec.mnt.mkdir(parents=True, exist_ok=True)
     spec.hooks.mkdir(exist_ok=True)
+    own = [spec.build, os.path.dirname(spec.upper), spec.cache, os.path.dirname(spec.report)]
+    if spec.confined and not mounts.confine([Path(path) for path in own if path]):
+        print("baremetal: the machine's files cannot be protected from this phase's scripts", flush=True)
     lowers = [Path(p) for p in spec.lowers]
     if lowers:
         mounts.overlay(spec.mnt, lowers, Path(spec.upper), Path(spec.work))

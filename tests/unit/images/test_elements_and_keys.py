@@ -58,10 +58,27 @@ def test_hostile_names_are_refused(here: Path, name: str) -> None:
         resolve([name, "os"], [here])
 
 
-def test_circular_dependencies_end(here: Path) -> None:
-    element(here, "a", {"element-deps": "b\n"})
-    element(here, "b", {"element-deps": "a\n"})
-    assert names(resolve(["a", "os"], [here])) == ["a", "b", "os"]
+CIRCLES = [  # element -> what it needs, the circle that is told
+    ({"a": "b", "b": "a"}, "a -> b -> a"),
+    ({"a": "a"}, "a -> a"),
+    ({"a": "b", "b": "c d", "c": "e", "d": "b", "e": ""}, "b -> d -> b"),
+]
+
+
+@pytest.mark.parametrize(("needs", "told"), CIRCLES)
+def test_a_circle_is_told(here: Path, needs: dict[str, str], told: str) -> None:
+    for name, words in needs.items():
+        element(here, name, {"element-deps": words.replace(" ", "\n") + "\n"})
+    with pytest.raises(BadElement, match=f"circle: {told}"):
+        resolve(["a", "os"], [here])
+
+
+def test_two_ways_to_one_element_are_no_circle(here: Path) -> None:
+    element(here, "a", {"element-deps": "b\nc\n"})
+    element(here, "b", {"element-deps": "d\n"})
+    element(here, "c", {"element-deps": "d\n"})
+    element(here, "d", {"README.md": "d\n"})
+    assert names(resolve(["a", "os"], [here])) == ["a", "b", "c", "d", "os"]
 
 
 def test_two_operating_systems_are_refused(here: Path) -> None:
