@@ -135,6 +135,7 @@ def measured(command: list[str], env: dict[str, str]) -> dict[str, float]:
         sys.stderr.write(said[-3000:])
         raise SystemExit(f"{' '.join(command[:3])} failed")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"  {cpu:.1f} CPU s, {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
     return {
         "cpu_s": round(cpu, 1),
         "wall_s": round(time.monotonic() - began, 1),
@@ -176,10 +177,8 @@ def their_packages(out: Path) -> dict[str, str]:
     """name -> version, from the manifest disk-image-create leaves."""
     found = {}
     for path in out.glob("theirs.d/dib-manifests/dib-manifest-dpkg-*"):
-        for line in path.read_text().splitlines():
-            words = line.split()
-            if len(words) >= 2:
-                found[words[0].partition(":")[0]] = words[1]
+        for package in json.loads(path.read_text())["packages"]:
+            found[package["package"].partition(":")[0]] = package["version"]
     return found
 
 

@@ -1,0 +1,57 @@
+"""`--shell-on-failure`: a shell where the build stopped, typed at through a pseudo terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+ELEMENTS = Path(__file__).parents[2] / "data/images/elements"
+BAREMETAL = str(Path(sys.executable).parent / "baremetal")
+
+
+def converse(command: list[str], env: dict[str, str], script: list[tuple[str, str]]) -> tuple[str, int]:
+    """Run on a terminal of its own: wait for each text, then type the answer. What was shown, and the exit code."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe(command[0], command, env)
+    shown, todo = "", list(script)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if not select.select([terminal], [], [], 1)[0]:
+            continue
+        try:
+            data = os.read(terminal, 4096)
+        except OSError:
+            break  # the other side is gone
+        shown += data.decode(errors="replace")
+        if todo and todo[0][0] in shown:
+            os.write(terminal, todo.pop(0)[1].encode())
+    return shown, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_shell_where_it_failed_and_then_the_error(tmp_path: Path) -> None:
+    command = [BAREMETAL, "image", "build", "-n", "-t", "tar", "-o", str(tmp_path / "x"), "--offline"]
+    command += [
+        "--cache-dir",
+        str(tmp_path / "c"),
+        "-E",
+        str(ELEMENTS),
+        "--shell-on-failure",
+        "host-os",
+        "greet",
+        "boom",
+    ]
+    env = {**os.environ, "TERM": "dumb", "PS1": "look> "}
+    typed = "cat /etc/greeting; echo tree-$((40 + 2)); exit\n"
+    shown, code = converse(command, env, [("shell at phase install", typed)])
+    assert "tree-42" in shown, shown
+    assert "hello" in shown
+    assert "install.d/60-boom failed" in shown
+    assert code != 0
