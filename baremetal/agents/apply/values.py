@@ -19,8 +19,8 @@ TYPES: Dict[str, str] = {
     "netdevice": r"[A-Za-z0-9/.:-]*",
     "username": r"[A-Za-z0-9_-]+",
     # driver://[user[:password]][@host or file][/database][?variable=value]
-    "dsn": r"[a-zA-Z0-9]+://([a-zA-Z0-9_-]+(:[^@]+)?)?(@?[a-zA-Z0-9/_.-]+)?(/[a-zA-Z0-9_-]+)?(\?[a-zA-Z0-9=_-]+)?",
-    "swiftdevices": r"(r\d+z\d+-[A-Za-z0-9._:\[\]-]+:%PORT%/[^,]+,?)+",
+    "dsn": r"[a-zA-Z0-9]+://([a-zA-Z0-9+_-]+(:[^@]+)?)?(@?[a-zA-Z0-9/_.-]+)?(/[a-zA-Z0-9_-]+)?(\?[a-zA-Z0-9=_-]+)?",
+    "swiftdevices": r"(r\d+z\d+-[A-Za-z0-9.-_]+:%PORT%/[^,]+,?)+",  # .-_ is a range, as in the original
     "raw": r"(?s:.*)",
 }
 
