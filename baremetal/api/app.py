@@ -27,10 +27,13 @@ from baremetal.api.native import (
     metadata,
     metadatacare,
     misc,
+    networks,
     nodes,
+    servers,
     story,
 )
 from baremetal.api.status import status_of
+from baremetal.api.tally import Tally
 from baremetal.errors import BaremetalError
 from baremetal.store import nodes as store_nodes
 from baremetal.version import __version__
@@ -46,8 +49,10 @@ ROUTERS = (
     metadatacare.router,
     events.router,
     misc.router,
+    networks.router,
     inspection.router,
     care.router,
+    servers.router,
 )
 
 
@@ -94,6 +99,11 @@ def native_app(conductor: Conductor) -> FastAPI:
         summary="Bare-metal provisioning: nodes, metadata, events.",
     )
     app.state.conductor = conductor
+    tally = app.state.tally = Tally()
+    conductor.store.read(lambda c: metrics.catch_up(c, tally))
+    drivers = conductor.world.drivers
+    if hasattr(drivers, "on_attempt"):
+        drivers.on_attempt = lambda attempt: tally.call(attempt.op, attempt.outcome, attempt.seconds)
     for router in ROUTERS:
         app.include_router(router, prefix="/api")
     app.include_router(bmcs.router, prefix="/api")

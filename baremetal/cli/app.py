@@ -35,11 +35,13 @@ NOUNS: dict[str, tuple[str, str]] = {
     "status": ("status", "Is the server well? Nodes by state, planes, database."),
     "serve": ("serve", "Run the server: DHCP, TFTP, HTTP(S), API, workflows."),
     "init": ("init", "Make configuration, keys, certificates and database; run it again at any time."),
+    "server": ("server", "Servers that share one database: who lives, who drives which node."),
     "doctor": ("doctor", "Check this machine and its networks; every finding with its fix."),
     "settings": ("settings", "Every setting: value in force, default, meaning."),
     "lab": ("lab", "A virtual rack on this machine: up, status, console, ssh, fault, down, demo."),
-    "db": ("db", "Database: backup, check, restore."),
+    "db": ("db", "Database: backup, check, restore, move to PostgreSQL."),
     "audit": ("audit", "Who asked for what."),
+    "webhook": ("webhook", "Events sent, signed, to other servers."),
     "api": ("api", "Tokens and users of the TCP API, its OpenAPI document."),
 }
 _HERE = Path(__file__).parent

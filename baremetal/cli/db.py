@@ -12,7 +12,7 @@ from baremetal.cli.client import Client
 from baremetal.cli.words import Json
 from baremetal.errors import EXIT_FAILED
 
-app = typer.Typer(no_args_is_help=True, help="Database: backup, check, restore.")
+app = typer.Typer(no_args_is_help=True, help="Database: backup, check, restore, move to PostgreSQL.")
 
 
 @app.command()
@@ -35,6 +35,33 @@ def check(as_json: Json = False) -> None:
         print("\n".join(doc["problems"]) or "sound")
     if not doc["ok"]:
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def move(
+    url: Annotated[str, typer.Argument(help="postgresql://user@host/name of an empty database.")],
+    config: Annotated[str, typer.Option("--config", "-c", help="Configuration file.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Carry the SQLite database over to PostgreSQL, compared row by row; the server must be down.
+
+    All or nothing: when it is cut off, the SQLite database is as it was and the other one is empty.
+    """
+    from baremetal.cli.settings import config_path
+    from baremetal.config import Settings, is_postgres
+    from baremetal.errors import UsageError
+    from baremetal.store.move import move as move_rows
+
+    settings = Settings.load(config_path(config) if config else None)
+    if is_postgres(settings.database):
+        raise UsageError("the configuration names a PostgreSQL database already", fix="take the line out for the move")
+    path = Path(settings.database_url.removeprefix("sqlite:///"))
+    moved = move_rows(path, url, tell=lambda line: None if as_json else render.note(line))
+    if as_json:
+        render.json_out({"rows": moved.rows, "digest": moved.digest})
+        return
+    print(f"moved {sum(moved.rows.values())} rows, both databases are equal (digest {moved.digest[:16]})")
+    print(f'now write into the configuration:  database = "{url}"')
 
 
 @app.command()

@@ -98,6 +98,7 @@ class SharedEngine:
             await self._app.open_async()
         except Exception as exc:
             raise StoreError(f"the queue cannot be opened: {exc}", fix="is PostgreSQL there?") from exc
+        await self.adopt()
         await self._sweep(0.0)
         loops = (self._deferring, self._timing, self._sweeping, self._working, self._watching, self._taking_over)
         self._main = [asyncio.create_task(loop(), name=f"engine-{loop.__name__.strip('_')}") for loop in loops]

@@ -48,7 +48,7 @@ def is_postgres(url: str) -> bool:
     return url.partition(":")[0].partition("+")[0] in SCHEMES
 
 
-def conninfo(url: str, application: str = "baremetal", **more: Any) -> str:
+def conninfo(url: str, application: str = "baremetal", *, statement_s: int = STATEMENT_S) -> str:
     """libpq's connection string for the URL, with our defaults below what the URL says."""
     psycopg = _psycopg()
     scheme, _, rest = url.partition(":")
@@ -58,13 +58,13 @@ def conninfo(url: str, application: str = "baremetal", **more: Any) -> str:
         said = psycopg.conninfo.conninfo_to_dict(f"postgresql:{rest}")
         options = " ".join(
             [
-                f"-c statement_timeout={STATEMENT_S}s",
+                f"-c statement_timeout={statement_s}s",
                 f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S}s",
                 "-c TimeZone=UTC",
                 said.pop("options", ""),
             ]
         ).strip()
-        values = {**DEFAULTS, "application_name": application, "options": options, **said, **more}
+        values = {**DEFAULTS, "application_name": application, "options": options, **said}
         return str(psycopg.conninfo.make_conninfo(**values))
     except psycopg.Error as exc:
         raise UsageError(
@@ -78,11 +78,10 @@ def shown(url: str) -> str:
     return f"postgresql://{said.get('user', '')}@{said.get('host', '')}:{said.get('port', '')}/{said.get('dbname', '')}"
 
 
-def make_engine(url: str, application: str = "baremetal") -> Engine:
+def make_engine(url: str, application: str = "baremetal", *, statement_s: int = STATEMENT_S) -> Engine:
     """SQLAlchemy's engine over psycopg; libpq reads the URL."""
-    import psycopg
-
-    text = conninfo(url, application)
+    psycopg = _psycopg()
+    text = conninfo(url, application, statement_s=statement_s)
     return sa.create_engine(
         "postgresql+psycopg://",
         creator=lambda: psycopg.connect(text, prepare_threshold=5),

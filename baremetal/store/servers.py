@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from baremetal.store.tables import meta
+from baremetal.store.tables import meta, nodes
 
 site = sa.Table(
     "site",
@@ -148,7 +148,8 @@ def drive(conn: Connection, node_id: str, instance: str) -> None:
     """This server drives the node from now on; nothing when it does already."""
     from sqlalchemy.dialects.postgresql import insert
 
-    query = insert(drivers).values(node_id=node_id, server_id=instance, since=NOW)
+    row = sa.select(nodes.c.id, sa.literal(instance), NOW).where(nodes.c.id == node_id)  # a deleted node has none
+    query = insert(drivers).from_select(["node_id", "server_id", "since"], row)
     changed = {"server_id": instance, "since": NOW}
     other = drivers.c.server_id != instance
     conn.execute(query.on_conflict_do_update(index_elements=["node_id"], set_=changed, where=other))

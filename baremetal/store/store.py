@@ -79,6 +79,7 @@ class Store:
         try:
             engine = make_engine(url, application)
             schema.upgrade(engine, url)
+            _refuse_moved(engine)
         except sa.exc.DatabaseError as exc:
             _unlock(lock)
             raise _explain(exc, url) from exc
@@ -251,6 +252,20 @@ def make_engine(url: str, application: str = "baremetal") -> Engine:
     if not url.startswith("sqlite"):
         raise UsageError(f"no database is called {url.partition(':')[0]!r}", fix="sqlite:////path or postgresql://…")
     return _sqlite(url)
+
+
+def _refuse_moved(engine: Engine) -> None:
+    """A file that was moved holds the past: a server that went on with it would deploy what was deployed already."""
+    if engine.dialect.name != "sqlite":
+        return
+    with engine.connect() as conn:
+        gone = conn.execute(sa.text("SELECT value FROM site WHERE key = 'moved-to'")).scalar()
+    if gone:
+        raise MachineError(
+            "this database was moved to PostgreSQL",
+            detail=str(gone),
+            fix='database = "postgresql://…" in the configuration; to go back for good: baremetal db restore FILE',
+        )
 
 
 def _stale(exc: BaseException) -> bool:

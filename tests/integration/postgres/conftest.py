@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,12 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Started once; /tmp's directories are closed to the postgres user, so they are opened to it."""
-    directory = tmp_path_factory.mktemp("pg")
-    for parent in [directory, *directory.parents][:3]:
-        parent.chmod(parent.stat().st_mode | 0o055)
-    one = pg_cluster.Cluster(directory).create().start()
-    yield one
-    one.destroy()
+def cluster() -> Iterator[Any]:
+    """Started once. pytest's own directories are closed to the postgres user, again and again."""
+    with tempfile.TemporaryDirectory(prefix="baremetal-pg-", ignore_cleanup_errors=True) as directory:
+        one = pg_cluster.Cluster(Path(directory)).create().start()
+        yield one
+        one.stop()
 
 
 @pytest.fixture(scope="session")

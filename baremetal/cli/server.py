@@ -1,0 +1,57 @@
+"""`baremetal server`: the servers that share the site's database."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from baremetal.cli import render
+from baremetal.cli.client import Client
+from baremetal.cli.words import Json
+
+app = typer.Typer(no_args_is_help=True, help="Servers of the site: who lives, who drives which node.")
+
+
+@app.callback()
+def _servers() -> None:
+    """Servers of the site: who lives, who drives which node."""
+
+
+@app.command("list")
+def list_servers(
+    nodes: Annotated[
+        bool, typer.Option("--nodes", help="Every node under way, with the server that drives it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Servers that live or ended within the hour. HOLDS: what only one does (leader, ranges of addresses)."""
+    doc = Client.default().get("/api/servers" + ("?nodes=1" if nodes else ""))
+    if as_json:
+        render.json_out(doc)
+        return
+    if not doc["shared"]:
+        render.note("one server, with a database of its own (SQLite): docs/how-to/several-servers.md has more of them")
+        return
+    if nodes:
+        rows = [_driven(server, node) for server in doc["servers"] for node in server["nodes"]]
+        render.table(rows, ["node", "state", "server", "for"], empty="no node is under way")
+        return
+    rows = [_row(server, doc["this"]) for server in doc["servers"]]
+    render.table(rows, ["name", "state", "since", "version", "heard", "drives", "holds", "clock", "host"])
+
+
+def _row(server: dict[str, Any], this: str) -> dict[str, Any]:
+    off = server["clock_off_s"]
+    state = "alive" if server["alive"] else f"ended {render.ago(server['ended_at'])}"
+    return {
+        **server,
+        "state": state + (" (answers you)" if server["instance"] == this else ""),
+        "since": render.ago(server["since"]),
+        "heard": f"{server['heard_s']:.0f} s ago" if server["alive"] else "",
+        "clock": "right" if abs(off) < 1 else f"{off:+.0f} s",
+    }
+
+
+def _driven(server: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    return {"node": node["name"], "state": node["state"], "server": server["name"], "for": render.ago(node["since"])}

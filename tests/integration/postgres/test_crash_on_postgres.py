@@ -1,0 +1,112 @@
+"""The crash matrix of the embedded engine, unchanged, over procrastinate and PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baremetal.engine.cluster import Cluster
+from baremetal.store import Store
+from baremetal.workflows.conductor import Conductor
+from baremetal.workflows.simulated import SimulatedImages
+
+pytestmark = pytest.mark.integration
+
+_FILE = Path(__file__).parents[2] / "contract/engine/test_crash_matrix.py"
+_spec = importlib.util.spec_from_file_location("crash_matrix_pg", _FILE)
+assert _spec
+assert _spec.loader
+crash = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(crash)
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def databases(cluster: Any, template: str) -> Iterator[Callable[[Path], str]]:
+    """One database for each directory that the suite makes."""
+    made: dict[Path, str] = {}
+
+    def of(path: Path) -> str:
+        if path not in made:
+            made[path] = f"crash{next(_numbers)}"
+            cluster.sql(f"CREATE DATABASE {made[path]} TEMPLATE {template}")
+        return str(cluster.url(made[path]))
+
+    yield of
+    for name in made.values():
+        cluster.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def server_class(of: Callable[[Path], str]) -> type:
+    """The suite's Server over the shared engine."""
+
+    class PostgresServer(crash.Server):  # type: ignore[misc,name-defined]
+        def __init__(self, path: Path, fate: Any) -> None:
+            self.fate = fate
+            self.cluster = Cluster(of(path), name="one", version="0.1.0", site="test")
+            with patched(crash.FatefulStore):
+                self.store = self.cluster.open_store()
+            self.store.fate = crash.Fate(0)
+            self.cluster.join()
+            self.store.fate = fate
+            self.con = Conductor(
+                store=self.store,
+                keys=crash.KEYS,
+                bmc=crash.Drivers(fate),
+                site=crash.SITE,
+                images=SimulatedImages(),
+                policy=crash.POLICY,
+                cluster=self.cluster,
+            )
+
+        async def bury(self) -> None:
+            """Its tasks end wherever they are, its sessions break; it says goodbye to nobody."""
+            self.fate.dead = True
+            engine: Any = self.con.engine
+            tasks = [*self.con._tasks, *engine._main, *engine._running.values()]
+            if self.cluster._listener:
+                tasks.append(self.cluster._listener._task)
+            if engine._worker is not None:
+                engine._worker.shutdown_graceful_timeout = 0.0
+            for task in tasks:
+                task.cancel()
+            self.cluster.lease.abandon()
+            for task in tasks:
+                with contextlib.suppress(BaseException):
+                    await task
+            with contextlib.suppress(Exception):
+                await engine._app.close_async()
+            self.store.close()
+
+    return PostgresServer
+
+
+@contextlib.contextmanager
+def patched(kind: Any) -> Iterator[None]:
+    """Cluster opens a Store; here it opens this kind."""
+    import baremetal.engine.cluster as module
+
+    plain = module.Store
+    module.Store = kind
+    try:
+        yield
+    finally:
+        module.Store = plain
+
+
+@pytest.mark.parametrize("name", crash.WORKFLOWS)
+async def test_no_effect_is_a_bad_place_to_die(
+    tmp_path: Path, name: str, databases: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crash, "Server", server_class(databases))
+    await crash.test_no_effect_is_a_bad_place_to_die(tmp_path, name)
+
+
+def test_the_store_of_the_suite_is_a_store() -> None:
+    assert issubclass(crash.FatefulStore, Store)
