@@ -12,7 +12,7 @@ from baremetal.cli import imagework as work
 from baremetal.cli import render
 from baremetal.cli.imagebar import Bar
 from baremetal.cli.words import Json
-from baremetal.errors import UsageError
+from baremetal.errors import Refused, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Golden images: build, add, list, show, delete.")
 cache_app = typer.Typer(no_args_is_help=True, help="Layers kept between builds.")
@@ -55,6 +55,9 @@ def build(
     offline: Annotated[bool, typer.Option("--offline", help="Ask no mirror; use what is cached.")] = False,
     until: Annotated[str, typer.Option("--until", metavar="PHASE", help="Stop after this phase.")] = "",
     shell_on_failure: Annotated[bool, typer.Option("--shell-on-failure", help="A shell where it failed.")] = False,
+    cache_limit: Annotated[
+        str, typer.Option("--cache-limit", envvar="BAREMETAL_IMAGE_CACHE_LIMIT", help="Prune the cache to this after.")
+    ] = "20GiB",
     unconfined: Annotated[
         bool, typer.Option("--unconfined", help="Scripts outside the tree may write to this machine's files.")
     ] = False,
@@ -65,6 +68,7 @@ def build(
 ) -> None:
     """Build an image from a definition, or from elements as disk-image-create does."""
     from baremetal.images import builder, userns
+    from baremetal.images.sizes import parse_size
 
     classic = work.Classic(
         output=output,
@@ -88,7 +92,7 @@ def build(
         return
     definition = work.definition(what, option, classic)
     options = work.options(elements_path, refresh, offline, until, shell_on_failure, epoch, cache_dir, timeout)
-    options = dataclasses.replace(options, confined=not unconfined)
+    options = dataclasses.replace(options, confined=not unconfined, cache_limit_bytes=parse_size(cache_limit))
     userns.enter()
     with Bar(definition.name, plain=options.shell_on_failure) as bar:
         result = builder.build(definition, options, bar.step)
@@ -270,4 +274,6 @@ def cache_prune(
     from baremetal.images.sizes import parse_size, show_size
 
     freed = prune.prune(work.cache(cache_dir), parse_size(limit))
+    if freed < 0:
+        raise Refused("a build is running on this cache", fix="try again when it has finished")
     render.note(f"freed {show_size(freed)}")

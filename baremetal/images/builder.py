@@ -20,12 +20,15 @@ from baremetal.images.explain import row
 from baremetal.images.job import DEFAULTS, Job
 from baremetal.images.job import Options as Options
 from baremetal.images.layers import remove
-from baremetal.images.locks import apt_lock, locked, scratch
+from baremetal.images.locks import apt_lock, building, locked, scratch
+from baremetal.images.prune import prune
 from baremetal.images.results import BuildResult as BuildResult
 from baremetal.images.results import load_result as load_result
 from baremetal.images.running import Progress, assemble_image, hold_to_lock, run_step, statement
 from baremetal.images.tools import versions
 from baremetal.version import __version__
+
+KEEP_S = 3600.0  # what was used in the last hour is not pruned after a build
 
 
 def _quiet(step: str, script: str, fraction: float) -> None:
@@ -35,7 +38,11 @@ def _quiet(step: str, script: str, fraction: float) -> None:
 def build(definition: Definition, options: Options = DEFAULTS, progress: Progress = _quiet) -> BuildResult:
     """Build the image, or find it already built; raises BuildFailed with what went wrong and where."""
     try:
-        return _build(definition, options, progress)
+        with building(options.cache):
+            result = _build(definition, options, progress)
+        if not result.cached and options.cache_limit_bytes:
+            prune(options.cache, options.cache_limit_bytes, keep_s=KEEP_S)
+        return result
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _full(definition, options, exc) from exc

@@ -16,6 +16,7 @@ from baremetal.images.definition import Definition
 from baremetal.images.elements import Element, dib_lib_dir, merge_hooks, resolve, search_path, with_defaults
 from baremetal.images.environment import lay_out, phase_environment, uuid_for
 from baremetal.images.layers import LayerStore, remove
+from baremetal.images.prune import DEFAULT_LIMIT
 
 DEFAULT_CACHE = Path("/var/cache/baremetal")
 PHASE_TIMEOUT_S = 3600.0
@@ -33,6 +34,7 @@ class Options:
     until: str = ""
     shell_on_failure: bool = False
     phase_timeout_s: float = PHASE_TIMEOUT_S
+    cache_limit_bytes: int = DEFAULT_LIMIT  # the cache is kept below this after a build; 0: let it grow
     confined: bool = True  # scripts cannot write to the machine's own files
     epoch: str | None = None
 

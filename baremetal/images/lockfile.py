@@ -1,15 +1,17 @@
-"""Pins an image's packages: name, version and digest of each, as the last build had them."""
+"""Pins an image's packages: name, version, architecture and the package file's SHA-256, as the last build had them."""
 
 from __future__ import annotations
 
 import json
+import urllib.parse
 from pathlib import Path
 
 from baremetal.images import compare
+from baremetal.images.contents import file_sha256
 from baremetal.images.definition import Definition
 from baremetal.images.errors import BadDefinition
 
-HEADER = "# Package versions of this image; made by `baremetal image lock`. name version arch\n"
+HEADER = "# Packages of this image; made by `baremetal image lock`. name version arch sha256\n"
 
 
 def write(definition: Definition, cache: Path) -> Path:
@@ -20,10 +22,22 @@ def write(definition: Definition, cache: Path) -> Path:
     packages = json.loads((built / "packages.json").read_text())
     meta = json.loads((built / "meta.json").read_text())
     lines = [f"epoch {meta['epoch']}\n"]
-    lines += [f"{p['name']} {p['version']} {p['arch']}\n" for p in packages]
+    known = digests(cache)
+    for p in packages:
+        digest = known.get((p["name"], p["version"]), "")
+        lines.append(f"{p['name']} {p['version']} {p['arch']} {digest}".rstrip() + "\n")
     path = definition.source.with_suffix(".lock")
     path.write_text(HEADER + "".join(lines))
     return path
+
+
+def digests(cache: Path) -> dict[tuple[str, str], str]:
+    """(name, version) -> SHA-256 of every package file in the cache."""
+    found = {}
+    for path in sorted((cache / "dib/apt").rglob("*.deb")):
+        name, version = path.name.split("_")[:2]
+        found[name, urllib.parse.unquote(version)] = file_sha256(str(path))
+    return found
 
 
 def read(path: Path) -> tuple[int, dict[str, str]]:
@@ -35,11 +49,22 @@ def read(path: Path) -> tuple[int, dict[str, str]]:
             continue
         if words[0] == "epoch" and len(words) == 2 and words[1].isdigit():
             epoch = int(words[1])
-        elif len(words) == 3:
+        elif len(words) in (3, 4):
             found[words[0]] = words[1]
         else:
             raise BadDefinition(f"{path}:{number}: not a lock line: {line[:60]!r}", fix="make it again: image lock")
     return epoch, found
+
+
+def other_files(path: Path, cache: Path) -> list[str]:
+    """Packages whose file in the cache is not the one that was locked: the same version with other content."""
+    known = digests(cache)
+    words = []
+    for line in path.read_text().splitlines():
+        entry = line.split()
+        if len(entry) == 4 and known.get((entry[0], entry[1]), entry[3]) != entry[3]:
+            words.append(f"{entry[0]} {entry[1]} is another file than the one locked (sha256 {entry[3][:12]}…)")
+    return words
 
 
 def preferences(pins: dict[str, str]) -> str:

@@ -26,10 +26,27 @@ def apt_lock(cache: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _flock(path: Path) -> Iterator[None]:
+def building(cache: Path) -> Iterator[None]:
+    """A build runs: nothing is pruned."""
+    with _flock(cache / "locks/.builds", fcntl.LOCK_SH):
+        yield
+
+
+@contextlib.contextmanager
+def alone(cache: Path) -> Iterator[bool]:
+    """True while no build runs, and none can begin; False at once when one does."""
+    try:
+        with _flock(cache / "locks/.builds", fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield True
+    except BlockingIOError:
+        yield False
+
+
+@contextlib.contextmanager
+def _flock(path: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, how)
         yield
 
 

@@ -114,6 +114,8 @@ def hold_to_lock(job: Job, out: Path) -> None:
         return
     installed = {p["name"]: p["version"] for p in json.loads((out / "packages.json").read_text())}
     words = lockfile.departures(job.pins, installed)
+    if job.definition.lock:
+        words += lockfile.other_files(job.definition.lock, job.options.cache)
     if words:
         raise BuildFailed(
             f"{job.definition.name}: not what its lock file says ({len(words)} packages)",

@@ -6,6 +6,8 @@ Needs root (namespaces, overlayfs), sgdisk, e2fsprogs, mtools, grub, qemu-img.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -224,6 +226,11 @@ def test_a_ramdisk_is_a_kernel_and_a_cpio(tmp_path: Path) -> None:
     names = subprocess.run(["cpio", "-t"], input=plain, capture_output=True, check=True).stdout.decode().split()
     assert {"dev/console", "dev/null", "etc/greeting"} <= set(names)
     assert not [name for name in names if name.startswith("boot")]
+    subjects = json.loads((result.directory / "provenance.json").read_text())["subject"]
+    told = {subject["name"]: subject["digest"]["sha256"] for subject in subjects}
+    assert told["initrd"] == hashlib.sha256(packed).hexdigest()
+    bill = json.loads((result.directory / "sbom.cdx.json").read_text())
+    assert [part["name"] for part in bill["components"]] == ["host-os"]
 
 
 BOOT_OF_ITS_OWN = """

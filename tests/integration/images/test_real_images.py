@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from baremetal.images import builder, catalog
-from baremetal.images.definition import with_options
+from baremetal.images import builder, catalog, errors, lockfile
+from baremetal.images.definition import load, with_options
 
 pytestmark = pytest.mark.images
 MIB = 1 << 20
@@ -36,6 +36,11 @@ def demo(cache: Path) -> builder.BuildResult:
 
 def names(result: builder.BuildResult) -> set[str]:
     return {package["name"] for package in json.loads((result.directory / "packages.json").read_text())}
+
+
+def version(result: builder.BuildResult, name: str) -> str:
+    packages = json.loads((result.directory / "packages.json").read_text())
+    return str(next(package["version"] for package in packages if package["name"] == name))
 
 
 def paths(result: builder.BuildResult) -> dict[str, str]:
@@ -97,6 +102,25 @@ def test_demo_is_the_same_bytes_in_another_place(demo: builder.BuildResult, tmp_
     other = build("demo", tmp_path / "elsewhere")
     assert paths(other) == paths(demo)
     assert other.path.read_bytes() == demo.path.read_bytes()
+
+
+@pytest.mark.slow
+def test_locked_twice_is_the_same_and_a_version_that_is_gone_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "locked.toml"
+    path.write_text('elements = ["debian-base"]\nkind = "tree"\nformats = ["tar"]\n')
+    first = builder.build(load(path), builder.Options(cache=tmp_path / "a"))
+    lock = lockfile.write(load(path), tmp_path / "a")
+    rows = [line.split() for line in lock.read_text().splitlines()[2:]]
+    assert len(rows) > 80
+    assert all(len(row) == 4 and len(row[3]) == 64 for row in rows)
+    one = builder.build(load(path), builder.Options(cache=tmp_path / "b"))
+    other = builder.build(load(path), builder.Options(cache=tmp_path / "c"))
+    assert one.path.read_bytes() == other.path.read_bytes()
+    assert names(one) == names(first)
+    lock.write_text(lock.read_text().replace(f"dash {version(first, 'dash')}", "dash 0.1-gone"))
+    with pytest.raises(errors.BuildFailed) as caught:
+        builder.build(load(path), builder.Options(cache=tmp_path / "a"))
+    assert "dash" in f"{caught.value.brief} {caught.value.detail}"
 
 
 @pytest.mark.slow

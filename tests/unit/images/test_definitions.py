@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from pathlib import Path
 
@@ -128,6 +129,18 @@ def test_a_lock_goes_round(tmp_path: Path) -> None:
     assert "Package: bash\nPin: version 5.2.15-2+b7\nPin-Priority: 1001\n" in lockfile.preferences(pins)
     said = lockfile.departures(pins, {"bash": "5.2.16", "vim": "9"})
     assert said == ["bash is 5.2.16, locked 5.2.15-2+b7", "tzdata 2024a is missing", "vim 9 is not in the lock"]
+
+
+def test_a_package_with_other_content_than_locked_is_named(tmp_path: Path) -> None:
+    debs = tmp_path / "dib/apt/debian"
+    debs.mkdir(parents=True)
+    (debs / "vim_2%3a9.0_amd64.deb").write_bytes(b"package")
+    digest = hashlib.sha256(b"package").hexdigest()
+    path = tmp_path / "x.lock"
+    path.write_text(f"epoch 1\nvim 2:9.0 amd64 {digest}\nbash 5 amd64 {'0' * 64}\n")
+    assert lockfile.other_files(path, tmp_path) == []  # bash is not in the cache: apt checks what it fetches
+    (debs / "vim_2%3a9.0_amd64.deb").write_bytes(b"another")
+    assert "vim 2:9.0 is another file than the one locked" in lockfile.other_files(path, tmp_path)[0]
 
 
 def test_a_broken_lock_says_which_line(tmp_path: Path) -> None:

@@ -84,6 +84,6 @@ def test_elements_are_listed_and_shown() -> None:
     assert rows["debian-base"]["provides"] == ["operating-system"]
     assert "debian-minimal" in rows
     shown = json.loads(run(element.app, "show", "ssh", "--json"))
-    assert shown["packages"] == ["openssh-server"]
+    assert shown["packages"] == ["openssh-server", "systemd-sysv"]
     with pytest.raises(ElementNotFound):
         run(element.app, "show", "sshd-nowhere")

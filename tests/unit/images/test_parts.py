@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from baremetal.images import compare, cpio, grub, inventory, layers, modules, prune, sbom, zst
+from baremetal.images import compare, cpio, grub, inventory, layers, locks, modules, prune, sbom, zst
 from baremetal.images.errors import BadImage, BuildFailed
 
 
@@ -145,6 +145,16 @@ def test_prune_takes_the_longest_unused_first(tmp_path: Path) -> None:
         os.utime(store.root / name / "meta.json", (1000 + index, 1000 + index))
     assert prune.prune(tmp_path, 1500) == 1000
     assert [layer.key for layer in store.list()] == ["new"]
+
+
+def test_nothing_is_pruned_under_a_running_build(tmp_path: Path) -> None:
+    (tmp_path / "bases/ab12").mkdir(parents=True)
+    (tmp_path / "bases/ab12/disk.raw").write_bytes(bytes(8192))
+    os.utime(tmp_path / "bases/ab12", (1, 1))
+    with locks.building(tmp_path), locks.building(tmp_path):
+        assert prune.prune(tmp_path, 0) == -1
+    assert prune.prune(tmp_path, 0) == 8192
+    assert not (tmp_path / "bases/ab12").exists()
 
 
 STATUS = """Package: bash
