@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 200  # messages
 BATCH_BYTES = 1 << 20
+STORED_S = 10.0  # an agent waits this long until its report is in the database that servers share
 CALL_S = 15.0  # a caller waits this long for control's answer
 RETRY_S = (0.05, 0.1, 0.2)  # between attempts to connect; the last repeats
 UNREADABLE_S = 1.0  # before connecting again to a control that sent rubbish
@@ -57,9 +58,11 @@ class Link:
     def __init__(self, socket_path: Path, state: State, spool: Spool, copy: SnapshotCopy | None = None) -> None:
         self.state = state
         self.synced = False
+        self.on_release: Callable[[str], None] | None = None  # an operator takes this address back
         self._socket, self._spool, self._copy = socket_path, spool, copy
         self._writer: asyncio.StreamWriter | None = None
         self._calls: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._stored: dict[str, asyncio.Future[None]] = {}  # by message id: who waits until it is in the database
         self._in_flight: frozenset[str] = frozenset()
         self._parts: list[Snapshot] = []
         self._ids = (f"{os.getpid():x}-{secrets.token_hex(6)}-{n:x}" for n in itertools.count(1))
@@ -71,15 +74,39 @@ class Link:
 
     def tell(self, kind: str, node: str | None, body: dict[str, Any], *, sync: bool = False) -> None:
         """Queue a message; SpoolFull when it cannot be kept."""
-        self._spool.put(Message(next(self._ids), kind, self.state.standing.time(), node, body), sync=sync)
+        self._tell(next(self._ids), kind, node, body, sync=sync)
+
+    def _tell(self, message_id: str, kind: str, node: str | None, body: dict[str, Any], *, sync: bool = False) -> None:
+        self._spool.put(Message(message_id, kind, self.state.standing.time(), node, body), sync=sync)
         self._deliver()
 
     async def tell_durably(self, kind: str, node: str | None, body: dict[str, Any]) -> None:
-        """Queue a message; returns when it would survive a power cut. A thousand at once share the disk's time."""
+        """Queue a message; returns when it would survive a power cut. A thousand at once share the disk's time.
+
+        With several servers that means: stored in the database, for this machine may never come back.
+        """
+        if self.state.standing.shared:
+            await self._tell_stored(kind, node, body)
+            return
         self.tell(kind, node, body)
         if self._syncing is None or self._syncing.started:
             self._syncing = _Sync(self._syncing, self._spool)
         await asyncio.shield(self._syncing.done)  # one who hangs up takes nobody along
+
+    async def _tell_stored(self, kind: str, node: str | None, body: dict[str, Any]) -> None:
+        """ControlAway when it is not known to be stored: the agent says it again, here or elsewhere."""
+        if self._writer is None or not self.synced:
+            raise ControlAway("the control plane is away", fix="try again in a few seconds, or another server")
+        message_id = next(self._ids)
+        stored = self._stored[message_id] = asyncio.get_running_loop().create_future()
+        try:
+            self._tell(message_id, kind, node, body)
+            async with asyncio.timeout(STORED_S):
+                await stored
+        except TimeoutError:
+            raise ControlAway(f"{kind} is not stored after {STORED_S:.0f} s") from None
+        finally:
+            self._stored.pop(message_id, None)
 
     def note(self, kind: str, node: str | None, body: dict[str, Any]) -> None:
         """Queue a message whose loss must not stop anything."""
@@ -165,6 +192,9 @@ class Link:
         if self.synced:
             log.warning("control plane is away; answering from version %s", self.state.version)
         self._writer, self.synced, self._in_flight, self._parts = None, False, frozenset(), []
+        for waiting in self._stored.values():
+            if not waiting.done():
+                waiting.set_exception(ControlAway("the control plane went away", fix="try again in a few seconds"))
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(ControlAway("the control plane went away", fix="try again in a few seconds"))
@@ -178,10 +208,17 @@ class Link:
             case "nodes":
                 self.state.change(frame["version"], map(NodeView.from_json, frame["nodes"]), frame.get("gone", ()))
                 self._save_soon()
+            case "release":
+                if self.on_release is not None:
+                    self.on_release(str(frame["address"]))
             case "lease":
                 self.state.standing.told(frame)
             case "ack":
                 self._spool.acknowledge(frame["ids"])
+                for message_id in frame["ids"] if self._stored else ():
+                    waiting = self._stored.get(message_id)
+                    if waiting is not None and not waiting.done():
+                        waiting.set_result(None)
                 self._in_flight -= set(frame["ids"])
                 self._deliver()
             case "answer":

@@ -68,6 +68,37 @@ class Allowance:
         return count
 
 
+class Beats:
+    """The newest beat of each agent, until it is stored."""
+
+    def __init__(self) -> None:
+        self._ramdisks: dict[str, float] = {}  # boot id -> Unix seconds
+        self._instances: dict[str, float] = {}  # node id -> Unix seconds
+
+    def add(self, m: Message) -> bool:
+        """True when the message is a beat; it is kept here then."""
+        if m.kind != "beat":
+            return False
+        if m.body.get("agent") == INSTANCE:
+            if m.node:
+                self._instances[m.node] = max(m.time, self._instances.get(m.node, 0.0))
+        elif boot_id := m.body.get("boot_id"):
+            self._ramdisks[str(boot_id)] = max(m.time, self._ramdisks.get(str(boot_id), 0.0))
+        return True
+
+    def heard(self, boot_id: str, node_id: str) -> bool:
+        """A beat that is not stored yet?"""
+        return boot_id in self._ramdisks or node_id in self._instances
+
+    def take(self) -> tuple[dict[str, float], dict[str, float]] | None:
+        """All of them, by boot and by node; None when there is none."""
+        if not self._ramdisks and not self._instances:
+            return None
+        found = (self._ramdisks, self._instances)
+        self._ramdisks, self._instances = {}, {}
+        return found
+
+
 Woken = Callable[[set[str], set[str]], None]
 
 
@@ -84,9 +115,18 @@ class Inbox:
         self._tell_moved = moved
         self._moved = False  # a node has another address than before
         self._alarms = Allowance(ALARMS, ALARMS_PER_S)
+        self._beats = Beats()
+
+    async def flush_beats(self) -> None:
+        """Store the beats gathered since the last time: thousands of agents cost one transaction."""
+        if gathered := self._beats.take():
+            await self._world.store.write(lambda c: boots.beats(c, *gathered))
 
     async def messages(self, batch: list[Message]) -> None:
-        """Store these; when this returns they are durable."""
+        """Store these; when this returns they are durable. (Beats are gathered: one that is lost is followed by the next.)"""
+        batch = [message for message in batch if not self._beats.add(message)]
+        if not batch:
+            return
         due: set[str] = set()
         changed: set[str] = set()
 
@@ -179,15 +219,6 @@ class Inbox:
     def _on_artifact_sent(self, conn: Connection, m: Message) -> bool:
         ms = _ms(m.body)
         self._event(conn, m, Kind.KERNEL, str(m.body.get("name", "")), duration_ms=ms, data=_some(m.body, "bytes"))
-        return False
-
-    def _on_beat(self, conn: Connection, m: Message) -> bool:
-        boot_id = m.body.get("boot_id")
-        if m.body.get("agent") == INSTANCE and m.node:
-            instance = boots.live(conn, m.node).get(boots.INSTANCE)
-            boot_id = instance.id if instance else None
-        if boot_id:
-            boots.beat(conn, str(boot_id), m.time)
         return False
 
     def _on_report(self, conn: Connection, m: Message) -> bool:
@@ -387,7 +418,8 @@ class Inbox:
                 )
             return
         same = boot.facts.get("nonce") == _mark(hello.nonce)
-        if not same or boot.last_beat is not None or now - boot.hello_at > REPEAT_S:
+        heard = boot.last_beat is not None or self._beats.heard(boot.id, boot.node_id)
+        if not same or heard or now - boot.hello_at > REPEAT_S:
             raise HelloRefused(
                 "this nonce was used already", fix="if nobody replayed it: power the machine off, then ask again"
             )
