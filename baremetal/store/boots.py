@@ -56,6 +56,11 @@ _KEY = boots.c.id == sa.bindparam("k_id")
 _OLDER = sa.and_(_KEY, sa.func.coalesce(boots.c.last_beat, 0) < sa.bindparam("k_at"))
 _LIVE_ALL = sa.and_(boots.c.node_id == sa.bindparam("k_node"), boots.c.ended_at.is_(None))
 _LIVE_FOR = sa.and_(_LIVE_ALL, boots.c.purpose == sa.bindparam("k_purpose"))
+_NEWER = sa.func.coalesce(boots.c.last_beat, 0) < sa.bindparam("k_at")
+_BEAT_OF_BOOT = boots.update().where(_KEY, _NEWER).values(last_beat=sa.bindparam("k_at"))
+_BEAT_OF_NODE = (
+    boots.update().where(_LIVE_ALL, boots.c.purpose == INSTANCE, _NEWER).values(last_beat=sa.bindparam("k_at"))
+)
 _BY_ID = sa.select(boots).where(boots.c.id == sa.bindparam("ref"))
 _LIVE = sa.select(boots).where(boots.c.node_id == sa.bindparam("ref"), boots.c.ended_at.is_(None))
 
@@ -107,6 +112,14 @@ def change(conn: Connection, boot_id: str, **columns: Any) -> None:
 def beat(conn: Connection, boot_id: str, at: float) -> None:
     """The agent was heard; late messages never move the time back."""
     prepared.update(conn, boots, _OLDER, {"id": boot_id, "at": at}, {"last_beat": at}, "beat")
+
+
+def beats(conn: Connection, of_boots: dict[str, float], of_nodes: dict[str, float]) -> None:
+    """Many beats: by boot id, and of deployed systems by node id."""
+    if of_boots:
+        conn.execute(_BEAT_OF_BOOT, [{"k_id": i, "k_at": at} for i, at in of_boots.items()])
+    if of_nodes:
+        conn.execute(_BEAT_OF_NODE, [{"k_node": i, "k_at": at} for i, at in of_nodes.items()])
 
 
 def end(conn: Connection, node_id: str, now: float, purpose: str | None = None) -> None:

@@ -200,6 +200,11 @@ def in_flight(conn: Connection, state: str) -> int:
     return int(conn.execute(query).scalar() or 0)
 
 
+def count(conn: Connection) -> int:
+    """How many nodes there are."""
+    return int(conn.execute(sa.select(sa.func.count()).select_from(nodes)).scalar() or 0)
+
+
 def working(conn: Connection) -> int:
     """How many nodes have a verb asked for or under way."""
     return int(conn.execute(sa.select(sa.func.count()).where(nodes.c.wanted.is_not(None))).scalar() or 0)

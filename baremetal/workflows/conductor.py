@@ -27,6 +27,7 @@ from baremetal.workflows.bell import Bell
 from baremetal.workflows.bmchealth import BmcHealth
 from baremetal.workflows.inbox import Inbox
 from baremetal.workflows.metadata import Signer, refresh_referring
+from baremetal.workflows.netbook import NetBook
 from baremetal.workflows.passes import Drivers, World
 from baremetal.workflows.policy import Policy
 from baremetal.workflows.powersync import PowerSync
@@ -114,12 +115,13 @@ class Conductor:
         self.health = BmcHealth(self.world)
         self.consoles = ConsoleHub(open_console or _console)
         self.rollouts = Driver(self.world, self.signer, self.publish)
-        self._recorder = (
-            Recorder(self.world, state_dir / "console", self.consoles.open) if state_dir and open_console else None
-        )
+        recorded = state_dir is not None and self.world.policy.record_consoles
+        self._recorder = Recorder(self.world, state_dir / "console", self.consoles.open) if recorded else None  # type: ignore[operator]
         self._tasks: list[asyncio.Task[None]] = []
         self._following: asyncio.Task[None] | None = None
         self._site_changed: list[Callable[[], None]] = []
+        self.netbook: NetBook | None = None  # set by the control process: networks can be added here
+        self.release_address: Callable[[str], None] | None = None  # tells the boot planes to take an address back
 
     def _make_engine(self) -> Engine:
         """For one server: a queue in this process; for several: one in the database."""
@@ -158,6 +160,8 @@ class Conductor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.engine.stop()
+        with contextlib.suppress(Exception):
+            await self.inbox.flush_beats()
         if self.cluster:
             await self.cluster.deaf()
         if self._recorder:
@@ -317,6 +321,7 @@ class Conductor:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             try:
+                await self.inbox.flush_beats()
                 if self.clock.jumped():
                     await self._follow_clock()
                 if time.monotonic() - pruned > PRUNE_S and self._leads():

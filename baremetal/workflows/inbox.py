@@ -123,7 +123,7 @@ class Inbox:
             await self._world.store.write(lambda c: boots.beats(c, *gathered))
 
     async def messages(self, batch: list[Message]) -> None:
-        """Store these; when this returns they are durable. (Beats are gathered: one that is lost is followed by the next.)"""
+        """Store these; when this returns they are durable. Beats are only gathered: the next one follows."""
         batch = [message for message in batch if not self._beats.add(message)]
         if not batch:
             return

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
 
 from sqlalchemy.engine import Connection
 
@@ -23,40 +24,68 @@ from baremetal.workflows.passes import World
 
 log = logging.getLogger(__name__)
 
+PAGE = 100  # nodes read at once
+SPREAD = 0.9  # of the period: a rack is looked at evenly, not in one burst
 MISSES = 3  # silences in a row before a node at rest gets a fault
 
 
 class PowerSync:
     """Looks at every node at rest once a period."""
 
-    def __init__(self, world: World, changed: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        world: World,
+        changed: Callable[[str], None],
+        share: Callable[[], Callable[[str], bool]] = lambda: lambda _node: True,
+    ) -> None:
         self._world = world
         self._changed = changed
+        self._share = share  # which nodes are ours to look at, when there are several servers
         self._misses: dict[str, int] = {}
 
     async def run(self) -> None:
         """For ever."""
+        period_s = self._world.policy.power_sync_s
+        await asyncio.sleep(period_s)
         while True:
-            await asyncio.sleep(self._world.policy.power_sync_s)
+            begun = time.monotonic()
             try:
-                await self.once()
+                await self.once(spread_s=SPREAD * period_s)
             except Exception:
-                log.exception("power sync failed; again in %.0f s", self._world.policy.power_sync_s)
+                log.exception("power sync failed; again in %.0f s", period_s)
+            await asyncio.sleep(max(0.1, begun + period_s - time.monotonic()))
 
-    async def once(self) -> int:
-        """One round; how many nodes were asked."""
-        todo = [n for n in await self._world.store.fetch(lambda c: nodes.page(c, limit=None)) if _at_rest(n)]
-        gate = asyncio.Semaphore(self._world.policy.power_sync_workers)
+    async def once(self, spread_s: float = 0.0) -> int:
+        """One round, spread over so many seconds; how many nodes were asked."""
+        mine = await asyncio.to_thread(self._share)
+        count = await self._world.store.fetch(nodes.count)
+        workers = self._world.policy.power_sync_workers
+        live, dead = asyncio.Semaphore(workers), asyncio.Semaphore(workers)
+        begun, seen, asked, after = time.monotonic(), 0, 0, ""
+        looks: set[asyncio.Task[None]] = set()
+        while page := await self._world.store.fetch(lambda c, after=after: nodes.page(c, after=after, limit=PAGE)):  # type: ignore[misc]
+            after, seen = page[-1].name, seen + len(page)
+            for node in page:
+                if _at_rest(node) and mine(node.id):
+                    asked += 1
+                    gate = dead if self._misses.get(node.id, 0) >= MISSES else live  # silent ones delay only each other
+                    looks.add(asyncio.create_task(self._guarded(gate, node)))
+            _, looks = await asyncio.wait(looks, timeout=0) if looks else (None, looks)
+            if spread_s:
+                await asyncio.sleep(max(0.0, begun + spread_s * seen / max(count, 1) - time.monotonic()))
+        await asyncio.gather(*looks)
+        return asked
 
-        async def guarded(node: Node) -> None:
-            async with gate:
+    async def _guarded(self, gate: asyncio.Semaphore, node: Node) -> None:
+        async with gate:
+            try:
                 await self._look(node)
-
-        await _all([guarded(node) for node in todo])
-        return len(todo)
+            except Exception:
+                log.exception("power of %s could not be looked at; again in the next round", node.name)
 
     async def _look(self, node: Node) -> None:
         world = self._world
+        world.may()
         try:
             seen = await world.driver(node).power()
         except BmcError as exc:
@@ -115,7 +144,3 @@ def _at_rest(node: Node) -> bool:
     if not node.bmc_url or node.bmc_url.startswith("manual:") or node.wanted or node.power_wanted:
         return False
     return lifecycle.phase(node) in (Phase.STABLE, Phase.FAILED) and node.state is not State.ENROLL
-
-
-async def _all(jobs: list[Awaitable[None]]) -> None:
-    await asyncio.gather(*jobs)
