@@ -153,6 +153,10 @@ def _file(path: Path, scheme: str, user: str, options: dict[str, str]) -> Iterat
 def _nodes_file(path: Path) -> Iterator[Target]:
     from baremetal.bmc import nodesfile
 
-    for node in nodesfile.load(path):
+    found, problems = nodesfile.load_some(path)
+    for problem in problems:
+        place = f"{path.name}:{problem.line or f'node {problem.index}'}"
+        yield Target(place, error=UsageError(f"{path.name}: {problem}"))
+    for node in found:
         url = BmcUrl.parse(node.bmc_url)
         yield Target(url.netloc, url, node.password)

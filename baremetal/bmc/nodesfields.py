@@ -14,6 +14,7 @@ _MAC = re.compile(r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")
 ARCHES = {"x86_64", "amd64", "x86", "i386", "i686", "aarch64", "arm64", "ppc64le"}
 _ARCH_NAMES = {"amd64": "x86_64", "x86": "x86_64", "i386": "x86_64", "i686": "x86_64", "arm64": "aarch64"}
 IGNORED = {"_comment"}
+LINE = "\0line"  # no column can be called so
 INTERFACES = re.compile(
     r"^(bios|boot|console|deploy|firmware|inspect|management|network|power|raid|rescue|storage|vendor)_interface$"
 )
@@ -21,14 +22,16 @@ INTERFACES = re.compile(
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with one entry. `index` counts from 0."""
+    """One thing wrong with one entry. `index` counts from 0, `line` from 1 where the file has a line an entry."""
 
     index: int
     name: str | None
     text: str
+    line: int | None = None
 
     def __str__(self) -> str:
-        return f"node {self.index}{f' ({self.name})' if self.name else ''}: {self.text}"
+        place = f"line {self.line}, " if self.line else ""
+        return f"{place}node {self.index}{f' ({self.name})' if self.name else ''}: {self.text}"
 
 
 @dataclass
@@ -41,10 +44,11 @@ class Row:
     taken: set[str] = field(default_factory=set)
     key: str | None = None
     macs: tuple[str, ...] = ()
+    line: int | None = None
 
     def problem(self, text: str) -> None:
         name = self.data.get("name")
-        self.problems.append(Problem(self.index, name if isinstance(name, str) else None, text))
+        self.problems.append(Problem(self.index, name if isinstance(name, str) else None, text, self.line))
 
     def get(self, key: str) -> Any:
         """The value as it stands; None when absent."""
@@ -104,13 +108,14 @@ def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def csv_rows(text: str) -> list[dict[str, Any]]:
     """`pm_type,pm_addr,pm_user,pm_password,mac` (register-nodes), or a header that names the columns."""
-    lines = [line for line in csv.reader(io.StringIO(text)) if any(cell.strip() for cell in line)]
-    lines = [line for line in lines if not line[0].lstrip().startswith("#")]
+    reader = csv.reader(io.StringIO(text))
+    lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
+    lines = [(number, line) for number, line in lines if not line[0].lstrip().startswith("#")]
     names = ["pm_type", "pm_addr", "pm_user", "pm_password", "mac"]
-    if lines and {"pm_type", "bmc"} & {cell.strip() for cell in lines[0]}:
-        names, lines = [cell.strip() for cell in lines[0]], lines[1:]
+    if lines and {"pm_type", "bmc"} & {cell.strip() for cell in lines[0][1]}:
+        names, lines = [cell.strip() for cell in lines[0][1]], lines[1:]
     rows: list[dict[str, Any]] = []
-    for line in lines:
+    for number, line in lines:
         row: dict[str, Any] = dict(zip(names, (cell.strip() for cell in line), strict=False))
         if len(line) > len(names):
             row["_extra_cells"] = len(line) - len(names)
@@ -118,6 +123,7 @@ def csv_rows(text: str) -> list[dict[str, Any]]:
         for key in ("mac", "macs"):
             if key in row:
                 row[key] = re.split(r"[ ;|]+", str(row[key]))
+        row[LINE] = number
         rows.append(row)
     return rows
 
@@ -259,6 +265,7 @@ def duplicates(rows: list[Row]) -> list[Problem]:
                     row.index,
                     name if isinstance(name, str) else None,
                     f"{what} {value} is also node {users[0].index}'s",
+                    row.line,
                 )
             )
     return found

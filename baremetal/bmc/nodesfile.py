@@ -75,6 +75,14 @@ class NodesFileError(UsageError):
 
 def load(path: str | Path) -> list[Enrollment]:
     """The machines in a file; NodesFileError with all problems, or UsageError when it cannot be read at all."""
+    found, problems = load_some(path)
+    if problems:
+        raise NodesFileError(str(path), problems)
+    return found
+
+
+def load_some(path: str | Path) -> tuple[list[Enrollment], list[Problem]]:
+    """The machines in a file that can be read, and what is wrong with the others."""
     path = Path(path)
     try:
         if path.stat().st_size > LARGEST_BYTES:
@@ -84,11 +92,19 @@ def load(path: str | Path) -> list[Enrollment]:
         raise UsageError(f"{path}: cannot be read", detail=exc.strerror or str(exc)) from exc
     except UnicodeDecodeError as exc:
         raise UsageError(f"{path}: not UTF-8 text", detail=f"byte {exc.start}", fix="save it as UTF-8") from exc
-    return parse(text, suffix=path.suffix.lower(), where=str(path))
+    return parse_some(text, suffix=path.suffix.lower(), where=str(path))
 
 
 def parse(text: str, *, suffix: str = ".json", where: str = "nodes file") -> list[Enrollment]:
     """The machines in a text of the kind `suffix` tells: .json .yaml .yml .toml .csv."""
+    found, problems = parse_some(text, suffix=suffix, where=where)
+    if problems:
+        raise NodesFileError(where, problems)
+    return found
+
+
+def parse_some(text: str, *, suffix: str, where: str) -> tuple[list[Enrollment], list[Problem]]:
+    """Those that can be read, and what is wrong with the others; a machine that is there twice counts once."""
     document = _document(text, suffix, where)
     rows, problems = _rows(document, where)
     found: list[Enrollment] = []
@@ -101,10 +117,9 @@ def parse(text: str, *, suffix: str = ".json", where: str = "nodes file") -> lis
         if made is not None:
             found.append(made)
         problems += row.problems
-    problems += take.duplicates(rows)
-    if problems:
-        raise NodesFileError(where, sorted(problems, key=lambda item: item.index))
-    return found
+    problems = sorted(problems + take.duplicates(rows), key=lambda item: item.index)
+    bad = {problem.index for problem in problems}
+    return [one for one in found if one.index not in bad], problems
 
 
 def _document(text: str, suffix: str, where: str) -> Any:
@@ -162,7 +177,8 @@ def _rows(document: Any, where: str) -> tuple[list[Row], list[Problem]]:
     rows, problems = [], []
     for index, entry in enumerate(nodes):
         if isinstance(entry, dict):
-            rows.append(Row(index, {str(key): value for key, value in entry.items()}))
+            line = entry.pop(take.LINE, None)
+            rows.append(Row(index, {str(key): value for key, value in entry.items()}, line=line))
         else:
             problems.append(Problem(index, None, f"is {type(entry).__name__}, not an object"))
     return rows, problems

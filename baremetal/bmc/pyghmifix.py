@@ -11,28 +11,54 @@ fails when upstream heals one, so that the repair goes away too:
   session ends, at a deadline at the latest, and the link opens a new one;
 * every login attempt has the same console id and tags, so that late answers are
   mixed up -> random ones;
-* the reason of a failed login is lost (`None`) -> the stage is kept.
+* the reason of a failed login is lost (`None`) -> the stage is kept;
+* in a login every thread wakes for every packet of every BMC and handles it
+  under one lock: with 64 threads 500 logins cost three times the CPU -> a thread
+  waits for its own BMC's packets and handles no others'.
 """
 
 from __future__ import annotations
 
+import collections
 import random
 import threading
 import time
+from importlib import metadata
 from typing import Any
 
+from pyghmi.exceptions import IpmiException
 from pyghmi.ipmi.private import session as upstream
+
+from baremetal.bmc.faults import BmcUnsupported
 
 # A session that had to log in again this often within one command is given up.
 MAX_RELOGS = 2
 
 
+# What the repairs were written for and tested with; they reach into the module, so others are refused.
+TESTED = ("1.6.",)
+
+
+def check_version(found: str | None = None) -> None:
+    """BmcUnsupported for a pyghmi that was never tested with these repairs."""
+    found = found or metadata.version("pyghmi")
+    if not found.startswith(TESTED):
+        raise BmcUnsupported(
+            f"pyghmi {found} was not tested with our repairs",
+            detail=f"tested: {', '.join(TESTED)}x; unrepaired it can stop for ever",
+            fix="drop ?driver=pyghmi: our own client needs none",
+        )
+
+
 def repair() -> None:
     """Repairs the module in place; safe to call twice, and a no-op where upstream has healed."""
+    check_version()
     if upstream.KEEPALIVE_SESSIONS is not upstream.WAITING_SESSIONS:
         upstream.KEEPALIVE_SESSIONS = upstream.WAITING_SESSIONS
     if getattr(upstream._io_wait, "__module__", "") != __name__:
         upstream._io_wait = _io_wait
+        # Only upstream's own event loop empties it, and nobody runs that any more.
+        upstream.sessionqueue = collections.deque(maxlen=64)
 
 
 def _io_wait(timeout: float, myaddr: Any = None, evq: Any = None) -> None:
@@ -57,6 +83,10 @@ def _arrived(myaddr: Any) -> bool:
     return any(found.pktqueue for found in list(upstream.Session.bmc_handlers.get(myaddr, {}).values()))
 
 
+def _nothing(_: Any) -> None:
+    """The login is waited for, not called back."""
+
+
 class BoundedSession(upstream.Session):  # type: ignore[misc]
     """A session that ends at a deadline and says at which stage it failed.
 
@@ -69,6 +99,27 @@ class BoundedSession(upstream.Session):  # type: ignore[misc]
     error_text: str = ""
     heard = False
     relogs = 0
+
+    def __init__(self, **make: Any) -> None:
+        super().__init__(**make, onlogon=_nothing)
+        while self.logging and not self.broken:
+            self._step()
+        if self.broken:
+            raise IpmiException(self.errormsg)
+
+    def _step(self) -> None:
+        """One wait of the login: packets of this BMC, or the time to send again."""
+        known = [self.sockaddr] if self.sockaddr else self.allsockaddrs
+        own = known[0] if len(known) == 1 else None
+        left = self.expiration - upstream._monotonic_time()
+        upstream._io_wait(left if own else min(left, 0.1), own)
+        self.process_pktqueue()
+        with upstream.util.protect(upstream.WAITING_SESSIONS):
+            late = self in self.waiting_sessions and self.expiration < upstream._monotonic_time()
+            if late:
+                self.waiting_sessions.pop(self, None)
+        if late:
+            self._timedout()
 
     def renew(self, deadline_s: float) -> None:
         """A new command: so many seconds from now, and all relogins forgiven."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from baremetal.cli import render, waiting
 from baremetal.cli.client import Client
 from baremetal.cli.words import DryRun, Json, Timeout, Wait, flat_pairs, password
-from baremetal.errors import EXIT_FAILED
+from baremetal.errors import EXIT_FAILED, Unreachable
 
 PASSWORD_ENV = "BAREMETAL_BMC_PASSWORD"  # noqa: S105 (the name of a variable)
 
@@ -65,12 +66,15 @@ def enroll(
 def import_(
     file: Annotated[Path, typer.Argument(help="instackenv.json, nodes.yaml, CSV or our TOML.")],
     manage: Annotated[bool, typer.Option("--manage/--no-manage", help="Ask each BMC who it is at once.")] = True,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Leave out entries that cannot be read; without it, one stops all.")
+    ] = False,
     dry_run: DryRun = False,
     wait: Wait = False,
     timeout: Timeout = 300.0,
     as_json: Json = False,
 ) -> None:
-    """Enroll all machines of a file; each is enrolled whole or not at all. Safe to repeat.
+    """Enroll all machines of a file, or update those we know; each whole or not at all. Safe to repeat.
 
     \b
     Examples:
@@ -79,30 +83,83 @@ def import_(
     """
     from baremetal.bmc import nodesfile
 
-    bodies = [body_of(entry, manage=manage) for entry in nodesfile.load(file)]
+    entries, problems = nodesfile.load_some(file)
+    if problems and not keep_going:
+        raise nodesfile.NodesFileError(str(file), problems)
+    for problem in problems:
+        render.note(f"left out: {problem}")
+    bodies = [body_of(entry, manage=manage) for entry in entries]
     if dry_run:
-        shown = [body | {"password": "******"} if body.get("password") else body for body in bodies]
-        render.json_out({"nodes": shown})
+        _dry_run(bodies, as_json)
         return
     client = Client.default()
     results = client.post("/api/nodes/import", {"nodes": bodies})["results"]
     for result in results:
-        error = result.get("error") or {}
-        how = "enrolled" if result["ok"] else f"refused: {error.get('brief', '')}"
-        render.note(f"{result.get('name') or 'entry ' + str(result['index'])}: {how}")
-        if error.get("fix"):
-            render.note(f"  fix: {error['fix']}")
+        render.note(f"{result.get('name') or 'entry ' + str(result['index'])}: {_how(result)}")
+        if fix := (result.get("error") or {}).get("fix"):
+            render.note(f"  fix: {fix}")
     well = [r for r in results if r["ok"]]
-    if wait and well:
-        nodes = waiting.follow_all(client, [r["node"]["id"] for r in well], timeout)
+    asked = [r for r in well if r.get("verdict") != "unchanged"]
+    failed = 0
+    if wait and asked:
+        nodes = waiting.follow_all(client, [r["node"]["id"] for r in asked], timeout)
         results = [r | {"node": next((n for n in nodes if n["name"] == r["name"]), r["node"])} for r in results]
         failed = sum(waiting.failure_of(n) is not None for n in nodes)
-    else:
-        failed = 0
+    counts = Counter(r.get("verdict", "enroll") if r["ok"] else "refused" for r in results)
+    render.note(", ".join(f"{WORDS.get(verdict, verdict)} {count}" for verdict, count in counts.most_common()))
+    if failed:
+        render.note(f"{failed} did not verify: see baremetal node list --state enroll; import again to ask them again")
     if as_json:
         render.json_out({"results": results})
-    if failed or len(well) < len(results):
+    if failed or problems or len(well) < len(results):
         raise typer.Exit(EXIT_FAILED)
+
+
+WORDS = {"enroll": "enrolled", "update": "updated", "ask-again": "asked again"}
+
+
+def _how(result: dict[str, Any]) -> str:
+    """What became of one entry."""
+    if not result["ok"]:
+        return f"refused: {(result.get('error') or {}).get('brief', '')}"
+    verdict = result.get("verdict", "enroll")
+    more = f": {', '.join(result['changes'])}" if result.get("changes") else ""
+    return f"{WORDS.get(verdict, verdict)}{more}"
+
+
+def _dry_run(bodies: list[dict[str, Any]], as_json: bool) -> None:
+    """The table of what would be done; without a server, of what the file says."""
+    try:
+        results = Client.default().post("/api/nodes/import", {"nodes": bodies, "dry_run": True})["results"]
+    except Unreachable as exc:
+        render.note(f"{exc.brief}: not compared with the nodes it knows")
+        results = [{"ok": True, "verdict": "enroll"} for _ in bodies]
+    shown = [body | {"password": "******"} if body.get("password") else body for body in bodies]
+    if as_json:
+        docs = [body | {"would": _would(result)} for body, result in zip(shown, results, strict=True)]
+        render.json_out({"nodes": docs})
+    else:
+        rows = [
+            {
+                "would": _would(result),
+                "name": body["name"],
+                "bmc": body["bmc_url"],
+                "password": "yes" if body.get("password") else "none",
+                "macs": " ".join(body.get("macs") or []),
+                "class": body.get("resource_class", ""),
+            }
+            for body, result in zip(bodies, results, strict=True)
+        ]
+        render.table(rows, ["would", "name", "bmc", "password", "macs", "class"], empty="no machines in the file")
+    if not all(result["ok"] for result in results):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _would(result: dict[str, Any]) -> str:
+    if not result["ok"]:
+        return f"refuse: {(result.get('error') or {}).get('brief', '')}"
+    changes = result.get("changes") or []
+    return str(result["verdict"]) + (f" {', '.join(changes)}" if changes else "")
 
 
 def body_of(entry: Any, *, manage: bool) -> dict[str, Any]:
@@ -110,6 +167,10 @@ def body_of(entry: Any, *, manage: bool) -> dict[str, Any]:
     properties = dict(entry.properties)
     if entry.capabilities:
         properties["capabilities"] = entry.capabilities
+    if entry.driver_info:
+        properties["driver_info"] = entry.driver_info
+    if entry.extra:
+        properties["file"] = entry.extra
     body = {
         "name": entry.name or f"node-{entry.index + 1}",
         "bmc_url": entry.bmc_url,
@@ -122,6 +183,8 @@ def body_of(entry: Any, *, manage: bool) -> dict[str, Any]:
         "properties": properties,
         "root_device": entry.root_device,
         "manage": manage,
+        "uuid": entry.uuid,
+        "ports": [port for port in entry.ports if set(port) - {"address"}],
     }
     boot_mode = entry.capabilities.get("boot_mode")
     if boot_mode in ("bios", "uefi"):

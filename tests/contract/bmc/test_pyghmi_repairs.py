@@ -90,3 +90,26 @@ def test_the_parts_the_bounded_session_overrides_are_there():
         "print(all(hasattr(S, n) for n in names))"
     )
     assert python(code) == "True"
+
+
+def test_a_login_wakes_for_every_bmcs_packets():
+    code = (
+        "import inspect\n"
+        "from pyghmi.ipmi.private.session import Session as S\n"
+        "print('Session.wait_for_rsp()' in inspect.getsource(S.__init__))"
+    )
+    assert python(code) == "True"
+
+
+def test_the_repaired_login_handles_its_own():
+    code = "from baremetal.bmc.pyghmifix import BoundedSession as B; print('__init__' in vars(B))"
+    assert python(code) == "True"
+
+
+def test_an_untested_pyghmi_is_refused():
+    code = (
+        "from baremetal.bmc import pyghmifix\n"
+        "try: pyghmifix.check_version('1.7.0')\n"
+        "except Exception as exc: print(type(exc).__name__)"
+    )
+    assert python(code) == "BmcUnsupported"

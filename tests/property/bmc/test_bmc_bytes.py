@@ -26,6 +26,7 @@ class NoiseLink:
     """A session whose BMC answers whatever it likes."""
 
     cipher = 17
+    gap_s = 0.0
 
     def __init__(self, answers):
         self.answers = answers
