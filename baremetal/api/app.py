@@ -31,9 +31,11 @@ from baremetal.api.native import (
     nodes,
     servers,
     story,
+    webhooks,
 )
 from baremetal.api.status import status_of
 from baremetal.api.tally import Tally
+from baremetal.api.webhooks import Webhooks
 from baremetal.errors import BaremetalError
 from baremetal.store import nodes as store_nodes
 from baremetal.version import __version__
@@ -53,12 +55,13 @@ ROUTERS = (
     inspection.router,
     care.router,
     servers.router,
+    webhooks.router,
 )
 
 
-def create_app(conductor: Conductor) -> App:
+def create_app(conductor: Conductor, hooks: Webhooks | None = None) -> App:
     """The application. Authentication, where it is wanted, stands before it."""
-    ironic, native = IronicApp(conductor), native_app(conductor)
+    ironic, native = IronicApp(conductor), native_app(conductor, hooks)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -88,7 +91,7 @@ def parties_in(conductor: Conductor) -> Parties:
     return ask
 
 
-def native_app(conductor: Conductor) -> FastAPI:
+def native_app(conductor: Conductor, hooks: Webhooks | None = None) -> FastAPI:
     """/api and /metrics."""
     app = FastAPI(
         title="baremetal",
@@ -100,6 +103,8 @@ def native_app(conductor: Conductor) -> FastAPI:
     )
     app.state.conductor = conductor
     tally = app.state.tally = Tally()
+    if hooks is not None:
+        tally.webhooks = hooks.counts
     conductor.store.read(lambda c: metrics.catch_up(c, tally))
     drivers = conductor.world.drivers
     if hasattr(drivers, "on_attempt"):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.engine import Connection
 
 from baremetal import lifecycle
 from baremetal.api.native.common import conductor
+from baremetal.api.tally import Histogram, Labels, Tally
 from baremetal.model.node import Node
-from baremetal.store import events, nodes
+from baremetal.store import events, nodes, wire_seen
 from baremetal.version import __version__
 
 router = APIRouter(tags=["server"])
+BATCH = 500
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -22,11 +24,13 @@ TYPE = "text/plain; version=0.0.4; charset=utf-8"
 async def metrics(request: Request) -> Response:
     """Gauges and counters; names start with baremetal_."""
     con = conductor(request)
+    tally: Tally = request.app.state.tally
 
-    def read(conn: Connection) -> tuple[list[Node], int]:
-        return nodes.page(conn, limit=None), events.last_seq(conn)
+    def read(conn: Connection) -> tuple[list[Node], int, int]:
+        catch_up(conn, tally)
+        return nodes.page(conn, limit=None), events.last_seq(conn), len(wire_seen.all_strangers(conn))
 
-    rack, last_event = await con.store.fetch(read)
+    rack, last_event, strangers = await con.store.fetch(read)
     stats = con.engine.stats()
     late = sorted(stats.late_s)
     path = con.store.path
@@ -63,9 +67,44 @@ async def metrics(request: Request) -> Response:
             "Size of the database.",
             [({}, path.stat().st_size if path and path.exists() else 0)],
         ),
+        *_one("strangers", "gauge", "Machines seen that are no node's.", [({}, float(strangers))]),
+        *_counted("events_by_kind_total", "Events by kind and outcome.", tally.events),
+        *_counted("boot_requests_total", "Answers of DHCP, TFTP and HTTP at boot, by stage and reason.", tally.boots),
+        *_counted("faults_total", "Faults that nodes came into, by code.", tally.faults),
+        *_counted("webhook_deliveries_total", "Webhook deliveries by outcome.", tally.webhooks),
+        *_histogram("state_seconds", "How long nodes were in a state before the next.", tally.stages),
+        *_histogram("bmc_call_seconds", "Talks with BMCs by operation and outcome.", tally.calls),
         *_one("start_time_seconds", "gauge", "When the server started.", [({}, con.started_at)]),
     ]
     return Response("\n".join(lines) + "\n", media_type=TYPE)
+
+
+def catch_up(conn: Connection, tally: Tally) -> None:
+    """Count the events stored since the last look; the first look counts from now."""
+    with tally.lock:
+        if tally.seq is None:
+            tally.seq = events.last_seq(conn)
+        while found := events.after(conn, tally.seq, limit=BATCH):
+            for seq, event in found:
+                tally.event(event)
+                tally.seq = seq
+
+
+def _counted(name: str, text: str, counter: Mapping[Labels, float]) -> list[str]:
+    return _one(name, "counter", text, [(dict(labels), float(n)) for labels, n in sorted(counter.items())])
+
+
+def _histogram(name: str, text: str, found: Mapping[Labels, Histogram]) -> list[str]:
+    lines = [f"# HELP baremetal_{name} {text}", f"# TYPE baremetal_{name} histogram"]
+    for labels, histogram in sorted(found.items()):
+        doc, sum_ = dict(labels), 0
+        for bound, count in zip(histogram.bounds, histogram.counts, strict=True):
+            sum_ += count
+            lines.append(f"baremetal_{name}_bucket{_labels({**doc, 'le': f'{bound:g}'})} {sum_}")
+        lines.append(f"baremetal_{name}_bucket{_labels({**doc, 'le': '+Inf'})} {histogram.number}")
+        lines.append(f"baremetal_{name}_sum{_labels(doc)} {histogram.total:g}")
+        lines.append(f"baremetal_{name}_count{_labels(doc)} {histogram.number}")
+    return lines
 
 
 Sample = tuple[dict[str, str], float]

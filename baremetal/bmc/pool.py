@@ -54,6 +54,7 @@ class BmcPool:
     def __init__(self, workers: int = 1, *, care: Care | None = None) -> None:
         self._slots = [Slot() for _ in range(max(1, workers))]
         self._care = care
+        self.on_attempt: Callable[[Attempt], None] | None = None  # hears of every talk (metrics)
         self._locks: dict[str, asyncio.Lock] = {}
         self._homes: dict[str, Slot] = {}
         self._known: dict[tuple[str, Secret, Secret | None], Careful] = {}
@@ -88,10 +89,15 @@ class BmcPool:
         found = self._known.get(key)
         if found is None or care or on_attempt:
             parsed = BmcUrl.parse(url)
-            found = Careful(_Pooled(self, parsed, password, kg), parsed.netloc, care or self._care, on_attempt)
+            heard = on_attempt or self._heard
+            found = Careful(_Pooled(self, parsed, password, kg), parsed.netloc, care or self._care, heard)
             if not care and not on_attempt:
                 self._known[key] = found
         return found
+
+    def _heard(self, attempt: Attempt) -> None:
+        if self.on_attempt is not None:
+            self.on_attempt(attempt)
 
     @property
     def restarts(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import grp
 import logging
 import os
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from baremetal.api.planelink import PlaneLink
-from baremetal.config import Settings, is_postgres
+from baremetal.config import ADDED_NETWORKS, Settings, is_postgres
 from baremetal.errors import MachineError
 from baremetal.protocol.plane import MAX_FRAME
 from baremetal.serve import child, privileges
@@ -30,7 +31,9 @@ from baremetal.serve.listen import bind, tls_context
 from baremetal.serve.several import join, stand
 
 if TYPE_CHECKING:
+    from baremetal.model.network import Network
     from baremetal.workflows.conductor import Conductor
+    from baremetal.workflows.netbook import NetBook
     from baremetal.workflows.site import Site
 
 log = logging.getLogger("baremetal.serve.control")  # __name__ is __main__ here
@@ -80,6 +83,8 @@ async def serve(settings: Settings, life: child.Life) -> None:
         link = PlaneLink(conductor.inbox, conductor.snapshot, lambda: conductor.version, conductor.planes)
         conductor.on_push(link.push)
         conductor.on_site_change(link.push_all)
+        conductor.netbook = _netbook(settings, conductor)
+        conductor.release_address = lambda address: link.tell({"t": "release", "address": address})
         await conductor.start()
         stack.push_async_callback(conductor.stop)
         server = await asyncio.start_unix_server(link.handle, sock=plane, limit=MAX_FRAME + 1)
@@ -174,6 +179,19 @@ async def _conductor(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
     )
 
 
+def _netbook(settings: Settings, conductor: Conductor) -> NetBook:
+    """What `network add` and `network remove` change."""
+    from baremetal.serve import init, preflight
+    from baremetal.workflows.netbook import NetBook
+
+    def changed(networks: tuple[Network, ...]) -> None:
+        with contextlib.suppress(OSError):  # as another user than root we may not: the next start does it
+            init.renew_certificate(dataclasses.replace(settings, networks=networks))
+        conductor.set_site(dataclasses.replace(conductor.world.site, networks=networks))
+
+    return NetBook(settings.state_dir / ADDED_NETWORKS, settings.networks, preflight.possible, changed)
+
+
 def make_site(settings: Settings) -> Site:
     """Our addresses, certificates and every ramdisk of the image store, made servable."""
     from baremetal.images.store import ImageStore
@@ -210,7 +228,9 @@ async def _watch_images(settings: Settings, conductor: Conductor) -> None:
             continue
         seen = stamp
         try:
-            conductor.set_site(await asyncio.to_thread(make_site, settings))
+            networks = conductor.world.site.networks
+            site = await asyncio.to_thread(make_site, settings)
+            conductor.set_site(dataclasses.replace(site, networks=networks))
         except Exception:
             log.exception("the image store changed, but cannot be read")
 
@@ -227,9 +247,13 @@ async def _serve_api(
 ) -> None:
     from baremetal.api.app import create_app, parties_in
     from baremetal.api.auth import Accounts, Guard
+    from baremetal.api.webhooks import Webhooks
     from baremetal.serve.asgi import AsgiServer
 
-    app = create_app(conductor)
+    hooks = Webhooks(conductor)
+    await hooks.start()
+    stack.push_async_callback(hooks.stop)
+    app = create_app(conductor, hooks)
     local = AsgiServer(app)
     await local.start(listening.unix)
     stack.push_async_callback(local.close)

@@ -16,13 +16,17 @@ from baremetal.model.node import Node, Port, Power, State
 
 # Fields that appear with a microversion (1.x); all others are always there.
 SINCE = {
+    "driver_internal_info": 3,
     "name": 5,
     "inspection_finished_at": 6,
     "inspection_started_at": 6,
     "clean_step": 7,
     "raid_config": 12,
     "target_raid_config": 12,
+    "states": 14,
     "network_interface": 20,
+    "portgroups": 24,
+    "volume": 32,
     "resource_class": 21,
     "bios_interface": 40,
     "boot_interface": 31,
@@ -127,6 +131,7 @@ EMPTY: dict[str, Any] = {
     "target_raid_config": {},
     "conductor_group": "",
     "console_enabled": False,
+    "disable_power_off": False,
 }
 SHORT = ("instance_uuid", "maintenance", "power_state", "provision_state", "uuid", "name")
 

@@ -92,7 +92,7 @@ async def create(asked: Asked) -> Reply:
     def write(conn: Connection) -> Node:
         if nodes.fence(conn, node_id) is not None:
             raise Refusal(409, f"A node with UUID {node_id} already exists.")
-        more = {"node_id": node_id, "extra": {"ironic": kept}, "document": False}
+        more: dict[str, Any] = {"node_id": node_id, "extra": {"ironic": kept}, "document": False}
         try:
             return registry.enroll(conn, con.world, con.signer, ours, asked.who, now, **more)
         except Refused:
@@ -139,7 +139,7 @@ async def _page(asked: Asked, wanted: tuple[str, ...] | None) -> Reply:
     store = asked.con.store
     start = store.read(lambda c: nodes.find(c, marker)) if marker else None
     if marker and start is None:
-        raise Refusal(400, f"Marker {marker[:80]} could not be found.")
+        raise Refusal(404, f"Node {_uuid('marker', marker)} could not be found.")
     if (key, direction) != ("name", "asc"):
         after, order = start.id if start else None, (SORTED[key], direction)
         texts, following = await store.fetch(lambda c: _sorted(c, kept, shape, test, order, after, limit))

@@ -1,16 +1,14 @@
-"""Images, networks, leases, strangers, status and health."""
+"""Images, strangers, status and health."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy.engine import Connection
 
 from baremetal.api.native.common import conductor, reply
-from baremetal.store import nodes, ports, wire_seen
+from baremetal.store import nodes, wire_seen
 from baremetal.version import __version__
-from baremetal.workflows.snapshot import _plain as plain
 
 router = APIRouter(tags=["server"])
 
@@ -25,28 +23,6 @@ async def images(request: Request) -> Response:
 async def image(ref: str, request: Request) -> Response:
     """404 when there is none."""
     return reply(_image(conductor(request).images.get(ref)))
-
-
-@router.get("/networks", summary="Provisioning networks")
-async def networks(request: Request) -> Response:
-    """As configured."""
-    import dataclasses
-
-    site = conductor(request).world.site
-    return reply({"networks": [plain(dataclasses.asdict(network)) for network in site.networks]})
-
-
-@router.get("/leases", summary="Addresses given by our DHCP server")
-async def leases(request: Request) -> Response:
-    """By address, with the node that has the MAC."""
-    con = conductor(request)
-
-    def query(conn: Connection) -> list[dict[str, Any]]:
-        names = {node.id: node.name for node in nodes.page(conn, limit=None)}
-        found = wire_seen.all_leases(conn)
-        return [{**lease, "node": names.get(ports.owner(conn, lease["mac"]) or "")} for lease in found]
-
-    return reply({"leases": await con.store.fetch(query)})
 
 
 @router.get("/unknown", summary="Machines that asked to boot and belong to no node")

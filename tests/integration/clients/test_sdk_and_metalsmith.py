@@ -39,7 +39,8 @@ b.wait_for_node_reservation(n, timeout=30)
 assert [d.name for d in b.drivers()] and [x for x in b.conductors()]
 b.set_node_provision_state(n, "deleted", wait=True, timeout=60)
 assert not list(b.allocations())
-t = b.create_deploy_template(name="CUSTOM_S", steps=[{{"interface": "deploy", "step": "hold", "args": {{}}, "priority": 70}}])
+step = {{"interface": "deploy", "step": "hold", "args": {{}}, "priority": 70}}
+t = b.create_deploy_template(name="CUSTOM_S", steps=[step])
 b.delete_deploy_template(t)
 b.delete_port(p)
 b.delete_node(n)

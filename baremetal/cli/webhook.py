@@ -1,0 +1,56 @@
+"""`baremetal webhook`: events sent, signed, to other servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from baremetal.cli import render
+from baremetal.cli.client import Client
+from baremetal.cli.words import Json, Yes, confirm
+from baremetal.cli.words import password as secret_of
+
+app = typer.Typer(no_args_is_help=True, help="Webhooks: events sent, signed, to other servers.")
+Name = Annotated[str, typer.Argument(help="Name or id.")]
+
+
+@app.command("list")
+def every(as_json: Json = False) -> None:
+    """Webhooks, and what their receivers have not taken yet."""
+    doc = Client.default().get("/api/webhooks")
+    if as_json:
+        render.json_out(doc)
+        return
+    render.table(doc["webhooks"], ["name", "url", "kinds", "waiting", "failing"], empty="no webhooks")
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="A name of your choice.")],
+    url: Annotated[str, typer.Argument(help="https://host/path; gets POST requests.")],
+    kind: Annotated[list[str] | None, typer.Option("--kind", "-k", help="Only events of this kind; repeat it.")] = None,
+    secret_file: Annotated[Path | None, typer.Option(help="File with the signing secret; made otherwise.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make one; the secret that signs its requests is printed, this once."""
+    body = {"name": name, "url": url, "kinds": kind or []}
+    given = secret_of(secret_file, "BAREMETAL_WEBHOOK_SECRET")
+    doc = Client.default().post("/api/webhooks", body | ({"secret": given} if given else {}))
+    render.json_out(doc) if as_json else print(doc["secret"])
+
+
+@app.command()
+def test(name: Name, as_json: Json = False) -> None:
+    """Store a `server` event that the webhook gets (if it takes that kind)."""
+    doc = Client.default().post(f"/api/webhooks/{name}/test", {})
+    render.json_out(doc) if as_json else render.note(f"event {doc['event']} is on its way; see: baremetal webhook list")
+
+
+@app.command()
+def delete(name: Name, yes: Yes = False) -> None:
+    """Forget it; what waits for it is not sent."""
+    confirm(f"Delete webhook {name}?", yes=yes)
+    Client.default().delete(f"/api/webhooks/{name}")
+    render.note(f"{name}: deleted")
