@@ -21,6 +21,7 @@ from baremetal.model.network import Network
 
 DEFAULT_FILE = Path("/etc/baremetal/baremetal.toml")
 ENV_FILE = "BAREMETAL_CONFIG"
+ADDED_NETWORKS = "networks.json"  # in state_dir: what `network add` was told
 ENV_PREFIX = "BAREMETAL_"
 # Environment variables of ours that are no settings.
 ENV_OTHER = frozenset({ENV_FILE, "BAREMETAL_DEBUG", "BAREMETAL_PACKAGE_DIR"})
@@ -141,7 +142,8 @@ class Settings:
         values = _from_file(document, source, problems)
         values |= _from_env(env, problems)
         values |= {k: _parse(SETTINGS[k], v, f"--{k}", problems) for k, v in (flags or {}).items() if v is not None}
-        networks = _networks(document, source, problems)
+        state_dir = Path(values.get("state_dir", SETTINGS["state_dir"].default))
+        networks = _networks(document, source, state_dir, problems)
         if problems:
             raise UsageError(
                 f"settings: {len(problems)} mistake{'s' if len(problems) > 1 else ''} in {source}",
@@ -185,12 +187,37 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 
-def _networks(document: Mapping[str, Any], source: str, problems: list[str]) -> tuple[Network, ...]:
-    if "network" not in document:
+def _networks(document: Mapping[str, Any], source: str, state_dir: Path, problems: list[str]) -> tuple[Network, ...]:
+    """Those of the file, then those that `network add` put beside them."""
+    added = state_dir / ADDED_NETWORKS
+    try:
+        there = added.exists()
+    except OSError:
+        there = False
+    if "network" not in document and not there:
         return ()
-    from baremetal.model.nettable import networks_from  # the CLI reads settings at every start: keep that light
+    from baremetal.model.nettable import disjoint, networks_from  # the CLI reads settings at every start: keep it light
+    from baremetal.wire.dhcp4.options import check
 
-    return networks_from(document["network"], source, problems)
+    networks = networks_from(document.get("network", []), source, problems, check)
+    if there:
+        tables = _added(added, problems)
+        found = networks_from(tables, str(added), problems, check)
+        networks += tuple(dataclasses.replace(network, added=True) for network in found)
+    disjoint(networks, source, problems)
+    return networks
+
+
+def _added(path: Path, problems: list[str]) -> list[Any]:
+    import json
+
+    try:
+        return list(json.loads(path.read_text()))
+    except PermissionError:
+        return []
+    except (OSError, ValueError) as exc:
+        problems.append(f"{path}: {exc}")
+        return []
 
 
 def _read(path: Path | str | None) -> tuple[str, dict[str, Any]]:

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-from collections.abc import Mapping
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from baremetal.errors import UsageError
 from baremetal.model.network import Mode, Network
 
 KEYS: dict[str, str] = {
@@ -31,13 +34,22 @@ KEYS: dict[str, str] = {
     "mode": "known: answer enrolled machines only (default); discover: also record unknown ones; anybody",
     "proxy": "true: answer boot questions only, beside a foreign DHCP server",
     "ra_prefix": "a ULA /64: send router advertisements with lifetime 0 (spares iPXE its wait for one)",
-    "options": "table of further DHCP options, option number -> text",
+    "options": "table of further DHCP options, name or number -> text",
+    "relayed": "true: the subnet is reached through DHCP relays; interface and server are those that relays send to",
+    "reservations": "table of MAC, uuid:… or circuit:… (switch port) -> address, for machines that are no nodes",
 }
 MAX_LEASE_S = 365 * 86400
+CheckOptions = Callable[[Mapping[str, str]], object]
+_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 
 
-def networks_from(tables: Any, source: str, problems: list[str]) -> tuple[Network, ...]:
-    """All networks that can be read; mistakes are appended to `problems`."""
+def networks_from(
+    tables: Any, source: str, problems: list[str], check_options: CheckOptions = lambda _options: None
+) -> tuple[Network, ...]:
+    """All networks that can be read; mistakes are appended to `problems`. `disjoint` says if they go together.
+
+    `check_options` raises ValueError or UsageError for DHCP options that do not exist (wire/dhcp4/options.py).
+    """
     if not isinstance(tables, list):
         problems.append(f"{source}: networks are written as [[network]] tables")
         return ()
@@ -48,14 +60,13 @@ def networks_from(tables: Any, source: str, problems: list[str]) -> tuple[Networ
             problems.append(f"{where}: not a table")
             continue
         before = len(problems)
-        network = _network(table, where, problems)
+        network = _network(table, where, problems, check_options)
         if network is not None and len(problems) == before:
             networks.append(network)
-    _disjoint(networks, source, problems)
     return tuple(networks)
 
 
-def _network(table: Mapping[str, Any], where: str, problems: list[str]) -> Network | None:
+def _network(table: Mapping[str, Any], where: str, problems: list[str], check_options: CheckOptions) -> Network | None:
     for key in table:
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, n=1)
@@ -66,7 +77,12 @@ def _network(table: Mapping[str, Any], where: str, problems: list[str]) -> Netwo
         problems.append(f"{where}: {', '.join(missing)} missing")
         return None
     try:
-        return _build(table)
+        network = _build(table)
+        check_options(network.options)
+        return network
+    except UsageError as exc:
+        problems.append(f"{where}: {exc.brief}" + (f" ({exc.fix})" if exc.fix else ""))
+        return None
     except (ValueError, TypeError) as exc:
         problems.append(f"{where}: {exc}")
         return None
@@ -76,7 +92,8 @@ def _build(table: Mapping[str, Any]) -> Network:
     subnet = ipaddress.IPv4Network(table["cidr"])
     if subnet.prefixlen > 30:
         raise ValueError(f"{subnet} is too small for a server and a node")
-    server = _inside(table["server"], subnet, "server")
+    relayed = _flag(table, "relayed")
+    server = ipaddress.IPv4Address(table["server"]) if relayed else _inside(table["server"], subnet, "server")
     first, last = _range(table.get("range"), subnet)
     if first <= server <= last:
         if table.get("range"):
@@ -99,6 +116,8 @@ def _build(table: Mapping[str, Any]) -> Network:
         proxy=_flag(table, "proxy"),
         ra_prefix=_ula(table.get("ra_prefix")),
         options=_options(table.get("options", {})),
+        relayed=relayed,
+        reservations=_reservations(table.get("reservations", {}), subnet),
     )
 
 
@@ -165,18 +184,46 @@ def _ula(value: Any) -> str | None:
 def _options(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise ValueError("options is not a table")
-    for number, text in value.items():
-        if not number.isdecimal() or not 1 <= int(number) <= 254 or not isinstance(text, str):
-            raise ValueError(f"option {number!r} = {text!r}: an option number from 1 to 254 and text")
+    for name, text in value.items():
+        if not isinstance(text, str):
+            raise ValueError(f"option {name} = {text!r} is not text")
     return dict(value)
 
 
-def _disjoint(networks: list[Network], source: str, problems: list[str]) -> None:
+def _reservations(value: Any, subnet: ipaddress.IPv4Network) -> dict[str, str]:
+    """Keys as the boot plane looks them up: lower-case MAC with colons, uuid:…, circuit:…"""
+    if not isinstance(value, Mapping):
+        raise ValueError("reservations is not a table")
+    found: dict[str, str] = {}
+    for key, address in value.items():
+        kind, _, rest = key.partition(":")
+        if kind == "uuid":
+            key = f"uuid:{uuid.UUID(rest)}"
+        elif kind == "circuit":
+            if not rest:
+                raise ValueError("reservation circuit: names no circuit")
+        elif not _MAC.fullmatch(key.lower().replace("-", ":")):
+            raise ValueError(f"reservation {key!r} is neither a MAC address nor uuid:… nor circuit:…")
+        else:
+            key = key.lower().replace("-", ":")
+        found[key] = str(_inside(address, subnet, f"reservation {key}:"))
+    if len(set(found.values())) != len(found):
+        raise ValueError("two reservations for one address")
+    return found
+
+
+def disjoint(networks: Sequence[Network], source: str, problems: list[str]) -> None:
+    """No name, link or address twice; one link may carry one subnet of its own and any number of relayed ones."""
     for i, a in enumerate(networks):
         for b in networks[:i]:
             if a.name == b.name:
                 problems.append(f"{source}: two networks are called {a.name!r}")
-            if a.interface == b.interface:
-                problems.append(f"{source}: two networks on interface {a.interface}")
+            if a.interface == b.interface and not a.relayed and not b.relayed:
+                problems.append(f"{source}: two networks on interface {a.interface} (is one of them relayed?)")
             if ipaddress.IPv4Network(a.cidr).overlaps(ipaddress.IPv4Network(b.cidr)):
                 problems.append(f"{source}: networks {b.name} and {a.name} overlap")
+    for network in networks:
+        links = [n for n in networks if n.interface == network.interface and not n.relayed]
+        if network.relayed and not any(link.server == network.server for link in links):
+            wanted = f"no network on {network.interface} has server {network.server}"
+            problems.append(f"{source}: relayed network {network.name}: {wanted}")

@@ -21,6 +21,10 @@ class Network:
     `proxy`: answer boot questions only, beside a foreign DHCP server.
     `ra_prefix`: a ULA /64; when set, router advertisements with lifetime 0 are
     sent (they cure iPXE's 13 s wait for one), silent beside another router.
+    `relayed`: the subnet is not on the link; DHCP relays bring its requests to
+    `interface`, and `server` is our address there. `reservations`: MAC,
+    "uuid:…" or "circuit:…" (a switch port, option 82) -> address, for machines
+    that are no nodes. `added`: by `network add`, not by the configuration file.
     """
 
     name: str
@@ -37,3 +41,6 @@ class Network:
     proxy: bool = False
     ra_prefix: str | None = None
     options: dict[str, str] = field(default_factory=dict)
+    relayed: bool = False
+    reservations: dict[str, str] = field(default_factory=dict)
+    added: bool = False

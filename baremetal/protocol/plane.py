@@ -6,6 +6,7 @@ boot plane connects, control speaks first.
     control -> boot   {"t": "snapshot", "version": N, "snapshot": Snapshot, "more": bool}
                       a large one comes in parts (nodes spread over them); it counts when the last is there
                       {"t": "nodes", "version": N, "nodes": [NodeView…], "gone": [node_id…]}
+                      {"t": "release", "address": A}            an operator takes this address back
                       {"t": "ack", "ids": [message id…]}        stored durably
                       {"t": "answer", "id": ID, "body": {...}}
                       {"t": "answer", "id": ID, "error": {"status", "code", "brief", "detail", "fix"}}

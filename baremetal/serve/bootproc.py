@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
-import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from baremetal.boot.decide import Urls, decide
 from baremetal.bootplane.app import make_apps
 from baremetal.bootplane.copy import SnapshotCopy
 from baremetal.bootplane.link import Link
@@ -24,19 +21,17 @@ from baremetal.bootplane.spool import Spool
 from baremetal.bootplane.standing import Standing
 from baremetal.bootplane.state import Change, State
 from baremetal.config import Settings, is_postgres
-from baremetal.errors import MachineError, UsageError
+from baremetal.errors import BaremetalError, UsageError
 from baremetal.model.network import Network
-from baremetal.serve import child, collector, ports
+from baremetal.serve import child, collector
 from baremetal.serve.dhcp import DhcpServer
-from baremetal.serve.grubtree import GrubTree
 from baremetal.serve.http import Listener
 from baremetal.serve.keyfiles import read_key
-from baremetal.serve.listen import bind, tls_context
+from baremetal.serve.listen import tls_context
 from baremetal.serve.loaders import LoaderTree, read_loaders, read_templates
 from baremetal.serve.privileges import CAP_NET_BIND_SERVICE, CAP_NET_RAW
-from baremetal.serve.ra import RouterAdvertiser
-from baremetal.serve.sockets import PortTaken
-from baremetal.serve.tftp import TftpServer
+from baremetal.serve.segments import Segment, by_interface
+from baremetal.serve.webs import Webs, addresses
 
 log = logging.getLogger("baremetal.serve.bootproc")  # __name__ is __main__ here
 
@@ -56,9 +51,9 @@ async def serve(settings: Settings, life: child.Life) -> None:
     link.recall()
     loaders = LoaderTree(read_loaders())
     async with contextlib.AsyncExitStack() as stack:
-        web = [bind(network.server, settings.http_port) for network in settings.networks]
-        web_tls = [bind(network.server, settings.https_port) for network in settings.networks]
         tls = tls_context(settings.tls_dir)
+        webs = Webs(settings, tls)
+        webs.open(addresses(settings.networks))
         packets = Packets(settings, state, link, loaders)
         stack.callback(packets.close)
         packets.open()
@@ -69,8 +64,10 @@ async def serve(settings: Settings, life: child.Life) -> None:
         apps = make_apps(state, link, templates=read_templates(), loaders=loaders, https_port=settings.https_port)
         packets.on_lapse = apps.wakeups.wake_all
         most = settings.http_connections
-        await _listen(stack, Listener(apps.http, connections=most, quick=apps.quick), web)
-        await _listen(stack, Listener(apps.https, connections=most, tls=tls), web_tls)
+        stack.push_async_callback(webs.close)
+        http = Listener(apps.http, connections=most, quick=apps.quick)
+        await webs.start(http, Listener(apps.https, connections=most, tls=tls))
+        packets.on_networks = webs.adjust
         collector.relax()
         life.ready()
         log.info("serving %s", ", ".join(f"{n.name} ({n.interface}, {n.server})" for n in settings.networks))
@@ -78,39 +75,61 @@ async def serve(settings: Settings, life: child.Life) -> None:
         apps.wakeups.wake_all()
 
 
-async def _listen(stack: contextlib.AsyncExitStack, listener: Listener, sockets: list[socket.socket]) -> None:
-    await listener.start(sockets)
-    stack.push_async_callback(listener.close)
-
-
 class Packets:
     """The UDP services of every network, fed with what control pushes."""
 
     def __init__(self, settings: Settings, state: State, link: Link, loaders: LoaderTree) -> None:
         self._settings, self._state, self._link, self._loaders = settings, state, link, loaders
-        self._dhcp: list[DhcpServer] = []
+        self._segments: dict[str, Segment] = {}
         self.on_lapse: Callable[[], None] | None = None
-        self._closers: list[Callable[[], None]] = []
+        self.on_networks: Callable[[list[str]], Coroutine[Any, Any, None]] | None = None
+        self._adjusting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._good = True
 
     def open(self) -> None:
         """Open every socket; MachineError says what stands in the way."""
-        loop, templates = asyncio.get_running_loop(), read_templates()
-        for network in self._settings.networks:
-            self._dhcp.append(self._start_dhcp(network, loop))
-            agents = f"https://{network.server}:{self._settings.https_port}"
-            tree = GrubTree(self._loaders, self._state, self._link, templates, agents)
-            tftp = TftpServer(network.server, self._settings.tftp_port, tree, self._event, interface=network.interface)
-            self._start(tftp.start, loop, "udp", network.server, self._settings.tftp_port)
-            self._closers.append(tftp.close)
-            if network.ra_prefix:
-                advertiser = RouterAdvertiser(network, self._event)
-                advertiser.start(loop)
-                self._closers.append(advertiser.close)
+        for networks in by_interface(self._settings.networks).values():
+            self._open(networks)
         self._state.listen(self._changed)
+        self._link.on_release = self._release
         self._stand()
-        self._changed(Change(tuple(self._state.nodes.values()), (), whole=True))
+        self._feed(Change(tuple(self._state.nodes.values()), (), whole=True))
+
+    @property
+    def _dhcp(self) -> list[DhcpServer]:
+        return [segment.dhcp for segment in self._segments.values()]
+
+    def _open(self, networks: tuple[Network, ...]) -> None:
+        segment = Segment(networks, self._settings, self._state, self._link, self._loaders, self._event)
+        segment.open()
+        self._segments[networks[0].interface] = segment
+
+    def _reconcile(self) -> None:
+        """Networks as control says they are now: those that changed are closed and opened anew."""
+        wanted = by_interface(self._state.networks)
+        for interface, segment in list(self._segments.items()):
+            if wanted.get(interface) != segment.networks:
+                del self._segments[interface]
+                segment.close()
+        for interface, networks in wanted.items():
+            if interface in self._segments:
+                continue
+            try:
+                self._open(networks)
+            except BaremetalError as exc:
+                detail = f"{exc.brief}; {exc.fix}" if exc.fix else exc.brief
+                body = {"service": f"network:{networks[0].name}", "detail": f"cannot be served: {detail}"}
+                self._event({"kind": "serving", "node": None, "body": body})
+            else:
+                log.info("serving %s", ", ".join(network.name for network in networks))
+        if self.on_networks is not None:
+            served = [network for segment in self._segments.values() for network in segment.networks]
+            self._adjusting = asyncio.get_running_loop().create_task(self.on_networks(addresses(served)))
+
+    def _release(self, address: str) -> None:
+        for server in self._dhcp:
+            server.release(address)
 
     def _stand(self) -> None:
         """Several servers: answer only while control holds its lease, give out only the ranges that are ours."""
@@ -133,35 +152,8 @@ class Packets:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for close in reversed(self._closers):
-            close()
-
-    def _start_dhcp(self, network: Network, loop: asyncio.AbstractEventLoop) -> DhcpServer:
-        settings = self._settings
-        urls = Urls(http=f"http://{network.server}:{settings.http_port}", loaders=self._loaders.table)
-        server = DhcpServer(
-            network,
-            functools.partial(decide, urls=urls),
-            self._event,
-            settings.boot_dir / f"{network.name}.leases",
-            port=settings.dhcp_port,
-            boot_port=settings.proxy_dhcp_port,
-        )
-        self._start(server.start, loop, "udp", network.server, settings.dhcp_port)
-        self._closers.append(server.close)
-        return server
-
-    def _start(
-        self, start: Callable[[asyncio.AbstractEventLoop], None], loop: Any, protocol: str, address: str, port: int
-    ) -> None:
-        try:
-            start(loop)
-        except PortTaken as exc:
-            if ports.holder(protocol, port) is None:
-                raise
-            raise ports.taken(protocol, address, port) from exc
-        except OSError as exc:
-            raise MachineError(f"cannot serve UDP port {port} on {address}", detail=str(exc)) from exc
+        for segment in self._segments.values():
+            segment.close()
 
     def _event(self, event: Mapping[str, Any]) -> None:
         if event["kind"] == "lease":
@@ -174,6 +166,14 @@ class Packets:
         self._link.event(event)
 
     def _changed(self, change: Change) -> None:
+        if change.whole and self._state.networks:
+            served = {interface: segment.networks for interface, segment in self._segments.items()}
+            if by_interface(self._state.networks) != served:
+                self._reconcile()
+                change = Change(tuple(self._state.nodes.values()), (), whole=True)
+        self._feed(change)
+
+    def _feed(self, change: Change) -> None:
         records = [entry.record for entry in change.nodes]
         for server in self._dhcp:
             if change.whole:

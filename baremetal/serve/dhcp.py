@@ -32,7 +32,7 @@ from baremetal.serve.journal import LeaseJournal
 from baremetal.serve.rivalwatch import LISTEN_S, Rival, RivalWatch
 from baremetal.serve.sockets import hardware_address, raw_sender, udp_socket
 from baremetal.wire.dhcp4.frame import Framer
-from baremetal.wire.dhcp4.leases import Lease
+from baremetal.wire.dhcp4.leases import Hold, Lease
 from baremetal.wire.dhcp4.packet import ACK, MAGIC
 from baremetal.wire.dhcp4.server import Answers, Route, Sent, Server
 
@@ -127,6 +127,15 @@ class DhcpServer:
         self._shut()
         if self._journal is not None:
             self._journal.close()
+
+    def release(self, address: str) -> bool:
+        """An operator takes an address back; the machine that has it learns of it when it renews."""
+        ip = int.from_bytes(socket.inet_aton(address), "big")
+        given_back = [lease for scope in self.rules.scopes if (lease := scope.leases.evict(ip)) is not None]
+        if not given_back:
+            return False
+        self.rules.bound += [Lease(lease.key, ip, 0.0, Hold.OFFERED) for lease in given_back]
+        return self._commit()
 
     def leases(self) -> list[Lease]:
         """All leases and offers, for `network leases`."""

@@ -50,30 +50,40 @@ class Listener:
             # Each TLS connection holds this as its read buffer; asyncio's 256 KiB make 290 KiB of every held
             # request (hack/bench/held-requests), and agents send little.
             setattr(asyncio.sslproto.SSLProtocol, "max_size", TLS_READ_BYTES)  # noqa: B010 (not in the type stubs)
-        self._servers: list[asyncio.Server] = []
+        self._servers: dict[socket.socket, asyncio.Server] = {}
+        self._handler: Callable[[], asyncio.Protocol] | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self, sockets: list[socket.socket]) -> None:
         await self._runner.setup()
-        loop = asyncio.get_running_loop()
         server = self._runner.server
         assert server is not None
         handler: Callable[[], asyncio.Protocol] = server
         if self._quick is not None:
             handler = Front.factory(server, self._quick, self._fronts)
-        timeout = HANDSHAKE_S if self._tls else None
+        self._handler = handler
         for sock in sockets:
-            self._servers.append(
-                await loop.create_server(
-                    handler, sock=sock, ssl=self._tls, backlog=BACKLOG, ssl_handshake_timeout=timeout
-                )
-            )
+            await self.add(sock)
         self._sweeper = asyncio.create_task(self._sweep())
+
+    async def add(self, sock: socket.socket) -> None:
+        """Serve this socket too."""
+        assert self._handler is not None
+        timeout = HANDSHAKE_S if self._tls else None
+        self._servers[sock] = await asyncio.get_running_loop().create_server(
+            self._handler, sock=sock, ssl=self._tls, backlog=BACKLOG, ssl_handshake_timeout=timeout
+        )
+
+    async def drop(self, sock: socket.socket) -> None:
+        """Take no more connections there; those that are open go on."""
+        server = self._servers.pop(sock, None)
+        if server is not None:
+            server.close()
 
     async def close(self) -> None:
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for server in self._servers:
+        for server in self._servers.values():
             server.close()
         for front in list(self._fronts):
             front.close()

@@ -66,6 +66,16 @@ def certificate_names(settings: Settings, addresses: Sequence[str] = ()) -> list
     return sorted({name for name in [*names, *addresses] if name})
 
 
+def renew_certificate(settings: Settings) -> bool:
+    """Make the server's certificate anew when it does not name all addresses; False when it need not or cannot be."""
+    directory = settings.tls_dir
+    wanted = set(certificate_names(settings))
+    if tls.server_names(directory) >= wanted or not (directory / "ca.key").exists():
+        return False
+    tls.make_server(directory, sorted(wanted | tls.server_names(directory)))
+    return True
+
+
 def _directories(settings: Settings, report: Report) -> None:
     for path, mode in (
         (settings.state_dir, 0o755),
@@ -124,3 +134,7 @@ def _database(settings: Settings, report: Report) -> None:
         return  # the server migrates what is there when it starts
     Store.open(settings.database_url).close()
     report.note(path, made=True)
+
+
+if __name__ == "__main__":  # by the supervisor, which must stay small and so does not import all this
+    renew_certificate(Settings.load())

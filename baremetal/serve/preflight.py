@@ -36,6 +36,12 @@ def problems(settings: Settings) -> Iterator[BaremetalError]:
         yield from _network(network)
 
 
+def possible(network: Network) -> None:
+    """Raise what stands in the way of serving this network."""
+    for problem in _network(network):
+        raise problem
+
+
 def _rights(settings: Settings) -> Iterator[BaremetalError]:
     have = capabilities()
     low = min(settings.dhcp_port, settings.tftp_port, settings.http_port, settings.https_port) < _first_free_port()

@@ -168,6 +168,8 @@ class Supervisor:
 def serve(settings: Settings, env: Mapping[str, str]) -> int:
     """Check that it can work, then supervise. MachineError says what is missing."""
     preflight.check(settings)
+    if any(network.added for network in settings.networks):  # the certificate must name their addresses
+        subprocess.run([sys.executable, "-m", "baremetal.serve.init"], env=dict(env), check=False)
     hand_over(settings)
     with _only_one(settings.run_dir):
         return Supervisor(env).run()

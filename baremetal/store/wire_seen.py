@@ -20,6 +20,11 @@ def put_lease(conn: Connection, mac: str, address: str, network: str, expires: f
     return known is None or bool(known.address != address)
 
 
+def drop_lease(conn: Connection, address: str) -> bool:
+    """An operator took this address back; False when nobody had it."""
+    return conn.execute(leases.delete().where(leases.c.address == address)).rowcount > 0
+
+
 def all_leases(conn: Connection) -> list[dict[str, Any]]:
     """Every lease by address."""
     return [dict(row._mapping) for row in conn.execute(sa.select(leases).order_by(leases.c.address))]

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from baremetal.model.boot import BootRecord
+from baremetal.model.boot import BootRecord, Purpose
 from baremetal.wire import pxe
 from baremetal.wire.dhcp4.packet import sub_options
 from baremetal.wire.dhcp4.templates import Scope
 
+RESERVED = "reserved:"  # begins the id of a record that is no node's
+
 
 class Known:
-    """A node as seen through one of its NICs. `fixed` is its address as int, 0 when it has none."""
+    """A node as seen through one of its NICs, or a reservation. `fixed` is its address as int, 0 when it has none.
 
-    __slots__ = ("fixed", "record")
+    `node`: its id, None for a reservation.
+    """
+
+    __slots__ = ("fixed", "node", "record")
 
     def __init__(self, record: BootRecord, fixed: int) -> None:
         self.record = record
         self.fixed = fixed
+        self.node = record.node_id if not record.node_id.startswith(RESERVED) else None
 
 
 class Directory:
@@ -30,12 +36,15 @@ class Directory:
         self._by_guid: dict[bytes, BootRecord] = {}
         self._by_circuit: dict[bytes, BootRecord] = {}
         self._keys_of: dict[str, list[bytes]] = {}
+        self._reserved = [record for scope in scopes for record in reservations(scope)]
+        self.update(())
 
     def update(self, records: Iterable[BootRecord]) -> None:
         """The nodes as they are now: replaces what was known."""
         for node_id in list(self._keys_of):
             self._forget(node_id)
-        for record in records:
+        # A node that has a reservation too is a node.
+        for record in (*self._reserved, *records):
             self._learn(record)
 
     def change(self, records: Iterable[BootRecord], gone: Iterable[str]) -> None:
@@ -56,7 +65,11 @@ class Directory:
             return None
         record = self._by_guid.get(options.get(97, b""))
         if record is not None:
-            return self._keep(key, Known(record, 0))
+            known = Known(record, 0)
+            if known.node is None:
+                known.fixed = _address(record)
+                self._fix(known.fixed, frozenset((key,)))
+            return self._keep(key, known)
         if 82 in options and self._by_circuit:
             record = self._by_circuit.get(sub_options(options[82]).get(1, b""))
             if record is not None:
@@ -75,6 +88,9 @@ class Directory:
         keys = [bytes.fromhex(mac.replace(":", "")) for mac in record.macs]
         self._keys_of[record.node_id] = keys
         for key in keys:
+            before = self.by_key.get(key)
+            if before is not None and before.node is None and not fixed:
+                fixed = before.fixed  # reserved for it by the network
             self.by_key[key] = Known(record, fixed)
         self._fix(fixed, frozenset(keys))
         guid = pxe.uuid_bytes(record.uuid)
@@ -105,3 +121,19 @@ class Directory:
 
 def _address(record: BootRecord) -> int:
     return int(ipaddress.IPv4Address(record.address)) if record.address else 0
+
+
+def reservations(scope: Scope) -> Iterator[BootRecord]:
+    """The network's own reservations, as records of machines that are no nodes and boot nothing."""
+    for key, address in scope.network.reservations.items():
+        kind, _, rest = key.partition(":")
+        yield BootRecord(
+            node_id=f"{RESERVED}{scope.network.name}:{key}",
+            name=key,
+            macs=() if kind in ("uuid", "circuit") else (key,),
+            uuid=rest if kind == "uuid" else None,
+            purpose=Purpose.NONE,
+            because=f"network {scope.network.name} reserves {address} for it; it is no node",
+            address=address,
+            extra={"circuit": rest} if kind == "circuit" else {},
+        )

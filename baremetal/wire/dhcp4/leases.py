@@ -129,6 +129,18 @@ class LeaseTable:
             self._former[key] = ip
         return True
 
+    def evict(self, ip: int) -> Lease | None:
+        """Take an address back, whoever has it; None when nobody does."""
+        lease = self.by_ip.get(ip)
+        if lease is None:
+            return None
+        if self.by_key.get(lease.key) is lease:
+            del self.by_key[lease.key]
+        del self.by_ip[ip]
+        if ip not in self._fixed and self.first <= ip <= self.last:
+            self._free.append(ip)
+        return lease
+
     def withdraw(self, key: bytes) -> None:
         """The machine took another server's offer: ours is free again."""
         mine = self.by_key.get(key)

@@ -81,6 +81,15 @@ def encode_all(options: Mapping[str, str]) -> dict[int, bytes]:
     return dict(encode(name, value) for name, value in options.items())
 
 
+# Named like an option, but a switch of the server.
+SWITCHES = frozenset(("rapid-commit",))
+
+
+def check(options: Mapping[str, str]) -> None:
+    """UsageError names the first that does not exist or whose value does not fit."""
+    encode_all({name: value for name, value in options.items() if name not in SWITCHES})
+
+
 def encode(name: str, value: str) -> tuple[int, bytes]:
     """One named option."""
     code = number(name)

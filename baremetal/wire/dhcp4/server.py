@@ -251,7 +251,7 @@ class Server:
             self.bound.append(lease)  # a fixed address needs no journal: the store has it
         raw = ip.to_bytes(4, "big")
         body = {"mac": key.hex(":"), "address": quad(raw), "network": scope.network.name, "expires": expires}
-        self._teller.events.append({"kind": "lease", "node": known.record.node_id if known else None, "body": body})
+        self._teller.events.append({"kind": "lease", "node": known.node if known else None, "body": body})
         return reply(ACK, data, options, scope, template, raw, times, rapid=rapid)
 
     def _inform(self, data: bytes, options: Options, scope: Scope, template: Template) -> Sent | None:

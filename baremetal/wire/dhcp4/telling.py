@@ -48,7 +48,7 @@ class Teller:
                 "network": told["network"],
             }
             self.events.append({"kind": "unknown-seen", "node": None, "body": body})
-        node = known.record.node_id if known is not None else None
+        node = known.node if known is not None else None
         self.events.append({"kind": "boot-seen", "node": node, "body": {"mac": mac, "uuid": uuid, **told}})
 
     def remark(
@@ -57,7 +57,7 @@ class Teller:
         """Something about one machine's lease that its operator should know."""
         if self._again(key + because.encode()[:64], now):
             return
-        node = known.record.node_id if known is not None else None
+        node = known.node if known is not None else None
         body = {
             "mac": key.hex(":"),
             "uuid": template.client.uuid,

@@ -421,3 +421,45 @@ def test_what_clients_can_fill_is_bounded(rig: Any) -> None:
     for i in range(3000):
         rig.ask(p.DISCOVER, A, {60: b"PXEClient:%d" % i, 93: b"\0\7"})
     assert len(rig.server._templates) <= 20_000
+
+
+RESERVED = {
+    "52:54:00:00:00:07": "10.0.0.7",
+    "uuid:03020100-0504-0706-0809-0a0b0c0d0e0f": "10.0.0.8",
+    "circuit:sw1/9": "10.0.0.105",
+}
+
+
+@pytest.mark.parametrize(
+    ("mac", "options", "address"),
+    [
+        ("52:54:00:00:00:07", {}, "10.0.0.7"),
+        ("52:54:00:00:00:aa", {97: b"\0" + bytes(range(16))}, "10.0.0.8"),
+        ("52:54:00:00:00:bb", {82: b"\x01\x05sw1/9"}, "10.0.0.105"),
+    ],
+)
+def test_reservations_without_a_node(
+    make_rig: Any, network: Network, mac: str, options: dict[int, bytes], address: str
+) -> None:
+    rig = make_rig(replace(network, mode=Mode.KNOWN, reservations=RESERVED))
+    relay = {"giaddr": "10.0.0.254"} if 82 in options else {}
+    offer = rig.ask(p.DISCOVER, mac, {55: b"\1", **options}, **relay)
+    assert offer.yiaddr == address
+    assert rig.ask(p.REQUEST, mac, {50: p.packed(address), 54: p.packed("10.0.0.1"), **options}, **relay).type == p.ACK
+    assert not [e for e in rig.server.events if e["node"]]
+    rig.server.update(())
+    assert rig.ask(p.DISCOVER, mac, {55: b"\1", **options}, **relay).yiaddr == address
+
+
+def test_a_reserved_address_is_nobody_elses(make_rig: Any, network: Network) -> None:
+    rig = make_rig(replace(network, reservations=RESERVED))
+    given = {rig.ask(p.DISCOVER, f"52:54:00:00:01:{n:02x}").yiaddr for n in range(9)}
+    assert len(given) == 9
+    assert "10.0.0.105" not in given
+
+
+def test_a_node_may_have_its_address_from_the_network(make_rig: Any, make_node: Any, network: Network) -> None:
+    rig = make_rig(replace(network, reservations=RESERVED))
+    rig.server.update([make_node(mac="52:54:00:00:00:07", address=None)])
+    assert rig.ask(p.DISCOVER, "52:54:00:00:00:07").yiaddr == "10.0.0.7"
+    assert rig.events("boot-seen")[-1]["because"].startswith("r1:")

@@ -77,7 +77,7 @@ MISTAKES = [  # file, what the error says
     (NET + NET, "two networks are called 'a'"),
     (NET + NET.replace('"a"', '"b"'), "overlap"),
     (NET + 'dns="1.1.1.1"', "not a list"),
-    (NET + "[network.options]\n300='x'", "an option number"),
+    (NET + "[network.options]\n300='x'", "no DHCP option is called"),
 ]
 
 
