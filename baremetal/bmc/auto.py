@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from baremetal.bmc.base import (
+    OPTIONAL,
     BmcDriver,
     BootDevice,
     BootPlan,
@@ -29,6 +30,7 @@ from baremetal.model.node import Power
 
 T = TypeVar("T")
 PROBE_S = 4.0
+_OPTIONAL = {name for cap, names in OPTIONAL.items() if cap is not Cap.AUDIT for name in names}
 
 
 class AutoDriver:
@@ -146,6 +148,22 @@ class AutoDriver:
     async def console(self) -> ConsoleStream:
         """By IPMI: Redfish has none."""
         return await (await self.drivers())[-1].console()
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        """Methods of optional capabilities: of the first of the two that has them."""
+        if name not in _OPTIONAL:
+            raise AttributeError(name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            async def one(found: BmcDriver) -> Any:
+                method = getattr(found, name, None)
+                if method is None:
+                    raise BmcUnsupported(f"{self.url.netloc}: no way to {name.replace('_', ' ')} over IPMI")
+                return await method(*args, **kwargs)
+
+            return await self._first(one, write=True)
+
+        return call
 
     async def close(self) -> None:
         for found in self._order or []:

@@ -100,8 +100,8 @@ class BoundedSession(upstream.Session):  # type: ignore[misc]
     heard = False
     relogs = 0
 
-    def __init__(self, **make: Any) -> None:
-        super().__init__(**make, onlogon=_nothing)
+    def __init__(self, *who: Any, **more: Any) -> None:
+        super().__init__(*who, **more, onlogon=_nothing)
         while self.logging and not self.broken:
             self._step()
         if self.broken:

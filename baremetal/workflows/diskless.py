@@ -10,6 +10,7 @@ from baremetal.model.event import Kind
 from baremetal.model.fault import Fault
 from baremetal.model.node import Power
 from baremetal.store import events
+from baremetal.workflows import bootvia
 from baremetal.workflows.machine import ensure_power
 from baremetal.workflows.outcome import Done, Failed, Outcome
 from baremetal.workflows.passes import Pass
@@ -30,6 +31,7 @@ def is_diskless(image: Image) -> bool:
 async def own_device(p: Pass) -> Outcome:
     """From now on the machine boots what is deployed on it: its disk, or the network."""
     device = BootDevice.PXE if p.node.image_id in p.site.netboot else BootDevice.DISK
+    await bootvia.tidy(p)
     await p.boot_from(device, once=False)
     return Done(f"boot device: {'network' if device is BootDevice.PXE else 'disk'}, persistent")
 

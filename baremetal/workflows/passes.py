@@ -111,6 +111,11 @@ class Pass:
         return self.world.store.read(lambda c: ports.of_node(c, self.node.id))
 
     @property
+    def by_hand(self) -> bool:
+        """No BMC: a person does what we say, and confirms it."""
+        return self.node.bmc_url.startswith("manual:")
+
+    @property
     def policy(self) -> Policy:
         """Times and limits."""
         return self.world.policy
@@ -249,6 +254,8 @@ class Pass:
 
     async def boot_from(self, device: BootDevice, *, once: bool) -> BootPlan:
         """Set the next boot and read back what was really set."""
+        if self.by_hand:  # said together with the power button: machine.py
+            return BootPlan(device, once=once)
         self.store_first()
         self.touch()
         uefi = {"uefi": True, "bios": False}.get(str(self.node.firmware))
@@ -300,4 +307,7 @@ class Pass:
     def _bmc_event(self, what: str, begun: float, outcome: str, **more: Any) -> None:
         spent = int((time.monotonic() - begun) * 1000)
         self.now = self.world.now()
+        tries: list[Any] = getattr(self.driver(), "attempts_since", lambda _: [])(begun)
+        if len(tries) > 1:  # each try with its outcome: what the BMC was asked, and how often
+            more["data"] = {**more.get("data", {}), "attempts": tries[-8:]}
         self.event(Kind.BMC, what, source="bmc", outcome=outcome, duration_ms=spent, **more)

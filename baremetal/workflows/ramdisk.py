@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets as stdlib_secrets
 from typing import Any
 
-from baremetal.bmc.base import BootDevice
 from baremetal.bmc.faults import BmcError
 from baremetal.model.event import Kind
 from baremetal.model.fault import Fault
@@ -17,9 +16,9 @@ from baremetal.model.node import Power
 from baremetal.store import boots, events
 from baremetal.store.boots import Boot
 from baremetal.store.orders import OrderRow
-from baremetal.workflows import causes, faults, ids
+from baremetal.workflows import bootvia, causes, faults, ids, patience
 from baremetal.workflows.machine import ensure_power
-from baremetal.workflows.outcome import Again, Done, Failed, Outcome
+from baremetal.workflows.outcome import Again, Done, Failed, Outcome, Wait
 from baremetal.workflows.passes import Pass
 
 # Seconds a BMC needs after its own reset before it is asked again.
@@ -30,6 +29,8 @@ async def agent_up(p: Pass) -> Outcome:
     """Done when the ramdisk's agent answers."""
     boot = p.ramdisk
     if boot and answers(p, boot):
+        if p.work.get("topic") == f"hello {boot.id}":
+            patience.learn(p, boot)
         return Done("the ramdisk's agent answers")
     if boot is None or boot.hello_at:
         return mint(p, "the agent is silent, booting the ramdisk again" if boot else "booting the ramdisk")
@@ -37,8 +38,7 @@ async def agent_up(p: Pass) -> Outcome:
         case "minted":
             return _reached(p, boot, await ensure_power(p, Power.OFF), "off")
         case "off":
-            await p.boot_from(BootDevice.PXE, once=True)
-            return _reached(p, boot, Done("next boot: network, once"), "device")
+            return _reached(p, boot, Done(await bootvia.next_boot(p)), "device")
         case "device":
             return _reached(p, boot, await ensure_power(p, Power.ON), "on", powered_at=p.now)
         case _:
@@ -97,20 +97,26 @@ def _reached(p: Pass, boot: Boot, outcome: Outcome, stage: str, **columns: Any) 
 
 async def _wait_hello(p: Pass, boot: Boot) -> Outcome:
     tries = int(p.here.get("boot_tries", 1))
-    because = f"the ramdisk must say hello (try {tries} of {p.policy.boot_tries})"
-    waiting = p.wait(f"hello {boot.id}", because, p.policy.hello_s)
-    if waiting:
-        return waiting
+    topic, wait = f"hello {boot.id}", p.node.wait
+    if p.work.get("topic") == topic and wait and p.now < wait.until:
+        return Wait(wait.because, wait.until, topic)
+    seen = p.world.store.read(lambda c: events.of_node(c, p.node.id, since=boot.created_at))
+    until, what = patience.until(p, boot, seen)
+    if p.now < until:  # seen meanwhile: the wait goes on from there
+        return Wait(f"{what} (try {tries} of {p.policy.boot_tries})", until, topic)
     return await _no_hello(p, boot, tries)
 
 
 async def _no_hello(p: Pass, boot: Boot, tries: int) -> Outcome:
-    """The ladder: look again, boot again, new BMC session, BMC reset, fail with what was seen."""
+    """The ladder: boot again with a new BMC session, restart the BMC, boot once more, fail with what was seen.
+
+    A machine that was seen on the wire did start: its BMC is left alone.
+    """
     seen = p.world.store.read(lambda c: events.of_node(c, p.node.id, since=boot.created_at))
     likely = causes.boot_stopped(boot, seen, [port.mac for port in p.ports])
     fault = Fault(
         likely.code,
-        f"{p.node.name}: no hello from the ramdisk within {p.policy.hello_s:.0f} s: {likely.brief}",
+        f"{p.node.name}: no hello from the ramdisk in {p.now - (boot.powered_at or boot.created_at):.0f} s: {likely.brief}",
         detail=likely.detail,
         fix=likely.fix,
         since=p.now,
@@ -121,7 +127,8 @@ async def _no_hello(p: Pass, boot: Boot, tries: int) -> Outcome:
         return Failed(fault)
     if tries == 1:
         await _fresh_session(p)
-    if tries == 2 and p.policy.bmc_reset and not p.here.get("bmc_was_reset"):
+    may_reset = p.policy.bmc_reset and not p.by_hand and likely.stage == causes.UNSEEN
+    if tries == 2 and may_reset and not p.here.get("bmc_was_reset"):
         p.note(bmc_was_reset=True)
         await _try_bmc_reset(p)
         return Again(BMC_RESET_S, "the BMC was restarted, waiting for it", fault)
