@@ -1,8 +1,11 @@
 """Puts a host network in place, and takes it back unless the server can be reached with it.
 
 The files go through a transaction as all others do; then systemd-networkd
-reads them anew. A machine that nobody can reach any more cannot report, so the
-judge is a connection to our own server.
+starts anew. It leaves addresses that an earlier run of it set, and devices that
+are no longer wanted: those are taken away while it is down, or a wrong network
+would seem to work through the old addresses (seen with systemd 252). A machine
+that nobody can reach any more cannot report, so the judge is a connection to
+our own server.
 """
 
 from __future__ import annotations
@@ -19,12 +22,14 @@ from baremetal.agents.apply.files import Change
 from baremetal.agents.apply.render import Planned
 from baremetal.agents.apply.transaction import Transaction
 from baremetal.agents.http import Url
-from baremetal.agents.resident import networkd
+from baremetal.agents.resident import hostnet, networkd
 from baremetal.errors import BaremetalError
 
 DIRECTORY = "etc/systemd/network"
 REACH_S = 60.0
+SETTLE_S = 15.0  # for the addresses to appear, before anybody asks whether the server is in reach
 CONNECT_S = 3.0
+Reload = Callable[[Callable[[], None]], None]
 
 
 class NetworkReverted(BaremetalError):
@@ -42,7 +47,7 @@ class Network:
         state: str,
         urls: List[str],
         *,
-        reload: Optional[Callable[[], None]] = None,
+        reload: Optional[Reload] = None,
         reach_s: float = REACH_S,
     ) -> None:
         self.directory = os.path.join(root, DIRECTORY)
@@ -57,15 +62,19 @@ class Network:
         if not changes:
             return False
         with lock.held(self.state):
+            before = self._texts()
             transaction = Transaction(changes, self.state, "network")
             transaction.stage()
             transaction.commit()
-            self.reload()
+            after = self._texts()
+            self.reload(lambda: hostnet.clear(before, after))
+            self._settle(after)
             if self.reachable():
                 transaction.finish()
                 return True
             transaction.undo()
-            self.reload()
+            self.reload(lambda: hostnet.clear(after, before))
+            self._settle(before)
         raise NetworkReverted(
             f"the server cannot be reached with the new network within {self.reach_s:g} s; the old one is back",
             detail=", ".join(c.path for c in changes),
@@ -101,6 +110,19 @@ class Network:
                 return False
             time.sleep(0.5)
 
+    def _settle(self, texts: Dict[str, str]) -> None:
+        """Until every fixed address is there, but not for ever: a port may have no cable."""
+        deadline = time.monotonic() + min(SETTLE_S, self.reach_s / 4)
+        while not hostnet.configured(texts) and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+    def _texts(self) -> Dict[str, str]:
+        found = {}
+        for name in self._ours():
+            with open(os.path.join(self.directory, name), encoding="utf-8", errors="replace") as f:
+                found[name] = f.read()
+        return found
+
     def _ours(self) -> List[str]:
         try:
             return sorted(n for n in os.listdir(self.directory) if n.startswith(networkd.PREFIX))
@@ -108,9 +130,13 @@ class Network:
             return []
 
 
-def restart_networkd() -> None:
-    """Virtual devices are made by a fresh start only; addresses stay while it restarts."""
-    subprocess.run(["systemctl", "restart", "systemd-networkd.service"], check=False, timeout=60)
+def restart_networkd(between: Callable[[], None]) -> None:
+    """Virtual devices are made by a fresh start only. `between` runs while it is down."""
+    unit = "systemd-networkd.service"
+    # Its socket would start it again at the first packet of the kernel.
+    subprocess.run(["systemctl", "stop", "systemd-networkd.socket", unit], check=False, timeout=60)
+    between()
+    subprocess.run(["systemctl", "start", "systemd-networkd.socket", unit], check=False, timeout=60)
 
 
 def present(root: str) -> bool:

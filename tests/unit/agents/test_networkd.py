@@ -91,7 +91,7 @@ def listener():
 
 def network(tmp_path, url, reloads):
     (tmp_path / "etc/systemd/network").mkdir(parents=True, exist_ok=True)
-    return Network(str(tmp_path), str(tmp_path / "state"), [url], reload=lambda: reloads.append(1), reach_s=0.1)
+    return Network(str(tmp_path), str(tmp_path / "state"), [url], reload=lambda between: reloads.append(1), reach_s=0.1)
 
 
 def test_a_network_that_reaches_the_server_stays(tmp_path, listener):
