@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -120,7 +122,33 @@ def native_app(conductor: Conductor, hooks: Webhooks | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _bug)
+    setattr(app, "openapi", _described(app))  # noqa: B010 (mypy: methods are not to be assigned)
     return app
+
+
+def _described(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    """The OpenAPI document, with what every operation has in common: a JSON object in, an error of four texts out."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        doc = plain()
+        texts = {name: {"type": "string"} for name in ("code", "brief", "detail", "fix")}
+        error = {"type": "object", "properties": {"error": {"type": "object", "properties": texts}}}
+        body = {"content": {"application/json": {"schema": {"type": "object"}}}}
+        for path, operations in doc["paths"].items():
+            for method, operation in operations.items():
+                if method in ("post", "put", "patch"):
+                    operation.setdefault("requestBody", body)
+                refused = {
+                    "description": "Refused; says what to do",
+                    "content": {"application/json": {"schema": error}},
+                }
+                operation["responses"].setdefault("4XX", refused)
+                if path == "/metrics":
+                    operation["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
+        return doc
+
+    return openapi
 
 
 def _doc(code: str, brief: str, detail: str, fix: str) -> dict[str, dict[str, str]]:

@@ -194,7 +194,8 @@ class Webhooks:
 
     async def _send(self, record: Record, seq: int, event: Event, secret: str) -> None:
         con = self._con
-        node = con.store.read(lambda c: nodes.find(c, event.node_id)) if event.node_id else None
+        node_id = event.node_id
+        node = con.store.read(lambda c: nodes.find(c, node_id)) if node_id else None
         doc = views.event_json(event, {node.id: node.name} if node else {}, seq)
         body = json.dumps({"webhook": record.name, "event": doc}, separators=(",", ":")).encode()
         stamp = int(con.clock.now())

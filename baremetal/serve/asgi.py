@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from baremetal.api.http import MAX_BODY, App
+from baremetal.api.http import MAX_BODY, App, BadRequest
 from baremetal.serve.listen import BACKLOG
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class AsgiServer:
             max_headers=HEADERS,
             lingering_time=3.0,
             handler_cancellation=True,
+            logger=_quiet(),
         )
         loop = asyncio.get_running_loop()
         handshake = HANDSHAKE_S if tls else None
@@ -80,8 +81,6 @@ class AsgiServer:
         exchange = _Exchange(request)
         try:
             await self._app(_scope(request), exchange.receive, exchange.send)
-        except TimeoutError:
-            return web.Response(status=408, text="the request's body did not arrive in time\n")
         except Exception:
             log.exception("%s %s failed", request.method, request.path[:200])
             if exchange.answer is None:
@@ -105,6 +104,13 @@ class AsgiServer:
                 if now - since[connection] >= FIRST_REQUEST_S - SWEEP_S or excess > 0:
                     connection.force_close()
                     excess -= 1
+
+
+def _quiet() -> logging.Logger:
+    """aiohttp logs a traceback for every malformed request; whoever can reach the port could fill the disk so."""
+    quiet = logging.getLogger(f"{__name__}.http")
+    quiet.setLevel(logging.CRITICAL)
+    return quiet
 
 
 def _scope(request: web.BaseRequest) -> MutableMapping[str, Any]:
@@ -147,8 +153,11 @@ class _Exchange:
         self._read = True
         if not self._request.can_read_body:
             return {"type": "http.request", "body": b"", "more_body": False}
-        async with asyncio.timeout(BODY_S):
-            body = await self._body()
+        try:
+            async with asyncio.timeout(BODY_S):
+                body = await self._body()
+        except TimeoutError:
+            raise BadRequest(408, f"the request's body did not arrive within {BODY_S:g} s") from None
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def _body(self) -> bytes:

@@ -16,7 +16,7 @@ from baremetal.errors import BaremetalError, Refused, UsageError
 from baremetal.lifecycle import Verb
 from baremetal.model.node import Node
 from baremetal.store import nodes, orders, ports
-from baremetal.workflows import importing, metadata, powerverbs, registry, verbs, views, where
+from baremetal.workflows import hand, importing, metadata, powerverbs, registry, verbs, views, where
 from baremetal.workflows.conductor import Conductor
 
 router = APIRouter(tags=["nodes"])
@@ -203,6 +203,16 @@ async def set_power(ref: str, request: Request) -> Response:
     con = conductor(request)
     target, by, now = str((await body_of(request)).get("target", "")), who(request), con.clock.now()
     node = await con.write(lambda c: verbs.power(c, ref, target, by, now))
+    con.touched(node.id)
+    return reply(show(con, node.id), 202)
+
+
+@router.put("/nodes/{ref}/confirm", status_code=202, summary="What a machine without BMC was waiting for is done")
+async def confirm(ref: str, request: Request) -> Response:
+    """Somebody pressed what `explain` said; 409 when nothing was asked."""
+    con = conductor(request)
+    by, now = who(request), con.clock.now()
+    node = await con.write(lambda c: hand.confirm(c, ref, by, now))
     con.touched(node.id)
     return reply(show(con, node.id), 202)
 

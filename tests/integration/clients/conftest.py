@@ -37,17 +37,26 @@ for line in sys.stdin:
 """
 
 
+def environment(name: str, packages: tuple[str, ...]) -> Path:
+    """A virtual environment with these packages, made once in .cache/."""
+    made = ROOT / ".cache" / f"{name}-{sys.version_info[0]}.{sys.version_info[1]}"
+    if not (made / "complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", made], check=True)
+        subprocess.run([made / "bin/pip", "install", "-q", "--disable-pip-version-check", *packages], check=True)
+        (made / "complete").touch()
+    return made
+
+
 @pytest.fixture(scope="session")
 def venv() -> Path:
     given = os.environ.get("BAREMETAL_PEERS_VENV")
-    if given:
-        return Path(given)
-    made = ROOT / ".cache" / f"ironic-clients-{sys.version_info[0]}.{sys.version_info[1]}"
-    if not (made / "complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", made], check=True)
-        subprocess.run([made / "bin/pip", "install", "-q", "--disable-pip-version-check", *CLIENTS], check=True)
-        (made / "complete").touch()
-    return made
+    return Path(given) if given else environment("ironic-clients", CLIENTS)
+
+
+@pytest.fixture(scope="session")
+def schemathesis() -> Path:
+    given = os.environ.get("BAREMETAL_SCHEMATHESIS_VENV")
+    return Path(given) if given else environment("schemathesis", ("schemathesis",))
 
 
 @pytest.fixture(scope="session")

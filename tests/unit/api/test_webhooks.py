@@ -89,7 +89,7 @@ async def test_a_receiver_that_was_away_gets_everything_once(
     await receiver.until(1)
     assert json.loads(receiver.got[0][1])["event"]["stage"] == "webhook-test"
     async with asyncio.timeout(10):
-        while (await api.get("/api/webhooks/chat")).json()["failing"] is not None:
+        while (await api.get("/api/webhooks/chat")).json()["failing"] is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert len(receiver.got) == 1
 
