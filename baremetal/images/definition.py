@@ -18,7 +18,7 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 KINDS = ("disk", "ramdisk", "tree")
 FORMATS = ("qcow2", "raw", "raw.zst", "tar", "tgz", "squashfs")
 ARCHES = ("amd64",)
-FILESYSTEMS = ("ext4",)
+FILESYSTEMS = ("ext4", "xfs")
 OPTION_TYPES: Mapping[str, type] = {"string": str, "integer": int, "boolean": bool}
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baremetal.images import bases, ext4, grub
+from baremetal.images import bases, ext4, grub, xfs
 from baremetal.images.errors import BuildFailed, DiskTooSmall
 from baremetal.images.layout import BIOS_BOOT, ESP, MIB, SECTOR, Layout, Part
 from baremetal.images.nodes import Node, inside, needed_bytes
@@ -54,7 +54,10 @@ def disk_bytes(found: Sequence[Node], layout: Layout, size_bytes: int, extra_byt
 
 
 def _needed(found: Sequence[Node], layout: Layout, part: Part) -> int:
-    return int(needed_bytes(inside(found, part.mount, _below(layout, part))) * 1.05) + JOURNAL_MIB * MIB
+    files = needed_bytes(inside(found, part.mount, _below(layout, part)))
+    if part.filesystem == "xfs":
+        return max(xfs.MIN_BYTES, int(files * 1.08) + xfs.LOG_BYTES)
+    return int(files * 1.05) + JOURNAL_MIB * MIB
 
 
 def _inside(tree: Path, mount: str) -> Path:
@@ -162,7 +165,16 @@ def assemble(work: Work, disk: Path, layout: Layout, ids: Identity, size: int) -
     embed_grub(disk, work.tree, layout, ids, work.scratch)
     for filling in fillings:
         ext4.fill(disk, filling, filling.rest, work.scratch)
+    for part in layout.parts:
+        if part.filesystem == "xfs":
+            _xfs(work, disk, layout, part, ids)
     return base
+
+
+def _xfs(work: Work, disk: Path, layout: Layout, part: Part, ids: Identity) -> None:
+    fs = xfs.Filesystem(part.fs_uuid, part.label, ids.epoch, part.start * SECTOR, part.sectors * SECTOR // 4096 * 4096)
+    mine = inside(work.found, part.mount, _below(layout, part))
+    xfs.make(disk, fs, _inside(work.tree, part.mount), mine, work.scratch)
 
 
 def _filling(work: Work, layout: Layout, part: Part, ids: Identity) -> ext4.Filling:

@@ -54,7 +54,7 @@ class Job:
         names = with_defaults(definition.elements, self.paths)
         self.elements: list[Element] = resolve(names, self.paths)
         d = definition
-        self.layout = layout.choose(d.name, d.disk.layout, self.elements, d.env, d.disk.root_label, d.arch)
+        self.layout = layout.choose(d.name, d.disk, self.elements, d.env, d.arch)
         self.store = LayerStore(options.cache)
         self.warnings: list[str] = []
         self._look_at_mirror()

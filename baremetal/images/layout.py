@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from baremetal.images.definition import FILESYSTEMS, Disk
 from baremetal.images.elements import Element
 from baremetal.images.environment import uuid_for
 from baremetal.images.errors import BadDefinition, DiskTooSmall
@@ -70,7 +71,7 @@ class Layout:
         """Lines for /etc/fstab, parents first; the growing part of the disk grows its file system at boot."""
         lines = []
         for part in sorted((p for p in self.parts if p.mount), key=lambda p: p.mount):
-            grow = ",x-systemd.growfs" if part is self.parts[-1] and part.filesystem == "ext4" else ""
+            grow = ",x-systemd.growfs" if part is self.parts[-1] and part.filesystem in FILESYSTEMS else ""
             where = f"UUID={part.fs_uuid}"
             lines.append(f"{where} {part.mount} {part.filesystem} {part.options}{grow} 0 {part.passno}\n")
         return "".join(lines)
@@ -93,20 +94,18 @@ class Layout:
         return 2 * MIB + sum(-(-part.size // MIB) * MIB for part in self.parts)
 
 
-def hybrid(name: str, root_label: str) -> Layout:
+def hybrid(name: str, root_label: str, filesystem: str = "ext4") -> Layout:
     """BIOS boot, ESP, root: one image for both firmwares; the root is last, so that it can grow."""
-    root = Part("root", LINUX_ROOT, 0, "ext4", root_label, "/", "defaults", 1)
+    root = Part("root", LINUX_ROOT, 0, filesystem, root_label, "/", "defaults", 1)
     return _identified(name, Layout("gpt", (Part("bios", BIOS_BOOT, MIB), Part("esp", ESP, 32 * MIB), root)))
 
 
-def choose(
-    name: str, kind: str, elements: Sequence[Element], env: Mapping[str, str], root_label: str, arch: str = "amd64"
-) -> Layout:
+def choose(name: str, disk: Disk, elements: Sequence[Element], env: Mapping[str, str], arch: str = "amd64") -> Layout:
     """The layout of a definition: `hybrid`, or from DIB_BLOCK_DEVICE_CONFIG or the elements' YAML."""
-    if kind != "elements":
-        return hybrid(name, root_label)
-    text, where = _yaml_text(elements, env, arch)
-    return from_yaml(text, name, root_label, where) if text else hybrid(name, root_label)
+    text, where = _yaml_text(elements, env, arch) if disk.layout == "elements" else ("", "")
+    if not text:
+        return hybrid(name, disk.root_label, disk.filesystem)
+    return from_yaml(text, name, disk.root_label, where, disk.filesystem)
 
 
 def _yaml_text(elements: Sequence[Element], env: Mapping[str, str], arch: str) -> tuple[str, str]:
@@ -122,7 +121,7 @@ def _yaml_text(elements: Sequence[Element], env: Mapping[str, str], arch: str) -
     return "", ""
 
 
-def from_yaml(text: str, name: str, root_label: str, where: str) -> Layout:
+def from_yaml(text: str, name: str, root_label: str, where: str, filesystem: str = "ext4") -> Layout:
     """A layout from diskimage-builder's block-device YAML."""
     graph = _graph(text, where)
     tables = [entry["partitioning"] for entry in graph if "partitioning" in entry]
@@ -135,7 +134,7 @@ def from_yaml(text: str, name: str, root_label: str, where: str) -> Layout:
     for config in tables[0]["partitions"]:
         mkfs = made.get(config["name"], {})
         mount = mounted.get(mkfs.get("name", ""), {})
-        parts.append(_part(config, mkfs, mount, tabled.get(mount.get("name", ""), {}), root_label, where))
+        parts.append(_part(config, mkfs, mount, tabled.get(mount.get("name", ""), {}), root_label, where, filesystem))
     layout = Layout(str(tables[0]["label"]), tuple(parts))
     if layout.part("/") is None:
         raise BadDefinition(f"{where}: nothing is mounted at /")
@@ -168,15 +167,16 @@ def _part(
     fstab: Mapping[str, Any],
     root_label: str,
     where: str,
+    default_filesystem: str,
 ) -> Part:
     from diskimage_builder.block_device.utils import parse_abs_size_spec
 
     size = str(config["size"])
     if size.endswith("%") and size != "100%":
         raise BadDefinition(f"{where}: {config['name']}: only sizes or 100%", fix="--engine dib")
-    filesystem = str(mkfs.get("type", "ext4")) if mkfs else ""
-    if filesystem not in ("", "ext4", "vfat"):
-        raise BadDefinition(f"{where}: {filesystem} is not made here", fix="ext4 or vfat, or --engine dib")
+    filesystem = str(mkfs.get("type", default_filesystem)) if mkfs else ""
+    if filesystem not in ("", "vfat", *FILESYSTEMS):
+        raise BadDefinition(f"{where}: {filesystem} is not made here", fix="ext4, xfs or vfat, or --engine dib")
     at = str(mount.get("mount_point", ""))
     default = root_label if at == "/" else str(mkfs.get("name", ""))
     return Part(

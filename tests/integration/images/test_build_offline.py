@@ -265,6 +265,26 @@ def test_a_layout_from_block_device_yaml(tmp_path: Path, label: str) -> None:
     assert [line.split()[1] for line in fstab.splitlines()] == ["/", "/boot"]
 
 
+def test_an_xfs_root_is_sound_and_the_same_each_time(tmp_path: Path) -> None:
+    wanted = definition("greet", kind="disk", formats=("raw",), disk=Disk(filesystem="xfs"))
+    built = builder.build(wanted, options(tmp_path / "a"))
+    again = builder.build(wanted, options(tmp_path / "b"))
+    assert built.path.read_bytes() == again.path.read_bytes()
+    start = 34
+    part = tmp_path / "part"
+    with open(built.path, "rb") as disk, open(part, "wb") as out:
+        disk.seek(start << 20)
+        shutil.copyfileobj(disk, out, 1 << 20)
+    os.truncate(part, (built.path.stat().st_size - (start << 20) - 34 * 512) // 4096 * 4096)
+    subprocess.run(["xfs_repair", "-n", "-f", str(part)], check=True, capture_output=True)
+    asked = "path /etc/greeting\nprint core.size core.mode core.mtime.sec\npath /tmp\nprint core.mode\n"
+    said = subprocess.run(["xfs_db", "-r", str(part)], input=asked, capture_output=True, text=True, check=True).stdout
+    assert "core.size = 18" in said
+    assert "core.mode = 0100644" in said
+    assert "Wed Jan  1 00:00:00 2025" in said
+    assert "core.mode = 041777" in said
+
+
 def test_owners_modes_links_and_attributes_reach_the_disk(tmp_path: Path, elements: Path) -> None:
     script = elements / "greet/post-install.d/60-odd"
     script.write_text(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from baremetal.images import disk, layout
+from baremetal.images.definition import Disk
 from baremetal.images.elements import Element, dib_elements_dir
 from baremetal.images.environment import uuid_for
 from baremetal.images.errors import BadDefinition, DiskTooSmall
@@ -18,7 +19,7 @@ MIB = 1 << 20
 
 def of_element(name: str, root: Path | None = None) -> layout.Layout:
     element = Element(name, (root or dib_elements_dir()) / name)
-    return layout.choose("web", "elements", [element], {}, "cloudimg-rootfs")
+    return layout.choose("web", Disk(layout="elements", root_label="cloudimg-rootfs"), [element], {})
 
 
 FROM_DIB = [  # element             table  partitions: type, MiB, file system, mount
@@ -94,7 +95,7 @@ BROKEN = [  # text                                     what is said
     ("- nonsense: {}", "not a block-device configuration"),
     ("just text", "not a block-device configuration"),
     (BOOT.replace("200MiB", "20%"), "only sizes or 100%"),
-    (BOOT.replace("type: ext4, label", "type: xfs, label"), "xfs is not made here"),
+    (BOOT.replace("type: ext4, label", "type: btrfs, label"), "btrfs is not made here"),
     (BOOT.replace("mount_point: /,", "mount_point: /data,"), "nothing is mounted at /"),
     (BOOT.replace("200MiB", "100%"), "only the last partition"),
 ]
@@ -110,7 +111,7 @@ def test_the_variable_wins_over_elements(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text(BOOT)
     env = {"DIB_BLOCK_DEVICE_CONFIG": f"file://{tmp_path}/b.yaml"}
     element = Element("block-device-gpt", dib_elements_dir() / "block-device-gpt")
-    assert layout.choose("web", "elements", [element], env, "r").part("/boot")
+    assert layout.choose("web", Disk(layout="elements"), [element], env).part("/boot")
 
 
 def test_an_mbr() -> None:
