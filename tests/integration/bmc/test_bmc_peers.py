@@ -1,7 +1,7 @@
-"""Our clients against BMCs we did not write: OpenIPMI's ipmi_sim and OpenStack's sushy emulator.
+"""Our clients against BMCs we did not write, and clients we did not write against ours.
 
-`./hack/test --ring peers`. Needs ipmi_sim on PATH (Debian: openipmi; BAREMETAL_IPMI_SIM names another place) and
-sushy-emulator (pip install sushy-tools, in an environment of its own; BAREMETAL_SUSHY_EMULATOR).
+OpenIPMI's ipmi_sim (Debian: openipmi) is in the gate. OpenStack's sushy and its emulator are in `./hack/test --ring
+peers`: pip install sushy sushy-tools in an environment of its own; BAREMETAL_SUSHY_EMULATOR names its sushy-emulator.
 """
 
 import asyncio
@@ -21,7 +21,8 @@ from baremetal.bmc.drivers import driver as make
 from baremetal.bmc.url import BmcUrl
 from baremetal.secrets import Secret
 
-pytestmark = pytest.mark.peers
+gate = pytest.mark.integration
+peers = pytest.mark.peers
 SIM = "127.91.0.33"
 SUSHY = "127.91.0.34"
 CHASSIS = """#!/bin/sh
@@ -56,7 +57,7 @@ mc_enable 0x20
 
 
 def tool(name, variable):
-    found = os.environ.get(variable) or shutil.which(name)
+    found = os.environ.get(variable, "") or shutil.which(name)
     assert found, f"{name} is not installed; see the head of this file"
     return found
 
@@ -89,6 +90,7 @@ def ipmi_sim(tmp_path):
         yield state
 
 
+@gate
 @pytest.mark.parametrize("client", ["rmcp", "pyghmi"])
 async def test_ipmi_sim(ipmi_sim, client):
     bmc = Careful(make(BmcUrl.parse(f"ipmi://admin@{SIM}?driver={client}"), "secret"), "peer", Care(confirm_s=3))
@@ -106,6 +108,7 @@ async def test_ipmi_sim(ipmi_sim, client):
     await bmc.close()
 
 
+@gate
 async def test_ipmi_sim_refuses_a_wrong_password(ipmi_sim):
     bmc = make(BmcUrl.parse(f"ipmi://admin@{SIM}"), "wrong")
     with pytest.raises(BmcAuth) as caught:
@@ -114,6 +117,7 @@ async def test_ipmi_sim_refuses_a_wrong_password(ipmi_sim):
     await bmc.close()
 
 
+@gate
 async def test_ipmi_sim_console(tmp_path):
     async def echo(reader, writer):
         with contextlib.suppress(ConnectionError):
@@ -158,6 +162,7 @@ def sushy(tmp_path):
     process.wait()
 
 
+@peers
 async def test_sushy_emulator(sushy):
     bmc = Careful(make(BmcUrl.parse(sushy), "secret"), "sushy", Care(confirm_s=15))
     who = await bmc.identify()
@@ -172,3 +177,59 @@ async def test_sushy_emulator(sushy):
     assert any(reading.unit == "°C" for reading in await bmc.sensors())
     await bmc.locate(True)
     await bmc.close()
+
+
+SUSHY_CLIENT = """
+import sys, sushy, urllib3
+from sushy import auth
+urllib3.disable_warnings()
+service = sushy.Sushy(sys.argv[1], verify=False, auth=auth.SessionAuth("admin", "password"))
+system = service.get_system(service.get_system_collection().members_identities[0])
+system.reset_system(sushy.RESET_TYPE_ON)
+system.refresh()
+assert system.power_state == sushy.SYSTEM_POWER_STATE_ON, system.power_state
+once = sushy.BOOT_SOURCE_ENABLED_ONCE
+system.set_system_boot_options(sushy.BOOT_SOURCE_TARGET_PXE, enabled=once)
+system.refresh()
+assert system.boot.target == sushy.BOOT_SOURCE_TARGET_PXE
+url = "http://192.0.2.1/x.efi"
+system.set_system_boot_options(sushy.BOOT_SOURCE_TARGET_UEFI_HTTP, enabled=once, http_boot_uri=url)
+system.refresh()
+assert system.boot.http_boot_uri == url
+system.bios.set_attribute("SriovGlobalEnable", "Enabled")
+assert dict(system.bios.pending_attributes)["SriovGlobalEnable"] == "Enabled"
+system.secure_boot.set_enabled(True)
+system.secure_boot.refresh()
+assert system.secure_boot.enabled
+assert len(system.ethernet_interfaces.summary) == 1
+manager = service.get_manager(service.get_manager_collection().members_identities[0])
+drive = manager.virtual_media.get_members()[0]
+drive.insert_media("http://192.0.2.1/x.iso")
+drive.refresh()
+assert drive.inserted
+drive.eject_media()
+chassis = service.get_chassis(service.get_chassis_collection().members_identities[0])
+assert [one.name for one in chassis.thermal.temperatures] == ["CPU Temp", "Inlet Temp"]
+system.reset_system(sushy.RESET_TYPE_FORCE_OFF)
+"""
+
+
+@peers
+async def test_sushys_client_drives_our_redfish_face():
+    from baremetal.lab.bmc import VirtualBmc
+    from baremetal.lab.chassis import MemoryChassis, diskless_bmc
+    from baremetal.lab.redfish.face import Face
+    from baremetal.lab.redfish.service import Service
+
+    chassis = MemoryChassis()
+    bmc = diskless_bmc(chassis)
+    face = Face(bmc, macs=("52:54:00:aa:bb:01",))
+    async with Service({SUSHY: (face, VirtualBmc(bmc, SUSHY, 0))}, port=8035):
+        python = os.path.join(os.path.dirname(tool("sushy-emulator", "BAREMETAL_SUSHY_EMULATOR")), "python")
+        child = await asyncio.create_subprocess_exec(
+            python, "-c", SUSHY_CLIENT, f"https://{SUSHY}:8035", stderr=asyncio.subprocess.PIPE
+        )
+        _, said = await asyncio.wait_for(child.communicate(), 60)
+    assert child.returncode == 0, said.decode()
+    assert not chassis.on
+    assert len(chassis.boots) == 1
