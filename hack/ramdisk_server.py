@@ -1,8 +1,11 @@
 """The server side of hack/ramdisk-vm: hello, orders, reports, an image; and every way to misbehave a test asks for.
 
-Scenario keys it knows: "raw"; "cut_every" (bytes a connection lives); "corrupt_chunk" (its number); "wrong_signature";
-"rogue" (the certificate of another CA); "refuse_hello" (403, as for a replayed nonce); "unsigned_orders";
-"away": [bytes of the image sent, seconds] (the whole server goes away); "qmp": [[bytes sent, command, arguments]…].
+Scenario keys it knows: "raw"; "cut_every" (bytes a connection lives); "rogue" (the certificate of another CA);
+"refuse_hello" (403, as for a replayed nonce); "away": [bytes of the image sent, seconds] (the whole server goes away);
+"qmp": [[bytes sent, command, arguments]…], "later": [[seconds after the image began, command, arguments]…];
+"listen": port where somebody waits for a node that dials out.
+An order with "unsigned": true carries no signature. For "@image" also "@corrupt" (a byte of its last frame changed) and
+"@forged" (the manifest signed with another key).
 """
 
 import base64
@@ -43,7 +46,7 @@ class Rig:
         self.sent = 0  # bytes of the image, over all connections
         self.away_until = 0.0
         self.pending = [list(event) for event in scenario.get("qmp", [])]
-        self.listeners: list[http.server.ThreadingHTTPServer] = []
+        self.dialled = b""  # the first words of a node that dialled out
 
     def serve(self):
         certificate(self.work)
@@ -61,6 +64,15 @@ class Rig:
                 httpd.socket = tls.wrap_socket(httpd.socket, server_side=True, do_handshake_on_connect=False)
             threading.Thread(target=httpd.serve_forever, daemon=True).start()
 
+        if self.scenario.get("listen"):
+            threading.Thread(target=self.wait_for_call, args=(self.scenario["listen"],), daemon=True).start()
+
+    def wait_for_call(self, port: int):
+        with socket.create_server((SERVER, port)) as door:
+            line, _ = door.accept()
+            with line:
+                self.dialled = line.recv(256)
+
     @property
     def away(self) -> bool:
         return time.monotonic() < self.away_until
@@ -72,6 +84,8 @@ class Rig:
         if away and self.sent >= away[0]:
             self.scenario["away"] = None
             self.away_until = time.monotonic() + away[1]
+        for wait_s, command, arguments in self.scenario.pop("later", []):
+            threading.Timer(wait_s, qmp, (self.work, command, arguments)).start()
         while self.pending and self.sent >= self.pending[0][0]:
             _, command, arguments = self.pending.pop(0)
             qmp(self.work, command, arguments)
@@ -100,16 +114,15 @@ class Rig:
 
         args = {}
         for key, value in order.get("args", {}).items():
-            if value == "@image":
-                args.update({f"{k}_url": f"{b}/i/{f}" for k, b, f in (
-                    ("manifest", f"https://{SERVER}:8443", "manifest.json"),
-                    ("signature", f"https://{SERVER}:8443", "manifest.sig"),
-                    ("image", f"http://{SERVER}:8080", "image.zst"))})  # fmt: skip
+            if value in ("@image", "@corrupt", "@forged"):
+                args["manifest_url"] = f"https://{SERVER}:8443/i/manifest.json"
+                args["signature_url"] = f"https://{SERVER}:8443/i/{'forged' if value == '@forged' else 'manifest'}.sig"
+                args["image_url"] = f"http://{SERVER}:8080/i/{'corrupt' if value == '@corrupt' else 'image'}.zst"
             else:
                 args[key] = drive() if value == "@drive" else value
         made = agent.Order(order_id, order["kind"], args)
         signature = base64.b64encode(self.key.sign(agent.signed_text(made, BOOT).encode())).decode()
-        return {**made.to_json(), "signature": None if self.scenario.get("unsigned_orders") else signature}
+        return {**made.to_json(), "signature": None if order.get("unsigned") else signature}
 
 
 def handler_of(rig: Rig):
@@ -242,25 +255,28 @@ def store_image(rig: Rig, raw: Path):
     lib.ZSTD_compress.restype = ctypes.c_size_t
     lib.ZSTD_compress.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int]
     buffer = ctypes.create_string_buffer(CHUNK + CHUNK // 128 + 1024)
+    nothing = bytes(CHUNK)
     chunks, at, whole = [], 0, hashlib.sha256()
     with raw.open("rb") as f, (rig.work / "image.zst").open("wb") as out:
         while part := f.read(CHUNK):
-            zero = not any(part) if part[:1] == b"\0" else False
+            zero = part == nothing[: len(part)]
             length = lib.ZSTD_compress(buffer, len(buffer), part, len(part), 3)
             frame = buffer.raw[:length]
             digest = hashlib.sha256(frame).hexdigest()
             chunks.append({"offset": at, "zsize": 0 if zero else length, "sha256": "" if zero else digest})
             whole.update(frame)
-            if len(chunks) - 1 == rig.scenario.get("corrupt_chunk", -1):
-                frame = bytes([*frame[:-9], frame[-9] ^ 1, *frame[-8:]])
             at += out.write(frame)
     doc = {"id": "sha256:" + whole.hexdigest(), "name": raw.name, "raw_size": raw.stat().st_size, "chunk_size": CHUNK,
            "zst_size": at, "chunks": chunks, "properties": {}}  # fmt: skip
     text = json.dumps(doc).encode()
-    signature = rig.key.sign(text + b" " if rig.scenario.get("wrong_signature") else text)
+    data = bytearray((rig.work / "image.zst").read_bytes())
+    last = [c for c in chunks if c["zsize"]][-1]
+    data[last["offset"] + last["zsize"] // 2] ^= 1
+    (rig.work / "corrupt.zst").write_bytes(data)
     (rig.work / "manifest.json").write_bytes(text)
-    (rig.work / "manifest.sig").write_bytes(base64.b64encode(signature))
-    for name in ("manifest.json", "manifest.sig", "image.zst"):
+    (rig.work / "manifest.sig").write_bytes(base64.b64encode(rig.key.sign(text)))
+    (rig.work / "forged.sig").write_bytes(base64.b64encode(rig.key.sign(text + b" ")))
+    for name in ("manifest.json", "manifest.sig", "forged.sig", "image.zst", "corrupt.zst"):
         rig.files["/i/" + name] = rig.work / name
 
 

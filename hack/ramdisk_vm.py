@@ -4,12 +4,12 @@ hack/ramdisk-vm KERNEL INITRD < scenario.json > result.json      (root; runs in 
 
 Scenario: {"machine": {"disks": ["virtio"|"nvme"|"ahci"|"scsi"|"usb"|"blkdebug"|"readonly"|"twin"], "disk_gib": 8,
 "fill": {"0": "raw file"}, "nic": "virtio-net-pci", "nics": 1, "memory_mib": 1024, "cpus": 1, "uefi": false,
-"clock": "2001-01-01", "tpm": false, "ipmi": false}, "raw": path of a raw image to serve,
+"clock": "2001-01-01", "ipmi": false, "sizes_mib": {"1": 64}}, "raw": path of a raw image to serve,
 "orders": [{"kind", "args"}], "run": shell text to run instead of the agent, "cmdline": more kernel arguments,
 "type": [[seconds after the last order, text for the serial console]…], and the misbehaviour of ramdisk_server.py}.
 In args, "@image" stands for the addresses of the served image, "@drive" for a small config drive.
 Result: {"hello_s", "hello_cpu_s", "hello", "orders": [{"kind", "seconds", "cpu_s", "report", "progress"}],
-"console"}. RAMDISK_VM_KEEP=FOLDER keeps the disks as raw files disk0, disk1 ….
+"console", "dialled": first words to "listen"}. RAMDISK_VM_KEEP=FOLDER keeps the disks as raw files disk0, disk1 ….
 """
 
 import json
@@ -116,6 +116,7 @@ def command(work: Path, kernel: Path, scenario: dict) -> list[str]:
 def disk(work: Path, n: int, kind: str, machine: dict) -> list[str]:
     path = work / f"disk{n}.qcow2"
     size = int(machine.get("disk_gib", 8) * (1 << 30))
+    size = machine.get("sizes_mib", {}).get(str(n), size >> 20) << 20
     fill = machine.get("fill", {}).get(str(n))
     if fill:
         sh("qemu-img", "convert", "-f", "raw", "-O", "qcow2", fill, str(path))
@@ -154,6 +155,7 @@ def inside(kernel: Path, source: Path, work: Path) -> dict:
         if process.poll() is None:
             process.kill()
             process.wait()
+        result["dialled"] = rig.dialled.decode(errors="replace")
         result["console"] = (work / "console.log").read_text(errors="replace")
     return result
 

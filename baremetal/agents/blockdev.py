@@ -155,7 +155,7 @@ class Target:
         evidence["errno"] = errno.errorcode.get(exc.errno or 0, str(exc.errno))
         if exc.errno in (errno.EROFS, errno.EPERM, errno.EACCES) and what != "read":
             return DiskReadOnly(f"{self.path} is write-protected", detail=str(exc), **evidence)
-        if exc.errno in (errno.ENXIO, errno.ENODEV, errno.ENOMEDIUM):
+        if exc.errno in (errno.ENXIO, errno.ENODEV, errno.ENOMEDIUM) or self._gone():
             brief = f"{self.path} vanished during {what}"
         else:
             brief = f"{self.path}: {what} failed at byte {offset}"
@@ -165,6 +165,13 @@ class Target:
             fix="replace the drive or check its cable",
             **evidence,
         )
+
+    def _gone(self) -> bool:
+        """A disk that was pulled has no size any more: what it says then may be any error, ENOSPC for one."""
+        try:
+            return self.is_block and self._geometry()[0] != self.size
+        except OSError:
+            return True
 
     def _ioctl_range(self, request: int, offset: int, length: int, what: str) -> bool:
         try:

@@ -114,7 +114,7 @@ class Variables:
         path = os.path.join(self.folder, name)
         try:
             _mutable(path)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             try:
                 os.write(fd, ATTRIBUTES + data)  # one write is one SetVariable
             finally:

@@ -11,15 +11,17 @@ import os
 import random
 import subprocess
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from baremetal.agents import gpt
+from baremetal.agents import efiboot, gpt
 from baremetal.images import builder, catalog
 from baremetal.images.definition import with_options
 from baremetal.protocol import configdrive
+from baremetal.workflows import shacrypt
 
 pytestmark = [pytest.mark.lab, pytest.mark.images]
 MIB = 1 << 20
@@ -46,18 +48,34 @@ def generic() -> tuple[Path, Path]:
 @pytest.fixture(scope="session")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A golden disk of 64 MiB: GPT, 12 MiB that do not compress, long zeros."""
-    size = 64 * MIB
+    size, folder = 64 * MIB, tmp_path_factory.mktemp("raw")
     disk = io.BytesIO(bytes(size))
-    gpt.write(disk, gpt.append(gpt.empty(size), 60 * MIB, ROOT, "root"), size)
+    esp = gpt.Partition(1, efiboot.ESP, uuid.uuid4(), 2048, 10239, "esp")
+    root = gpt.Partition(2, ROOT, uuid.uuid4(), 14336, size // 512 - 2048, "root")
+    gpt.write(disk, replace(gpt.empty(size), partitions=(esp, root)), size)
     gpt.write_protective_mbr(disk, size)
+    disk.seek(MIB)
+    disk.write(loaders(folder / "esp"))
     disk.seek(8 * MIB + 12345)
     disk.write(random.Random(8).randbytes(12 * MIB))
-    path = tmp_path_factory.mktemp("raw") / "golden.raw"
+    path = folder / "golden.raw"
     path.write_bytes(disk.getvalue())
     return path
 
 
+def loaders(path: Path) -> bytes:
+    """An EFI system partition of 4 MiB as Debian's installer leaves it."""
+    subprocess.run(["truncate", "-s", "4M", path], check=True)
+    subprocess.run(["mformat", "-i", path, "::"], check=True)
+    for folder in ("EFI", "EFI/BOOT", "EFI/debian"):
+        subprocess.run(["mmd", "-i", path, f"::/{folder}"], check=True)
+    for name in ("EFI/BOOT/BOOTX64.EFI", "EFI/debian/shimx64.efi", "EFI/debian/grubx64.efi"):
+        subprocess.run(["mcopy", "-i", path, "/etc/hostname", f"::/{name}"], check=True)
+    return path.read_bytes()
+
+
 def boot(pair: tuple[Path, Path], scenario: dict[str, Any], keep: Path | None = None) -> dict[str, Any]:
+    """`keep`: the folder that gets the disks as raw files disk0, disk1 …"""
     command = [str(REPOSITORY / "hack/ramdisk-vm"), *map(str, pair)]
     environment = {**os.environ, **({"RAMDISK_VM_KEEP": str(keep)} if keep else {})}
     done = subprocess.run(
@@ -105,7 +123,7 @@ def holds(disk: Path, raw: Path) -> None:
 
 def test_bios_virtio_with_768_mib(cloud: tuple[Path, Path], raw: Path, tmp_path: Path) -> None:
     machine = {"memory_mib": 768, "disks": ["virtio", "scsi", "usb"]}
-    result = boot(cloud, {"machine": machine, "raw": str(raw), "orders": orders("VD0")}, tmp_path / "disk")
+    result = boot(cloud, {"machine": machine, "raw": str(raw), "orders": orders("VD0")}, tmp_path)
     inspected, cleaned, written, _ = all_done(result)
     inventory = inspected["inventory"]
     disks = {d["serial"]: d for d in inventory["disks"]}
@@ -119,26 +137,29 @@ def test_bios_virtio_with_768_mib(cloud: tuple[Path, Path], raw: Path, tmp_path:
     assert "errors" not in inventory
     assert cleaned["disks"][0]["bytes_verified"] >= 8 * MIB
     assert written["resumed"] == 0
-    holds(tmp_path / "disk", raw)
+    holds(tmp_path / "disk0", raw)
 
 
 def test_uefi_nvme_secure_erase_with_a_dead_clock(cloud: tuple[Path, Path], raw: Path, tmp_path: Path) -> None:
     machine = {"uefi": True, "disks": ["nvme"], "clock": "2001-01-01"}
-    result = boot(cloud, {"machine": machine, "raw": str(raw), "orders": orders("NV0", "secure")}, tmp_path / "disk")
+    result = boot(cloud, {"machine": machine, "raw": str(raw), "orders": orders("NV0", "secure")}, tmp_path)
     inspected, cleaned, written, _ = all_done(result)
     assert inspected["inventory"]["boot"]["current_boot_mode"] == "uefi"
     assert "wear_percent" in inspected["inventory"]["disks"][0]["health"]
     assert cleaned["disks"][0]["method"].startswith("nvme-format-")
     assert "clock set to" in result["console"]
     assert written["disk"] == "/dev/nvme0n1"
-    holds(tmp_path / "disk", raw)
+    entry = written["boot_entry"]
+    assert (entry["label"], entry["loader"].lower()) == ("baremetal", "\\efi\\debian\\shimx64.efi")
+    assert entry["order"] == [entry["entry"][4:], "0000"], "ours first, the firmware's own kept"
+    holds(tmp_path / "disk0", raw)
 
 
 def test_connections_cut_all_the_time(cloud: tuple[Path, Path], raw: Path, tmp_path: Path) -> None:
     scenario = {"raw": str(raw), "cut_every": 3_333_333, "orders": orders("VD0")}
-    _, _, written, _ = all_done(boot(cloud, scenario, tmp_path / "disk"))
+    _, _, written, _ = all_done(boot(cloud, scenario, tmp_path))
     assert written["resumed"] >= 3
-    holds(tmp_path / "disk", raw)
+    holds(tmp_path / "disk0", raw)
 
 
 def test_a_failing_drive_is_named_with_the_byte(cloud: tuple[Path, Path], raw: Path) -> None:
@@ -151,15 +172,202 @@ def test_a_failing_drive_is_named_with_the_byte(cloud: tuple[Path, Path], raw: P
     assert report["fault"]["evidence"]["offset"] <= 9 * MIB < report["fault"]["evidence"]["offset"] + 4 * MIB
 
 
+def fault_of(order: dict[str, Any]) -> tuple[str, str]:
+    fault = order["report"]["fault"] or {}
+    assert fault.get("brief"), order
+    assert fault.get("fix") or fault.get("detail"), fault
+    return order["report"]["outcome"], fault["code"]
+
+
+def test_bad_orders_and_bad_images_change_nothing_and_say_why(
+    cloud: tuple[Path, Path], raw: Path, tmp_path: Path
+) -> None:
+    """One boot, one fault after the other, each with its own code; then a good order on the same machine."""
+
+    def write(hints: dict[str, Any], image: str = "@image", **more: Any) -> dict[str, Any]:
+        args = {"image": image, "config_drive": "@drive", "root_device": hints}
+        return {"kind": "write_image", "args": args, **more}
+
+    machine = {
+        "disks": ["virtio", "virtio", "twin", "twin", "readonly"],
+        "sizes_mib": {"1": 64},
+        "fill": {"0": str(raw)},
+    }
+    bad = [
+        (write({"serial": "NONE"}), "no-disk"),
+        (write({"serial": "TWIN"}), "disk-ambiguous"),
+        (write({"serial": "VD1"}), "disk-too-small"),
+        (write({"serial": "RO4"}), "disk-read-only"),
+        (write({"color": "red"}), "order-refused"),
+        (write({"serial": "VD0"}, unsigned=True), "order-refused"),
+        (write({"serial": "VD0"}, "@forged"), "image-signature"),
+        ({"kind": "clean", "args": {"disks": [{"serial": "VD0", "foreign": False}]}}, "foreign-data"),
+        ({"kind": "clean", "args": {"disks": [{"serial": "GONE"}]}}, "disk-refused"),
+        ({"kind": "clean", "args": {"disks": [{"serial": "VD0"}], "method": "secure"}}, "erase-unsupported"),
+        ({"kind": "run_step", "args": {"script": "none"}}, "order-refused"),
+        (write({"serial": "VD0"}, "@corrupt"), "image-chunk-corrupt"),
+    ]
+    asked = [order for order, _ in bad] + [write({"serial": "VD0"}), {"kind": "power_off"}]
+    result = boot(cloud, {"machine": machine, "raw": str(raw), "orders": asked}, tmp_path)
+    told = [fault_of(order) for order in result["orders"][: len(bad)]]
+    assert told == [("failed", code) for _, code in bad], result["console"][-3000:]
+    assert result["orders"][-2]["report"]["outcome"] == "done"
+    holds(tmp_path / "disk0", raw)
+
+
+def test_a_mirror_is_made_deployed_and_each_half_holds_the_image(
+    cloud: tuple[Path, Path], raw: Path, tmp_path: Path
+) -> None:
+    asked = [
+        {"kind": "raid_create", "args": {"logical_disks": [{"raid_level": "1", "size_gb": "MAX"}]}},
+        {
+            "kind": "write_image",
+            "args": {"image": "@image", "config_drive": "@drive", "raid": True, "root_device": {"name": "/dev/md0"}},
+        },
+        {"kind": "clean", "args": {"disks": [{"serial": "VD2"}]}},
+        {"kind": "power_off"},
+    ]
+    machine = {"disks": ["virtio", "virtio", "virtio"], "disk_gib": 1}
+    plan = asked[0]["args"]["logical_disks"][0]  # type: ignore[index]
+    plan["physical_disks"] = [{"serial": "VD0"}, {"serial": "VD1"}]
+    made, written, *_ = all_done(boot(cloud, {"machine": machine, "raw": str(raw), "orders": asked}, tmp_path))
+    assert [m["serial"] for m in made["logical_disks"][0]["members"]] == ["VD0", "VD1"]
+    assert written["disk"] == "/dev/md0"
+    wanted = raw.read_bytes()[MIB : 60 * MIB]
+    for half in ("disk0", "disk1"):
+        with (tmp_path / half).open("rb") as f:
+            assert [p.name for p in gpt.read(f).partitions] == ["esp", "root", "config-2"]
+            f.seek(MIB)
+            assert f.read(len(wanted)) == wanted
+
+
+def test_rescue_lets_in_by_password_and_dials_out_and_listens_nowhere(cloud: tuple[Path, Path]) -> None:
+    word = "abcd-efgh"
+    args = {"password_hash": shacrypt.hashed(word), "ssh": {"dial": "192.168.77.1:2222"}}
+    # A serial terminal is typed to slowly: the login of a translated machine takes its time.
+    typed = [
+        [3, "\n"], [3, "root\n"], [4, "wrong\n"], [6, "root\n"], [4, word + "\n"], [5, "echo IN-$((40+2))\n"],
+        [2, "netstat -ltnu | grep -c -e LISTEN -e '0.0.0.0:' ; grep -c . /root/.ssh/authorized_keys\n"],
+    ]  # fmt: skip
+    result = boot(cloud, {"orders": [{"kind": "rescue", "args": args}], "listen": 2222, "type": typed, "linger_s": 5})
+    report = result["orders"][0]["report"]
+    assert report["outcome"] == "done", report
+    assert report["data"]["host_key"].startswith("SHA256:")
+    console = result["console"]
+    assert "Login incorrect" in console
+    assert "IN-42" in console, console[-2000:]
+    assert result["dialled"].startswith("SSH-2.0-dropbear")
+    assert "\n0" in console.replace("\r", "").partition("IN-42")[2], "a port is open: " + console[-600:]
+
+
+def test_two_nics_and_two_disks_and_a_data_partition_that_survives(
+    cloud: tuple[Path, Path], raw: Path, tmp_path: Path
+) -> None:
+    def write(**more: Any) -> dict[str, Any]:
+        args = {"image": "@image", "config_drive": "@drive", "root_device": {"serial": "VD1"}, **more}
+        return {"kind": "write_image", "args": args}
+
+    asked = [
+        {"kind": "inspect", "args": {"lldp_s": 1}},
+        write(data_partition={"name": "data", "size_gib": 0.5}),
+        write(preserve=["data"]),
+        {"kind": "power_off"},
+    ]
+    machine = {"disks": ["virtio", "virtio"], "disk_gib": 2, "nics": 2}
+    inspected, first, second, _ = all_done(
+        boot(cloud, {"machine": machine, "raw": str(raw), "orders": asked}, tmp_path)
+    )
+    nics = inspected["inventory"]["interfaces"]
+    assert [n["mac_address"][-2:] for n in nics] == ["01", "02"]
+    assert all(n["has_carrier"] for n in nics)
+    assert first["data_partition"]["made"]
+    assert second["preserved"] == ["data"]
+    with (tmp_path / "disk1").open("rb") as f:
+        assert [p.name for p in gpt.read(f).partitions] == ["esp", "root", "data", "config-2"]
+    assert not any((tmp_path / "disk0").read_bytes()[:MIB]), "the other disk was not touched"
+
+
+@pytest.mark.slow
+def test_half_a_gigabyte_of_memory_deploys_twenty(cloud: tuple[Path, Path], raw: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.raw"
+    large.write_bytes(raw.read_bytes())
+    os.truncate(large, 20 << 30)
+    asked = [
+        {"kind": "write_image", "args": {"image": "@image", "root_device": {"serial": "VD0"}}},
+        {"kind": "power_off"},
+    ]
+    written, _ = all_done(
+        boot(cloud, {"machine": {"memory_mib": 512, "disk_gib": 24}, "raw": str(large), "orders": asked})
+    )
+    assert written["bytes"] == 20 << 30
+    assert written["peak_rss_kib"] < 150 * 1024
+
+
+HEALING = {
+    "the server goes away for 8 s": {"away": [4 << 20, 8]},
+    "the cable is out for a while": {
+        "qmp": [[4 << 20, "set_link", {"name": "nic0", "up": False}]],
+        "later": [[6, "set_link", {"name": "nic0", "up": True}]],
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", HEALING)
+def test_what_can_heal_heals(cloud: tuple[Path, Path], raw: Path, tmp_path: Path, what: str) -> None:
+    scenario = {"raw": str(raw), "orders": [orders("VD0")[2], {"kind": "power_off"}], **HEALING[what]}
+    written, _ = all_done(boot(cloud, scenario, tmp_path))
+    assert written["resumed"] >= 1
+    holds(tmp_path / "disk0", raw)
+
+
+@pytest.mark.slow
+def test_a_disk_that_vanishes_is_named(cloud: tuple[Path, Path], raw: Path) -> None:
+    machine = {"disks": ["scsi"]}
+    qmp = [[4 << 20, "device_del", {"id": "disk0"}]]
+    asked = [orders("SC0")[2], {"kind": "power_off"}]
+    result = boot(cloud, {"machine": machine, "raw": str(raw), "qmp": qmp, "orders": asked})
+    report = result["orders"][0]["report"]
+    assert (report["outcome"], report["fault"]["code"]) == ("failed", "disk-io"), report
+    assert "vanished" in report["fault"]["brief"]
+    assert report["fault"]["evidence"]["disk"] == "/dev/sda"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [({"rogue": True}, "is not the server this ramdisk was made for"), ({"refuse_hello": True}, "hello refused")],
+    ids=["a rogue server", "a replayed nonce"],
+)
+def test_who_is_not_trusted_gets_nothing(cloud: tuple[Path, Path], trouble: dict[str, Any], words: str) -> None:
+    command = [str(REPOSITORY / "hack/ramdisk-vm"), *map(str, cloud)]
+    scenario = {**trouble, "hello_patience_s": 90, "await_end": True, "orders": []}
+    done = subprocess.run(command, input=json.dumps(scenario), capture_output=True, text=True, timeout=400, check=False)
+    result = json.loads(done.stdout)
+    assert words in result["console"], result["console"][-2000:]
+    assert "order:" not in result["console"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_shell_only_when_the_operator_allowed_it(cloud: tuple[Path, Path], allowed: bool) -> None:
+    command = [str(REPOSITORY / "hack/ramdisk-vm"), *map(str, cloud)]
+    scenario = {"rogue": True, "hello_patience_s": 40, "cmdline": "baremetal.shell=1" if allowed else "", "orders": []}
+    done = subprocess.run(command, input=json.dumps(scenario), capture_output=True, text=True, timeout=400, check=False)
+    assert ("shell on the console" in json.loads(done.stdout)["console"]) is allowed
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("nic", ["e1000", "e1000e"])
 def test_generic_kernel_ahci(generic: tuple[Path, Path], raw: Path, tmp_path: Path, nic: str) -> None:
-    machine = {"disks": ["ahci", "usb"], "nic": nic}
-    result = boot(generic, {"machine": machine, "raw": str(raw), "orders": orders("AH0")}, tmp_path / "disk")
-    inspected, _, written, _ = all_done(result)
+    machine = {"disks": ["ahci", "usb"], "nic": nic, "nics": 2, "ipmi": True}
+    result = boot(generic, {"machine": machine, "raw": str(raw), "orders": orders("AH0", "best")}, tmp_path)
+    inspected, cleaned, written, _ = all_done(result)
     disks = {d["serial"]: d for d in inspected["inventory"]["disks"]}
     assert disks["AH0"]["by_path"].endswith("-ata-1")
     assert disks["US1"]["refusal"]
+    assert disks["AH0"]["health"]["failing"] is False
+    assert cleaned["disks"][0]["method"].startswith("zero ("), "QEMU's ATA disk cannot erase itself"
     assert inspected["inventory"]["interfaces"][0]["driver"] == nic
     assert written["disk"] == "/dev/sda"
-    holds(tmp_path / "disk", raw)
+    holds(tmp_path / "disk0", raw)
