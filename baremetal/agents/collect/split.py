@@ -13,12 +13,12 @@ from typing import Any, Callable, List, Sequence, Tuple
 
 Source = Tuple[str, Any]
 GROUPS = ("os-apply-config", "Heat::Ungrouped", None)
-_PLAIN = re.compile(r"[^/\0]{1,200}")
+_PLAIN = re.compile(r"[^/\x00-\x1f\x7f]{1,200}")
 RESERVED = frozenset(["os_config_files"])
 
 
 def usable(name: Any) -> bool:
-    """Can it be the name of a source? Not hidden, no slash, not ours."""
+    """Can it be the name of a source? Not hidden, no slash, no control character, not ours."""
     return (
         isinstance(name, str)
         and _PLAIN.fullmatch(name) is not None

@@ -21,6 +21,7 @@ from baremetal.agents.resident import instance
 from baremetal.agents.resident.converge import (
     DRIFT,
     FAILED,
+    UNCHANGED,
     Converger,
     EmptyMetadata,
     Places,
@@ -31,7 +32,7 @@ from baremetal.agents.resident.facts import facts
 from baremetal.agents.resident.identity import Identity, State, identify
 from baremetal.agents.resident.notify import ready
 from baremetal.agents.resident.status import Status
-from baremetal.agents.resident.talk import Talk, dead_token
+from baremetal.agents.resident.talk import DocumentTooLarge, Talk, dead_token
 from baremetal.agents.trouble import to_fault
 from baremetal.errors import BaremetalError
 from baremetal.protocol.agent import ConfigReport
@@ -127,7 +128,11 @@ class Agent:
             self.hello()
         self.deliver()
         known = self.documents.seen if self.documents.seen >= 0 else None
-        answer = self.talk.metadata(known, self.patience())
+        try:
+            answer = self.talk.metadata(known, self.patience())
+        except DocumentTooLarge as exc:
+            self.refuse(exc)
+            return
         self.status.now(server="reached", trouble="")
         if answer is not None:
             self.received(answer.raw, answer.signature)
@@ -145,16 +150,20 @@ class Agent:
         try:
             verified = self.documents.accept(raw, signature)
         except DocumentRefused as exc:
-            self.say(f"refused: {exc}")
-            if exc.brief != self.refused:
-                self.refused = exc.brief
-                self.owe(_failed(self.documents.applied, exc))
-                self.deliver()
-            time.sleep(RECONNECT_LONGEST_S * jitter())  # the server will offer it again at once
+            self.refuse(exc)
             return
         self.failures, self.refused = 0, ""
         self.converge(verified)
         self.deliver()
+
+    def refuse(self, exc: BaremetalError) -> None:
+        """Say once, here and to the server, why what it sent is not believed."""
+        self.say(f"refused: {exc}")
+        if exc.brief != self.refused:
+            self.refused = exc.brief
+            self.owe(_failed(self.documents.applied, exc))
+            self.deliver()
+        time.sleep(RECONNECT_LONGEST_S * jitter())  # the server will offer it again at once
 
     def converge(self, verified: Verified) -> None:
         """Apply, and keep the outcome for the server."""
@@ -285,6 +294,9 @@ class Agent:
             files = [{"path": d["path"], "change": d["what"]} for d in found]
             self.say(f"{len(found)} file(s) of ours were changed by somebody else: {files[0]['path']} …")
             self.owe(ConfigReport(self.documents.applied, DRIFT, files=files, facts=facts()))
+        elif self.reported_drift and not found:
+            self.say("our files are as they should be again")
+            self.owe(ConfigReport(self.documents.applied, UNCHANGED, facts=facts()))
         self.reported_drift = found
 
     def look_for_new_drive(self) -> None:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import List, NamedTuple, Optional
 
-from baremetal.agents.http import Client, Response, ServerSaid, ServerUnreachable
+from baremetal.agents.http import BadAnswer, Client, Response, ServerSaid, ServerUnreachable
 from baremetal.agents.resident.identity import Identity
+from baremetal.errors import BaremetalError
 from baremetal.protocol import agent as words
 from baremetal.protocol.metadata import SIGNATURE_HEADER
 
 ANSWER_S = 15.0  # beyond the time we asked the server to wait
-MAX_DOCUMENT = 64 * 1024 * 1024
+MAX_DOCUMENT = 8 * 1024 * 1024  # our server makes none above 1 MiB
+
+
+class DocumentTooLarge(BaremetalError):
+    """The server sends something endless in place of a document."""
+
+    code = "metadata-refused"
 
 
 class Answer(NamedTuple):
@@ -42,7 +49,13 @@ class Talk:
         """The document, as soon as it is another than `known_generation`; None when the time is over."""
         headers = {} if known_generation is None else {"If-None-Match": f'"{known_generation}"'}
         wait = max(0, int(wait_s))
-        answer = self._request("GET", f"metadata?wait={wait}", headers=headers, timeout_s=wait + ANSWER_S)
+        try:
+            answer = self._request("GET", f"metadata?wait={wait}", headers=headers, timeout_s=wait + ANSWER_S)
+        except BadAnswer as exc:
+            self.close()
+            if "longer than" not in exc.brief:
+                raise
+            raise DocumentTooLarge(f"the metadata document is too large: more than {MAX_DOCUMENT} bytes") from exc
         answer.expect(200, 304)
         if answer.status == 304:
             return None
