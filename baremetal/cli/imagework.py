@@ -172,10 +172,14 @@ def say(result: BuildResult, written: list[Path], stored: StoredImage | None, as
         doc: dict[str, Any] = {"name": result.name, "build": result.id, "kind": result.kind, "cached": result.cached}
         doc |= {"path": str(result.path), "files": [str(p) for p in written or result.files]}
         doc |= {"seconds": round(result.seconds, 2), "cpu_s": round(result.cpu_s, 2), "warnings": result.warnings}
+        doc |= {"ran": result.ran, "logs": str(result.log_dir) if result.log_dir else None}
         render.json_out({**doc, "image": stored.id if stored else None})
         return
     how = "nothing changed" if result.cached else f"built in {result.seconds:.1f} s ({result.cpu_s:.1f} s of CPU)"
     render.note(f"{result.name}: {how}")
+    if result.ran:
+        render.note("  " + ", ".join(f"{step} {seconds:.1f} s" for step, seconds in result.ran.items()))
+        render.note(f"  logs in {result.log_dir}")
     for path in written or [result.path]:
         print(path)
     if stored:

@@ -108,7 +108,7 @@ def make_disk(spec: Spec, tree: Path, found: Sequence[nodes.Node], out: Path) ->
         target, cluster = out / f"{spec.name}.qcow2", spec.cluster_bytes
         convert.qcow2(raw, target, cluster=cluster, compression=spec.compression, base=base)
     if "raw.zst" in wanted:
-        convert.raw_zst(raw, out / f"{spec.name}.raw.zst")
+        convert.raw_zst(raw, out / f"{spec.name}.raw.zst", name=spec.name, epoch=ids.epoch)
     if "raw" not in wanted:
         raw.unlink()
 

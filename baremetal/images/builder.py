@@ -74,7 +74,7 @@ def _build(definition: Definition, options: Options, progress: Progress) -> Buil
                 _run_missing(job, logs, progress)
             result = _stored(job, logs, progress)
         result.seconds, result.cpu_s = time.monotonic() - began, _cpu_s() - cpu
-        result.warnings = job.warnings
+        result.warnings, result.ran = job.warnings, job.ran
         return result
 
 

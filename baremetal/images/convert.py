@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
-from baremetal.images import qcow2write
+from baremetal.images import chunks, manifest, qcow2write
 from baremetal.images.bases import Base
 from baremetal.images.tools import tool
+from baremetal.model.image import Manifest
 
 
 def qcow2(raw: Path, target: Path, *, cluster: int, compression: str, base: Base | None = None) -> None:
@@ -15,9 +17,21 @@ def qcow2(raw: Path, target: Path, *, cluster: int, compression: str, base: Base
     qcow2write.write(raw, target, cluster=cluster, compression=compression, frames=kept)
 
 
-def raw_zst(raw: Path, target: Path) -> None:
-    """One zstd stream of the raw disk, for people; the store makes its own chunks."""
-    tool(["zstd", "-q", "-f", "-3", "-T0", str(raw), "-o", str(target)], package="zstd")
+def raw_zst(raw: Path, target: Path, *, name: str, epoch: int) -> None:
+    """The wire format: zstd frames of 4 MiB of disk each, and the manifest that lists them beside the file."""
+    written = chunks.pack(*chunks.source(raw), target)
+    made = datetime.datetime.fromtimestamp(epoch, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    text = Manifest(
+        id=f"sha256:{written.sha256}",
+        name=name,
+        raw_size=written.raw_size,
+        chunk_size=chunks.CHUNK,
+        zst_size=written.zst_size,
+        chunks=written.chunks,
+        min_disk=written.raw_size,
+        created=made,
+    )
+    Path(f"{target}.manifest.json").write_bytes(manifest.to_bytes(text))
 
 
 def tar(tree: Path, target: Path, epoch: int) -> None:

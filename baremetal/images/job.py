@@ -63,6 +63,7 @@ class Job:
         asked = options.epoch or d.env.get("SOURCE_DATE_EPOCH") or locked
         self.epoch = mirror.epoch_of(asked, self.seen)
         self.done: list[plan.Planned] = []
+        self.ran: dict[str, float] = {}
         self.dir = Path()
         self.context: plan.Context
 

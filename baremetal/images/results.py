@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# What tells about the image, beside the image.
+ABOUT = ("packages.json", "sbom.cdx.json", "provenance.json", "files.txt", "meta.json")
+
 
 @dataclass
 class BuildResult:
@@ -24,6 +27,7 @@ class BuildResult:
     seconds: float = 0.0
     cpu_s: float = 0.0
     log_dir: Path | None = None
+    ran: dict[str, float] = field(default_factory=dict)  # step -> seconds, of those that were not cached
 
 
 def load_result(directory: Path) -> BuildResult | None:
@@ -36,11 +40,11 @@ def load_result(directory: Path) -> BuildResult | None:
     except (OSError, ValueError, KeyError):
         return None
     name, kind = meta["name"], meta["kind"]
-    images = [directory / f for f in meta["files"] if not f.endswith((".json", ".txt"))]
+    images = [directory / f for f in meta["files"] if f not in ABOUT]
     main = directory if kind == "ramdisk" or not images else _main_file(images)
     return BuildResult(name, meta["id"], kind, main, directory, cached=True, files=images, steps=meta["steps"])
 
 
 def _main_file(images: Sequence[Path]) -> Path:
     order = (".qcow2", ".raw", ".zst", ".squashfs", ".tar", ".tgz")
-    return min(images, key=lambda path: order.index(path.suffix) if path.suffix in order else 99)
+    return min(images, key=lambda path: order.index(path.suffix) if path.suffix in order else len(order))

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
-from baremetal.images import stage
+from baremetal.images import stage, userns
 from baremetal.images.errors import BuildFailed, ToolMissing
 
 # dib-run-parts says these on stderr.
@@ -198,6 +198,8 @@ def _fix(lines: Sequence[str]) -> str:
         return (
             f"scripts write below $TMP_BUILD_DIR, $DIB_IMAGE_CACHE and /tmp; --unconfined lets them anywhere; {shell}"
         )
+    if "Operation not permitted" in text and not userns.initial():
+        return f"this element seems to need root: sudo baremetal image build …; or {shell}"
     return shell
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -49,6 +50,7 @@ def run_step(job: Job, planned: plan.Planned, logs: Path, progress: Progress) ->
         layer.scripts = [[script.name, round(script.seconds, 2)] for script in outcome.scripts]
         layer.seconds, layer.cpu_s = round(outcome.seconds, 2), round(outcome.cpu_s, 2)
         planned.layer = job.store.keep(draft, layer)
+        job.ran[planned.step.name] = layer.seconds
 
 
 def _stage_spec(job: Job, step: plan.Step, draft: Path) -> stage.Spec:
@@ -87,7 +89,9 @@ def assemble_image(job: Job, out: Path, logs: Path) -> None:
     spec_file.write_text(json.dumps(asdict(spec)))
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [*runner.namespace(), sys.executable, "-m", "baremetal.images.assemble", str(spec_file)]
+    began = time.monotonic()
     done = subprocess.run(command, capture_output=True, env=env, check=False)
+    job.ran["assemble"] = round(time.monotonic() - began, 2)
     said = (done.stderr + done.stdout).decode(errors="replace")
     with contextlib.suppress(OSError):  # the disk may be full
         (logs / "assemble.log").write_text(said)

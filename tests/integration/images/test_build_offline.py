@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from baremetal.images import builder, errors
+from baremetal.images import builder, chunks, errors, manifest
 from baremetal.images.definition import Definition, Disk
 from baremetal.images.layers import LayerStore
 
@@ -216,6 +216,19 @@ def test_until_stops_after_a_phase(tmp_path: Path) -> None:
 def test_other_formats(tmp_path: Path, kind: str, suffix: str) -> None:
     result = builder.build(definition("greet", formats=(kind,)), options(tmp_path / "c"))
     assert [path.suffix for path in result.files] == [f".{suffix}"]
+
+
+def test_raw_zst_is_the_wire_format_with_its_manifest(tmp_path: Path) -> None:
+    built = builder.build(definition("greet", kind="disk", formats=("raw", "raw.zst")), options(tmp_path / "c"))
+    assert {path.name for path in built.files} == {"little.raw", "little.raw.zst", "little.raw.zst.manifest.json"}
+    assert built.path.name == "little.raw"
+    packed = built.directory / "little.raw.zst"
+    text = manifest.from_bytes(Path(f"{packed}.manifest.json").read_bytes())
+    assert text.id == f"sha256:{hashlib.sha256(packed.read_bytes()).hexdigest()}"
+    chunks.unpack(packed, text.chunks, text.raw_size, tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == built.path.read_bytes()
+    plain = subprocess.run(["zstd", "-dc", str(packed)], capture_output=True, check=True).stdout
+    assert plain == built.path.read_bytes()
 
 
 def test_a_ramdisk_is_a_kernel_and_a_cpio(tmp_path: Path) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import http.server
 import json
 import struct
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from baremetal.cli import element, image
+from baremetal.cli import imagework as work
 from baremetal.errors import BaremetalError
-from baremetal.images.errors import BadImage, ElementNotFound, ImageNotFound
+from baremetal.images.errors import BadImage, ElementNotFound, ImageInUse, ImageNotFound
 
 runner = CliRunner()
 
@@ -53,6 +59,71 @@ def test_an_image_from_add_to_delete(tmp_path: Path) -> None:
     run(image.app, "delete", "web")
     with pytest.raises(ImageNotFound):
         run(image.app, "show", "web")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """The directory of the test over HTTP on loopback."""
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_image_from_a_url_is_held_to_its_digest(tmp_path: Path, url: str) -> None:
+    digest = hashlib.sha256(raw(tmp_path / "far.raw").read_bytes()).hexdigest()
+    added = json.loads(run(image.app, "add", f"{url}/far.raw", "--sha256", digest, "--json"))
+    assert added["name"] == "far"
+    with pytest.raises(BadImage, match="not the file that was named"):
+        run(image.app, "add", f"{url}/far.raw", "--sha256", "0" * 64, "--name", "other")
+    with pytest.raises(BaremetalError, match="nowhere.raw: File not found"):
+        run(image.app, "add", f"{url}/nowhere.raw", "--sha256", digest)
+    assert [i["name"] for i in json.loads(run(image.app, "list", "--json"))["images"]] == ["far"]
+    assert not list((tmp_path / "state/images").glob(".draft-*"))
+
+
+def test_nothing_is_deleted_while_nobody_can_say_who_uses_it(tmp_path: Path) -> None:
+    run(image.app, "add", str(raw(tmp_path / "web.raw")))
+    (tmp_path / "state/baremetal.db").touch()  # a server has run here, and is down
+    with pytest.raises(ImageInUse, match="the server does not answer") as caught:
+        run(image.app, "delete", "web")
+    assert "--force" in caught.value.fix
+    run(image.app, "delete", "web", "--force")
+
+
+OVER = [  # more words of a call, what is refused or heeded
+    (["-a", "arm64"], "demo is for amd64, not arm64"),
+    (["-t", "vhd"], "written by diskimage-builder only"),
+    (["--image-size", "much"], "not a number of GB"),
+    (["--qemu-img-options", "cluster_size=3000"], "cluster size"),
+    (["--qemu-img-options", "preallocation=full"], "not known here"),
+    (["--dib", "--mkfs-options=-x"], "means something to the original only"),
+    (["--engine", "mkosi"], "no engine 'mkosi'"),
+    (["--until", "lunch"], "no phase 'lunch'"),
+    (["-O", "colour=red"], "no option 'colour'"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), OVER, ids=[" ".join(row[0]) for row in OVER])
+def test_what_a_build_cannot_heed_is_refused(words: list[str], said: str) -> None:
+    with pytest.raises(BaremetalError, match=said):
+        run(image.app, "build", "demo", "--offline", "--no-add", *words)
+
+
+def test_a_definition_heeds_the_classic_options() -> None:
+    asked = work.Classic(image_size="2", uncompressed=True, packages=["vim,less"], types="raw,raw.zst", root_label="r")
+    found = work.definition(["demo"], [], asked)
+    assert (found.disk.size_bytes, found.disk.compression, found.disk.root_label) == (2 << 30, "none", "r")
+    assert found.formats == ("raw", "raw.zst")
+    assert found.packages[-2:] == ("vim", "less")
 
 
 def test_a_url_wants_a_digest() -> None:
