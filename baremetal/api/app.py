@@ -15,11 +15,13 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from baremetal.api import metrics, sensormetrics
+from baremetal.api.auditlog import AuditLog
 from baremetal.api.auth import Parties
 from baremetal.api.http import App, BadRequest, Receive, Reply, Scope, Send, check_length, dumps, send_reply
 from baremetal.api.ironic.app import IronicApp
 from baremetal.api.ironic.common import parties
 from baremetal.api.native import (
+    audit,
     bmcs,
     bulk,
     care,
@@ -58,12 +60,13 @@ ROUTERS = (
     care.router,
     servers.router,
     webhooks.router,
+    audit.router,
 )
 
 
-def create_app(conductor: Conductor, hooks: Webhooks | None = None) -> App:
+def create_app(conductor: Conductor, hooks: Webhooks | None = None, audit_log: AuditLog | None = None) -> App:
     """The application. Authentication, where it is wanted, stands before it."""
-    ironic, native = IronicApp(conductor), native_app(conductor, hooks)
+    ironic, native = IronicApp(conductor), native_app(conductor, hooks, audit_log)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -93,7 +96,7 @@ def parties_in(conductor: Conductor) -> Parties:
     return ask
 
 
-def native_app(conductor: Conductor, hooks: Webhooks | None = None) -> FastAPI:
+def native_app(conductor: Conductor, hooks: Webhooks | None = None, audit_log: AuditLog | None = None) -> FastAPI:
     """/api and /metrics."""
     app = FastAPI(
         title="baremetal",
@@ -104,6 +107,7 @@ def native_app(conductor: Conductor, hooks: Webhooks | None = None) -> FastAPI:
         summary="Bare-metal provisioning: nodes, metadata, events.",
     )
     app.state.conductor = conductor
+    app.state.audit = audit_log
     tally = app.state.tally = Tally()
     if hooks is not None:
         tally.webhooks = hooks.counts

@@ -33,7 +33,7 @@ ROLES = (ADMIN, OPERATOR, OBSERVER)
 # Answered to anybody: is it alive, which API is it.
 OPEN = frozenset({"/", "/v1", "/v1/", "/api/health"})
 # Only admin: copies of the database and the accounts themselves.
-ADMIN_ONLY = ("/api/db", "/api/accounts", "/api/webhooks")
+ADMIN_ONLY = ("/api/db", "/api/accounts", "/api/webhooks", "/api/audit")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 CREDENTIAL_MAX = 4096
 REMEMBER_S = 60.0  # a password that was right is not hashed again for so long: bcrypt takes 50 ms

@@ -16,7 +16,7 @@ from baremetal.cli import render
 from baremetal.cli.words import Json
 from baremetal.errors import MachineError, NotFound, UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Tokens and users of the TCP API (api_listen), its OpenAPI document.")
+app = typer.Typer(help="Tokens and users of the TCP API (api_listen), its OpenAPI document.")
 token = typer.Typer(no_args_is_help=True, help="Tokens: shown once, stored hashed.")
 user = typer.Typer(no_args_is_help=True, help="Users with passwords, in an htpasswd file.")
 app.add_typer(token, name="token")
@@ -24,6 +24,29 @@ app.add_typer(user, name="user")
 
 NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 Role = Annotated[str, typer.Option("--role", help="admin, operator or observer.")]
+Project = Annotated[
+    str, typer.Option("--project", help="Sees only nodes whose owner or lessee this is (node label or /v1 field).")
+]
+
+
+@app.callback(invoke_without_command=True)
+def operations(context: typer.Context) -> None:
+    """Tokens and users of the TCP API; without a command: every operation the running server has."""
+    if context.invoked_subcommand is None:
+        from baremetal.cli.apipage import listing
+
+        listing()
+
+
+@app.command()
+def page(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1 [any free one].")] = 0,
+    write: Annotated[Path | None, typer.Option("--write", help="Write the HTML to this file instead.")] = None,
+) -> None:
+    """The OpenAPI document as a page, on this machine only; needs no network. Ctrl-C ends it."""
+    from baremetal.cli.apipage import serve
+
+    serve(port, write)
 
 
 @app.command()
@@ -35,14 +58,17 @@ def openapi() -> None:
 
 
 @token.command("add")
-def token_add(name: Annotated[str, typer.Argument()], role: Role = "operator", as_json: Json = False) -> None:
+def token_add(
+    name: Annotated[str, typer.Argument()], role: Role = "operator", project: Project = "", as_json: Json = False
+) -> None:
     """Make a token and print it, this once."""
     _check(name, role)
     path = _directory() / "api-tokens.json"
     entries = [e for e in _load(path) if e["name"] != name]
     text = secrets.token_urlsafe(32)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    _save(path, [*entries, {"name": name, "role": role, "sha256": digest, "created": int(time.time())}])
+    entry = {"name": name, "role": role, "sha256": digest, "created": int(time.time())}
+    _save(path, [*entries, entry | ({"project": project} if project else {})])
     render.json_out({"name": name, "role": role, "token": text}) if as_json else print(text)
 
 
@@ -50,13 +76,14 @@ def token_add(name: Annotated[str, typer.Argument()], role: Role = "operator", a
 def token_list(as_json: Json = False) -> None:
     """Names, roles and ages."""
     rows = [
-        {"name": e["name"], "role": e["role"], "created": e["created"]} for e in _load(_directory() / "api-tokens.json")
+        {"name": e["name"], "role": e["role"], "project": e.get("project", ""), "created": e["created"]}
+        for e in _load(_directory() / "api-tokens.json")
     ]
     if as_json:
         render.json_out({"tokens": rows})
         return
     shown = [row | {"created": render.clock(row["created"])} for row in rows]
-    render.table(shown, ["name", "role", "created"], empty="no tokens")
+    render.table(shown, ["name", "role", "project", "created"], empty="no tokens")
 
 
 @token.command("revoke")
@@ -75,6 +102,7 @@ def token_revoke(name: Annotated[str, typer.Argument()]) -> None:
 def user_add(
     name: Annotated[str, typer.Argument()],
     role: Role = "operator",
+    project: Project = "",
     password_file: Annotated[Path | None, typer.Option(help="File with the password; asked for otherwise.")] = None,
 ) -> None:
     """Add a user, or set their password."""
@@ -87,7 +115,7 @@ def user_add(
         raise UsageError("a user needs a password of one line", fix="--password-file, or a terminal")
     path = _directory() / "htpasswd"
     lines = [line for line in _lines(path) if line.partition(":")[0] != name]
-    _write(path, "\n".join([*lines, f"{name}:{hash_password(text)}:{role}"]) + "\n")
+    _write(path, "\n".join([*lines, f"{name}:{hash_password(text)}:{role}{project and ':' + project}"]) + "\n")
     render.note(f"{name}: {role}")
 
 

@@ -1,8 +1,8 @@
-"""`baremetal audit`: who asked for what."""
+"""`baremetal audit`: who asked for what, from where, with which result."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,18 +16,38 @@ app = typer.Typer()
 @app.command()
 def audit(
     node: Annotated[str, typer.Option("--node", "-n", help="Only this node.", autocompletion=complete_nodes)] = "",
+    who: Annotated[str, typer.Option("--who", help="Only what this user or token asked.")] = "",
     limit: Annotated[int, typer.Option(help="At most so many.")] = 100,
+    verbs: Annotated[bool, typer.Option("--verbs", help="Verbs with their arguments, from the nodes' events.")] = False,
     security: Annotated[
-        bool, typer.Option("--security", help="Refused tokens, replayed nonces, rival servers instead.")
+        bool, typer.Option("--security", help="Replayed nonces, wrong agent tokens, rival servers instead.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """What operators asked for: when, who, what, of which node. Events are never changed, only pruned by age."""
-    doc = Client.default().get("/api/events", node=node, kind="security" if security else "verb", limit=limit)
+    """Every request that changed something or was refused: when, who, from where, what, which node, result.
+
+    The log is append-only (state_dir/logs/audit.jsonl); bodies are never in it.
+    """
+    if verbs or security:
+        _events(node, limit, "security" if security else "verb", as_json)
+        return
+    doc = Client.default().get("/api/audit", node=node, who=who, limit=limit)
     if as_json:
         render.json_out(doc)
         return
-    rows = []
+    rows = [
+        {**entry, "time": render.clock(entry["time"]), "asked": f"{entry['method']} {entry['path']}"}
+        for entry in doc["entries"]
+    ]
+    render.table(rows, ["time", "who", "from", "asked", "node", "status", "ms"], empty="nothing yet")
+
+
+def _events(node: str, limit: int, kind: str, as_json: bool) -> None:
+    doc = Client.default().get("/api/events", node=node, kind=kind, limit=limit)
+    if as_json:
+        render.json_out(doc)
+        return
+    rows: list[dict[str, Any]] = []
     for event in doc["events"]:
         data = dict(event.get("data") or {})
         row = {

@@ -9,7 +9,7 @@ import typer
 
 from baremetal.cli import render
 from baremetal.cli.client import Client
-from baremetal.cli.words import Json
+from baremetal.cli.words import Json, Yes, confirm
 from baremetal.errors import EXIT_FAILED
 
 app = typer.Typer(no_args_is_help=True, help="Database: backup, check, restore, move to PostgreSQL.")
@@ -77,3 +77,21 @@ def restore(
     settings = Settings.load(config_path(config) if config else None)
     old = care.restore(settings.database_url, file)
     print(f"restored {file}" + (f"; the old database is {old}" if old else ""))
+
+
+@app.command("rotate-keys")
+def rotate_keys(
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """New sealing keys for BMC passwords and metadata; everything sealed is sealed anew. The server must be down.
+
+    All or nothing. Backups made before need the old keys, which stay beside the new ones as *.key.old.
+    """
+    from baremetal.config import Settings
+    from baremetal.serve.rotate import rotate
+
+    confirm("Seal everything with new keys?", yes=yes)
+    done = rotate(Settings.load())
+    doc = {"sealed_anew": done.count, "old_keys": done.old}
+    render.json_out(doc) if as_json else print(f"{done.count} secrets sealed anew; old keys: {', '.join(done.old)}")

@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="A virtual rack on this machine.")
 DEFAULT_STATE = Path("/var/lib/baremetal-lab")
 
 State = Annotated[Path, typer.Option("--state-dir", help="Where the lab keeps disks, logs and its socket.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", "--yaml", help="One document on stdout, as JSON or as YAML.")]
 Node = Annotated[str, typer.Argument(help="Name of a machine.")]
 
 

@@ -29,7 +29,13 @@ _COLOURS = {
 
 
 def json_out(doc: Any) -> None:
-    """One JSON document on stdout."""
+    """One JSON document on stdout; YAML when --yaml was said."""
+    if "--yaml" in sys.argv[1:]:
+        import yaml
+
+        plain = json.loads(json.dumps(doc, default=str))
+        print(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), end="")
+        return
     print(json.dumps(doc, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False, default=str))
 
 

@@ -19,7 +19,7 @@ def config_path(given: str = "") -> Path:
 
 
 @app.command()
-def settings(as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False) -> None:
+def settings(as_json: Annotated[bool, typer.Option("--json", "--yaml", help="One document on stdout, as JSON or as YAML.")] = False) -> None:
     """Every setting: the value in force, its default, what it means."""
     import dataclasses
 

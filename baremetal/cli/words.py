@@ -38,7 +38,7 @@ def complete_images(incomplete: str) -> list[str]:
     return [image["name"] for image in found if image["name"].startswith(incomplete)]
 
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Json = Annotated[bool, typer.Option("--json", "--yaml", help="One document on stdout, as JSON or as YAML.")]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Name or id.", autocompletion=complete_nodes)]
 NodeNames = Annotated[
     list[str] | None,

@@ -106,6 +106,15 @@ class AsgiServer:
                     excess -= 1
 
 
+def _local(transport: asyncio.Transport | None) -> tuple[str, int] | None:
+    """Who is at the other end of a unix socket: `unix:uid=0` (the kernel says it, SO_PEERCRED)."""
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sock.family != socket.AF_UNIX:
+        return None
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return f"unix:uid={int.from_bytes(raw[4:8], 'little')}", 0
+
+
 def _quiet() -> logging.Logger:
     """aiohttp logs a traceback for every malformed request; whoever can reach the port could fill the disk so."""
     quiet = logging.getLogger(f"{__name__}.http")
@@ -130,7 +139,7 @@ def _scope(request: web.BaseRequest) -> MutableMapping[str, Any]:
         "query_string": query.encode("latin-1", "replace"),
         "root_path": "",
         "headers": [(k.lower(), v) for k, v in request.raw_headers],
-        "client": tuple(peer[:2]) if isinstance(peer, tuple) else None,
+        "client": tuple(peer[:2]) if isinstance(peer, tuple) else _local(transport),
         "server": None,
     }
 

@@ -51,6 +51,8 @@ POLICY = (
     "clean_method",
     "fast_track",
     "idle_ramdisk_s",
+    "post_s",
+    "boot_s",
     "hello_s",
     "boot_tries",
     "first_boot_s",
@@ -246,6 +248,7 @@ async def _serve_api(
     conductor: Conductor, settings: Settings, listening: Listening, stack: contextlib.AsyncExitStack
 ) -> None:
     from baremetal.api.app import create_app, parties_in
+    from baremetal.api.auditlog import Audited, AuditLog
     from baremetal.api.auth import Accounts, Guard
     from baremetal.api.webhooks import Webhooks
     from baremetal.serve.asgi import AsgiServer
@@ -253,15 +256,18 @@ async def _serve_api(
     hooks = Webhooks(conductor)
     await hooks.start()
     stack.push_async_callback(hooks.stop)
-    app = create_app(conductor, hooks)
-    local = AsgiServer(app)
+    audit = AuditLog(settings.state_dir / "logs/audit.jsonl")
+    stack.callback(audit.close)
+    app = create_app(conductor, hooks, audit)
+    local = AsgiServer(Audited(app, audit))
     await local.start(listening.unix)
     stack.push_async_callback(local.close)
     if listening.tcp is None:
         return
     if not settings.api_auth:
         log.warning("the API on %s asks nobody who they are (api_auth = false)", settings.api_listen)
-    remote = AsgiServer(Guard(app, Accounts(settings.keys_dir), parties_in(conductor)) if settings.api_auth else app)
+    guarded = Guard(app, Accounts(settings.keys_dir), parties_in(conductor)) if settings.api_auth else app
+    remote = AsgiServer(Audited(guarded, audit))
     await remote.start(listening.tcp, listening.tls)
     stack.push_async_callback(remote.close)
 

@@ -34,8 +34,8 @@ class Sealer:
     def __init__(self, *keys: bytes) -> None:
         if not keys or any(len(key) != KEY_BYTES for key in keys):
             raise ValueError(f"a sealing key has {KEY_BYTES} bytes")
-        self._keys = {_key_id(key): AESGCM(key) for key in keys}
-        self._first = _key_id(keys[0])
+        self._keys = {key_id(key): AESGCM(key) for key in keys}
+        self._first = key_id(keys[0])
 
     def seal(self, secret: Secret | str, owner: str, field: str) -> str:
         """The secret as text to store; opens only for the same owner and field."""
@@ -65,5 +65,6 @@ def _aad(owner: str, field: str) -> bytes:
     return f"baremetal|{owner}|{field}".encode()
 
 
-def _key_id(key: bytes) -> str:
+def key_id(key: bytes) -> str:
+    """Which key a sealed text needs: 8 hex digits that say nothing of the key."""
     return hashlib.sha256(b"key-id" + key).hexdigest()[:8]
