@@ -37,6 +37,14 @@ FROM unnest(%(ids)s::text[]) AS n(id)
 LEFT JOIN drivers d ON d.node_id = n.id
 LEFT JOIN servers s ON s.id = d.server_id AND s.ended_at IS NULL
 """
+# This server drives the node from now on; nothing when it does already, or the node is gone.
+DRIVE = """
+INSERT INTO drivers (node_id, server_id, since)
+SELECT id, %(me)s, extract(epoch from clock_timestamp()) FROM nodes WHERE id = %(node)s
+ON CONFLICT (node_id) DO UPDATE SET server_id = excluded.server_id, since = excluded.since
+WHERE drivers.server_id <> excluded.server_id
+"""
+REST = "DELETE FROM drivers WHERE node_id = %(node)s AND server_id = %(me)s"
 # Ticks that nobody runs any more: their worker is gone, or belongs to a life that is over.
 ORPHANS = """
 SELECT j.id AS id, j.lock AS node FROM procrastinate_jobs j
@@ -57,10 +65,24 @@ RETURNING lock AS node
 
 def make_app(url: str, instance: str, connections: int) -> procrastinate.App:
     """An app over its own pool of connections; not opened."""
+    # What is lost of the queue with the database's machine, the sweep finds in the node rows: no waiting for disks.
+    text = postgres.conninfo(url, f"bm:{instance}:ticks", durable=False)
     connector = PsycopgConnector(
-        conninfo=postgres.conninfo(url, f"bm:{instance}:ticks"), min_size=1, max_size=connections, timeout=5.0
+        pool_factory=_pool, conninfo=text, configure=_configure, min_size=2, max_size=connections, timeout=5.0
     )
     return procrastinate.App(connector=connector)
+
+
+async def _configure(conn: Any) -> None:
+    """Each of procrastinate's statements stands for itself."""
+    await conn.set_autocommit(True)
+
+
+def _pool(**options: Any) -> Any:
+    """Connections are not asked whether they are alive each time: who meets a dead one tries again."""
+    from psycopg_pool import AsyncConnectionPool
+
+    return AsyncConnectionPool(**{**options, "check": None})
 
 
 def job(app: procrastinate.App, node: str, at: float, queue: str, *, urgent: bool) -> Job:

@@ -56,7 +56,7 @@ class Lease:
         self.holds: frozenset[str] = frozenset()
         self.ended: str = ""  # who ended us
         self.clock_off_s = 0.0
-        self._engine = postgres.make_engine(url, f"bm:{me.id}:lease", statement_s=SLOW_S)
+        self._engine = postgres.make_engine(url, f"bm:{me.id}:lease", statement_s=SLOW_S, durable=False)
         self._wants = ("leader", *wants)
         self._on_lost = on_lost
         self._beaten = 0.0  # boottime at which the last confirmed beat was sent
@@ -186,7 +186,7 @@ class Lease:
     def _drop(self) -> None:
         """Without its session nothing is held."""
         conn, self._conn = self._conn, None
-        if self.holds:
+        if self.holds and not self._stop.is_set():
             log.warning("no longer %s", ", ".join(sorted(self.holds)))
         self.holds = frozenset()
         self._taken.clear()

@@ -171,12 +171,12 @@ class SharedEngine:
     async def _drive(self, node: str) -> None:
         self._at.pop(node, None)
         if node not in self._driven:
-            await self._store.write(lambda c: servers.drive(c, node, self._me))
+            await self._app.connector.execute_query_async(jobs.DRIVE, node=node, me=self._me)
             self._driven.add(node)
 
     async def _rest(self, node: str) -> None:
         self._driven.discard(node)
-        await self._store.write(lambda c: servers.release(c, node, self._me))
+        await self._app.connector.execute_query_async(jobs.REST, node=node, me=self._me)
 
     # -- into the queues -----------------------------------------------------------
 

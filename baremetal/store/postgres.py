@@ -21,6 +21,8 @@ CONNECT_S = 3
 # A peer that vanished (cable, firewall) is noticed after about this long, whatever we were doing.
 SILENCE_S = 6
 STATEMENT_S = 20
+# Two servers may write the same rows; who waits longer for one does it again.
+LOCK_S = 8
 # A server that stopped inside a transaction must not hold its locks: the database ends the session.
 IDLE_IN_TRANSACTION_S = 10
 DEFAULTS = {
@@ -48,7 +50,7 @@ def is_postgres(url: str) -> bool:
     return url.partition(":")[0].partition("+")[0] in SCHEMES
 
 
-def conninfo(url: str, application: str = "baremetal", *, statement_s: int = STATEMENT_S) -> str:
+def conninfo(url: str, application: str = "baremetal", *, statement_s: int = STATEMENT_S, durable: bool = True) -> str:
     """libpq's connection string for the URL, with our defaults below what the URL says."""
     psycopg = _psycopg()
     scheme, _, rest = url.partition(":")
@@ -60,6 +62,8 @@ def conninfo(url: str, application: str = "baremetal", *, statement_s: int = STA
             [
                 f"-c statement_timeout={statement_s}s",
                 f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_S}s",
+                f"-c lock_timeout={LOCK_S}s",
+                *([] if durable else ["-c synchronous_commit=off"]),
                 "-c TimeZone=UTC",
                 said.pop("options", ""),
             ]
@@ -78,10 +82,12 @@ def shown(url: str) -> str:
     return f"postgresql://{said.get('user', '')}@{said.get('host', '')}:{said.get('port', '')}/{said.get('dbname', '')}"
 
 
-def make_engine(url: str, application: str = "baremetal", *, statement_s: int = STATEMENT_S) -> Engine:
+def make_engine(
+    url: str, application: str = "baremetal", *, statement_s: int = STATEMENT_S, durable: bool = True
+) -> Engine:
     """SQLAlchemy's engine over psycopg; libpq reads the URL."""
     psycopg = _psycopg()
-    text = conninfo(url, application, statement_s=statement_s)
+    text = conninfo(url, application, statement_s=statement_s, durable=durable)
     return sa.create_engine(
         "postgresql+psycopg://",
         creator=lambda: psycopg.connect(text, prepare_threshold=5),

@@ -6,6 +6,7 @@ An instance is one life of one server; a restarted server is another one.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from baremetal.store.tables import meta, nodes
+from baremetal.store.tables import meta
 
 site = sa.Table(
     "site",
@@ -144,22 +145,6 @@ def forget(conn: Connection, before: float) -> int:
 # -- who drives which node ---------------------------------------------------
 
 
-def drive(conn: Connection, node_id: str, instance: str) -> None:
-    """This server drives the node from now on; nothing when it does already."""
-    from sqlalchemy.dialects.postgresql import insert
-
-    row = sa.select(nodes.c.id, sa.literal(instance), NOW).where(nodes.c.id == node_id)  # a deleted node has none
-    query = insert(drivers).from_select(["node_id", "server_id", "since"], row)
-    changed = {"server_id": instance, "since": NOW}
-    other = drivers.c.server_id != instance
-    conn.execute(query.on_conflict_do_update(index_elements=["node_id"], set_=changed, where=other))
-
-
-def release(conn: Connection, node_id: str, instance: str) -> None:
-    """The node rests: nobody drives it."""
-    conn.execute(drivers.delete().where(drivers.c.node_id == node_id, drivers.c.server_id == instance))
-
-
 def release_all(conn: Connection, instances: Iterable[str]) -> list[str]:
     """These servers drive nothing any more; the nodes they drove."""
     query = drivers.delete().where(drivers.c.server_id.in_(list(instances))).returning(drivers.c.node_id)
@@ -178,6 +163,12 @@ def counts(conn: Connection) -> dict[str, int]:
     """instance -> how many nodes it drives."""
     query = sa.select(drivers.c.server_id, sa.func.count()).group_by(drivers.c.server_id)
     return {row[0]: row[1] for row in conn.execute(query)}
+
+
+def alone(conn: Connection, what: str) -> None:
+    """One server at a time does this, until its transaction ends; what it reads afterwards is the newest."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(sa.select(sa.func.pg_advisory_xact_lock(7_270_200, zlib.crc32(what.encode()) >> 1)))
 
 
 # -- the site ------------------------------------------------------------------

@@ -36,7 +36,6 @@ BUSY_TIMEOUT_S = 10
 # PostgreSQL: two servers may write the same rows. A batch that waits longer for a row is done one by one instead
 # (so that two batches never wait for each other), and what collided is done again.
 BATCH_LOCK_MS = 300
-LOCK_MS = 8000
 TRIES = 5
 
 
@@ -201,8 +200,8 @@ class Store:
         enough = time.monotonic() + BATCH_S
         try:
             with self.engine.connect() as conn, conn.begin():
-                if self.shared:
-                    conn.exec_driver_sql(f"SET LOCAL lock_timeout = {BATCH_LOCK_MS if len(batch) > 1 else LOCK_MS}")
+                if self.shared and len(batch) > 1:
+                    conn.exec_driver_sql(f"SET LOCAL lock_timeout = {BATCH_LOCK_MS}")
                 if self.admit is not None:
                     self.admit(conn)
                 for index, (write, future) in enumerate(batch):

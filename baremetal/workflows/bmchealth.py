@@ -69,11 +69,14 @@ class BmcHealth:
     async def once(self, *, all_due: bool = False) -> int:
         """One round over the nodes that are due; how many nodes there are. `all_due`: every one is."""
         found = await self._world.store.fetch(lambda c: nodes.page(c, limit=None))
+        mine = await asyncio.to_thread(self._world.share)
         present = {node.id for node in found}
         for gone in set(self.known) - present:
             del self.known[gone]
         now = time.monotonic()
-        due = [node for node in found if _watched(node) and (all_due or self._of(node, now).due <= now)]
+        due = [
+            node for node in found if _watched(node) and mine(node.id) and (all_due or self._of(node, now).due <= now)
+        ]
         gate = asyncio.Semaphore(self._world.policy.sensor_poll_workers)
 
         async def guarded(node: Node) -> None:
@@ -103,6 +106,7 @@ class BmcHealth:
 
     async def _look(self, node: Node) -> None:
         known = self._of(node, time.monotonic())
+        self._world.may()
         try:
             if self._wants_audit(node):
                 with contextlib.suppress(BmcUnsupported):

@@ -27,7 +27,7 @@ from baremetal.model.metadata import Site as SiteFacts
 from baremetal.model.node import Node
 from baremetal.protocol.metadata import SCHEMA
 from baremetal.secrets import Secret
-from baremetal.store import events, metadata, nodes, ports, rollouts, secrets, wire_seen
+from baremetal.store import events, metadata, nodes, ports, rollouts, secrets, servers, wire_seen
 from baremetal.store.metadata import StoredDocument
 from baremetal.store.rollouts import Rollout
 from baremetal.store.seal import Sealer
@@ -72,6 +72,8 @@ class Composer:
     """`signer` is None for looking only."""
 
     def __init__(self, conn: Connection, sealer: Sealer, signer: Signer | None, now: float) -> None:
+        if signer is not None:
+            servers.alone(conn, "documents")  # two servers must not give one generation to two documents
         self.conn, self.sealer, self.signer, self.now = conn, sealer, signer, now
         self._roles: dict[str, dict[str, Any]] = {}
         self._own: dict[str, dict[str, Any]] | None = None

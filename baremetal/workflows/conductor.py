@@ -111,7 +111,7 @@ class Conductor:
         self.planes: dict[str, Any] = {}  # what api/planelink.py says of its connections
         self._runner = Runner(self.world)
         self.engine = self._make_engine()
-        self._sync = PowerSync(self.world, self._touched, *([cluster.share] if cluster else []))
+        self._sync = PowerSync(self.world, self._touched)
         self.health = BmcHealth(self.world)
         self.consoles = ConsoleHub(open_console or _console)
         self.rollouts = Driver(self.world, self.signer, self.publish)
@@ -128,7 +128,7 @@ class Conductor:
         workers = self.world.policy.workers
         if self.cluster is None:
             return EmbeddedEngine(self._pass, self._due, self.clock, workers=workers)
-        self.world.may = self.cluster.lease.check
+        self.world.may, self.world.share = self.cluster.lease.check, self.cluster.share
         return self.cluster.engine(self._pass, self._due, self.clock, workers=workers, tell=self._tell)
 
     # -- life --------------------------------------------------------------------
@@ -291,7 +291,8 @@ class Conductor:
         self.bell.ring()
 
     def _tell(self, stage: str, data: dict[str, Any]) -> None:
-        """A fact about the servers themselves."""
+        """A fact about the servers themselves: another one ended, say, and what it drove is ours to look after."""
+        self.rollouts.began()
         told = server_event(self.clock.now(), stage, **data)
         self.store.submit(lambda c: events.add_all(c, [told]))
 

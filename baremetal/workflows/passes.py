@@ -55,6 +55,8 @@ class World:
     now: Callable[[], float]
     # Raises when this server may not act now: others may have taken over what it does (engine/lease.py).
     may: Callable[[], None] = lambda: None
+    # Which nodes at rest are this server's to look at; asked in a thread.
+    share: Callable[[], Callable[[str], bool]] = lambda: lambda _node: True
     _drivers: dict[str, tuple[str, BmcDriver]] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property

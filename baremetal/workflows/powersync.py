@@ -36,11 +36,9 @@ class PowerSync:
         self,
         world: World,
         changed: Callable[[str], None],
-        share: Callable[[], Callable[[str], bool]] = lambda: lambda _node: True,
     ) -> None:
         self._world = world
         self._changed = changed
-        self._share = share  # which nodes are ours to look at, when there are several servers
         self._misses: dict[str, int] = {}
 
     async def run(self) -> None:
@@ -57,7 +55,7 @@ class PowerSync:
 
     async def once(self, spread_s: float = 0.0) -> int:
         """One round, spread over so many seconds; how many nodes were asked."""
-        mine = await asyncio.to_thread(self._share)
+        mine = await asyncio.to_thread(self._world.share)
         count = await self._world.store.fetch(nodes.count)
         workers = self._world.policy.power_sync_workers
         live, dead = asyncio.Semaphore(workers), asyncio.Semaphore(workers)

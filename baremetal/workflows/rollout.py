@@ -19,7 +19,7 @@ from baremetal.errors import NotFound, UsageError
 from baremetal.model.event import Event, Kind
 from baremetal.model.metadata import next_step
 from baremetal.model.node import Node
-from baremetal.store import boots, events, metadata, nodes, rollouts
+from baremetal.store import boots, events, metadata, nodes, rollouts, servers
 from baremetal.store.rollouts import ABORTED, DONE, RUNNING, STOPPED, Rollout
 from baremetal.store.seal import Sealer
 from baremetal.workflows import ids
@@ -233,6 +233,7 @@ class Driver:
                 await asyncio.sleep(LOOK_S)
 
     def _advance(self, conn: Connection) -> list[str]:
+        servers.alone(conn, "rollouts")
         sealer, now = self._world.metadata, self._world.now()
         running = [r for r in rollouts.active(conn, sealer) if r.state == RUNNING]
         self.under_way = bool(running)

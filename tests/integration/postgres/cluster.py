@@ -24,11 +24,14 @@ def free_port() -> int:
 class Cluster:
     """start(), stop(), kill(); `url` for database `name`. `listen`: further addresses."""
 
-    def __init__(self, directory: Path, listen: str = "127.0.0.1", port: int = 0, **settings: str) -> None:
+    def __init__(
+        self, directory: Path, listen: str = "127.0.0.1", port: int = 0, netns: str = "", **settings: str
+    ) -> None:
         if not (BIN / "initdb").exists():
             raise RuntimeError("PostgreSQL is not installed: apt-get install postgresql")
         self.directory, self.listen, self.port = directory, listen, port or free_port()
         self.data, self.settings = directory / "data", {**FAST, **settings}
+        self._netns = ["ip", "netns", "exec", netns] if netns else []
         self._process: subprocess.Popen[bytes] | None = None
 
     def create(self) -> Cluster:
@@ -45,7 +48,9 @@ class Cluster:
         arguments = [f"-c{key}={value}" for key, value in (options | self.settings).items()]
         log = (self.directory / "log").open("ab")
         self._process = subprocess.Popen(
-            self._as_postgres([str(BIN / "postgres"), "-D", str(self.data), *arguments]), stdout=log, stderr=log
+            self._netns + self._as_postgres([str(BIN / "postgres"), "-D", str(self.data), *arguments]),
+            stdout=log,
+            stderr=log,
         )
         log.close()
         if wait:
@@ -93,7 +98,7 @@ class Cluster:
 
     def standby(self, directory: Path, listen: str = "127.0.0.1") -> Cluster:
         """A streaming standby of this cluster, not started."""
-        other = Cluster(directory, listen, **self.settings)
+        other = Cluster(directory, listen, netns=self._netns[-1] if self._netns else "", **self.settings)
         other._own(directory)
         self._run(
             "pg_basebackup",
