@@ -9,7 +9,8 @@ from baremetal.bmc.faults import BmcUnsupported
 from baremetal.bmc.redfishhttp import Doc, RedfishHttp, link
 
 # Logs that hold hardware events, best first; others (audit, lifecycle) are not events.
-_PREFERRED = ("sel", "eventlog", "event", "log1", "iml", "log")
+_PREFERRED = ("sel", "eventlog", "event", "log1", "iml", "standard", "log")
+_OTHERS = ("audit", "lclog", "lifecycle", "fault", "dump")
 MOST_RECORDS = 10000
 
 
@@ -27,6 +28,8 @@ async def service(http: RedfishHttp, holders: list[Doc]) -> Doc:
 
 def _rank(doc: Doc) -> int:
     name = str(doc.get("Id", "")).lower()
+    if any(word in name for word in _OTHERS):
+        return len(_PREFERRED) + 1
     return next((number for number, word in enumerate(_PREFERRED) if word in name), len(_PREFERRED))
 
 
