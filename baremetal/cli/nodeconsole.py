@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import codecs
 import contextlib
 import os
@@ -11,15 +10,17 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from baremetal.cli import render
-from baremetal.cli.bmcconsole import Keys
 from baremetal.cli.client import Client, node_path
 from baremetal.cli.words import Json, NodeName
 from baremetal.errors import BaremetalError, Refused, UsageError
+
+if TYPE_CHECKING:
+    from baremetal.cli.bmcconsole import Keys
 
 _END = object()
 
@@ -80,6 +81,10 @@ def _replay(text: str, speed: float) -> None:
 
 
 def _live(client: Client, node: str, follow: bool, take: bool) -> None:
+    import asyncio
+
+    from baremetal.cli.bmcconsole import Keys
+
     session = _Live(client, node, take)
     keys = Keys()
     with contextlib.nullcontext() if follow else keys.raw():
@@ -97,6 +102,8 @@ class _Live:
     """One session: a thread reads the stream, keys go out by requests of their own."""
 
     def __init__(self, client: Client, node: str, take: bool) -> None:
+        import asyncio
+
         self.client, self.node, self.take = client, node, take
         self.session = ""
         self.opened = asyncio.Event()
@@ -106,6 +113,8 @@ class _Live:
 
     async def watch(self, *, keys: bool = False) -> None:
         """Shows until the stream ends."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Any] = asyncio.Queue()
 
@@ -148,6 +157,8 @@ class _Live:
 
     async def talk(self, keys: Keys) -> None:
         """Shows, and types, until either ends."""
+        import asyncio
+
         showing = asyncio.create_task(self.watch(keys=True))
         typing = asyncio.create_task(keys.to(self))
         await asyncio.wait({showing, typing}, return_when=asyncio.FIRST_COMPLETED)
@@ -164,6 +175,8 @@ class _Live:
         await self._post(**{"break": True})
 
     async def _post(self, **body: Any) -> None:
+        import asyncio
+
         await self.opened.wait()
         call = {"session": self.session, **body}
         try:
