@@ -6,6 +6,7 @@ Scenario: {"machine": {"disks": ["virtio"|"nvme"|"ahci"|"scsi"|"usb"|"blkdebug"|
 "fill": {"0": "raw file"}, "nic": "virtio-net-pci", "nics": 1, "memory_mib": 1024, "cpus": 1, "uefi": false,
 "clock": "2001-01-01", "ipmi": false, "sizes_mib": {"1": 64}}, "raw": path of a raw image to serve,
 "orders": [{"kind", "args"}], "run": shell text to run instead of the agent, "cmdline": more kernel arguments,
+"files": {name: text of a program in the ramdisk},
 "type": [[seconds after the last order, text for the serial console]…], and the misbehaviour of ramdisk_server.py}.
 In args, "@image" stands for the addresses of the served image, "@drive" for a small config drive.
 Result: {"hello_s", "hello_cpu_s", "hello", "orders": [{"kind", "seconds", "cpu_s", "report", "progress"}],
@@ -42,16 +43,17 @@ def sh(*command, **more):
     return subprocess.run(command, check=True, capture_output=True, text=True, **more).stdout
 
 
-def initrd(work: Path, source: Path, script: str):
+def initrd(work: Path, source: Path, script: str, files: dict[str, str]):
     """Trust anchors in front, as the server puts them, then the ramdisk."""
     tree = work / "front"
     (tree / "etc/baremetal").mkdir(parents=True)
     shutil.copy(work / "ca.pem", tree / "etc/baremetal/")
     for name in ("image-signing.pub", "order-signing.pub"):
         shutil.copy(work / "key.pub", tree / "etc/baremetal" / name)
-    if script:
-        (tree / "run.sh").write_text(script)
-        (tree / "run.sh").chmod(0o755)
+    for name, text in {**files, **({"run.sh": script} if script else {})}.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(text)
+        (tree / name).chmod(0o755)
     names = "\n".join(str(p.relative_to(tree)) for p in sorted(tree.rglob("*")))
     archive = subprocess.run(
         ["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"],
@@ -145,7 +147,7 @@ def inside(kernel: Path, source: Path, work: Path) -> dict:
     rig.serve()
     if scenario.get("raw"):
         store_image(rig, Path(scenario["raw"]))
-    initrd(work, source, scenario.get("run", ""))
+    initrd(work, source, scenario.get("run", ""), scenario.get("files", {}))
     rig.started = time.monotonic()
     process = subprocess.Popen(command(work, kernel, scenario))
     result = {"orders": []}

@@ -173,6 +173,21 @@ def add(
     work.shown(image, as_json)
 
 
+@app.command("add-ramdisk")
+def add_ramdisk(
+    kernel: Annotated[Path, typer.Argument(help="A kernel that the boot loader can start.")],
+    initrd: Annotated[Path, typer.Argument(help="Its initial ramdisk, with the whole system.")],
+    name: Annotated[str, typer.Option("--name", help="Name in the store.")],
+    cmdline: Annotated[str, typer.Option(help="Kernel arguments.")] = "console=ttyS0,115200",
+    arch: Annotated[str, typer.Option(help="Architecture of the machines that can run it.")] = "x86_64",
+    prop: Annotated[list[str] | None, typer.Option("--property", metavar="NAME=VALUE", help="Repeat it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Take a kernel and ramdisk into the store: a system that nodes run from memory, without a disk."""
+    properties = {"use": "diskless", "cmdline": cmdline, "arch": arch} | dict(work.pair(text) for text in prop or [])
+    work.shown(work.store().add_ramdisk(kernel, initrd, name=name, properties=properties), as_json)
+
+
 @app.command()
 def verify(ref: Ref, as_json: Json = False) -> None:
     """Check signature and every chunk of a stored image."""
