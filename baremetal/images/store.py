@@ -17,13 +17,15 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from baremetal.images import chunks, manifest
 from baremetal.images.errors import BadImage, ImageCorrupt, ImageInUse, ImageNotFound
 from baremetal.images.layers import remove
+from baremetal.images.stored import StoredImage as StoredImage
+from baremetal.images.stored import file_digest as file_digest
+from baremetal.images.stored import read, verify_frames
 from baremetal.model.image import Manifest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
@@ -43,31 +45,6 @@ def _silent(done: int, total: int) -> None:
 def _nobody(image_id: str) -> Sequence[str]:
     """No node is known here."""
     return ()
-
-
-@dataclass(frozen=True)
-class StoredImage:
-    """One image in the store. `kind` is disk or ramdisk; a ramdisk has no manifest."""
-
-    id: str
-    name: str
-    kind: str
-    dir: Path
-    manifest: Manifest | None
-    properties: dict[str, str] = field(default_factory=dict)
-    tags: tuple[str, ...] = ()
-    created: str = ""
-    source: str = ""
-
-    @property
-    def hex(self) -> str:
-        return self.id.removeprefix("sha256:")
-
-    @property
-    def size(self) -> int:
-        """Bytes on disk and on the wire."""
-        names = ("image.zst", "kernel", "initrd")
-        return sum((self.dir / name).stat().st_size for name in names if (self.dir / name).exists())
 
 
 class ImageStore:
@@ -212,26 +189,8 @@ class ImageStore:
         raw = (image.dir / "manifest.json").read_bytes()
         if public:
             manifest.check(raw, (image.dir / "manifest.sig").read_text(), public)
-        self._verify_frames(image, image.manifest)
+        verify_frames(image, image.manifest)
         return image
-
-    @staticmethod
-    def _verify_frames(image: StoredImage, text: Manifest) -> None:
-        total = hashlib.sha256()
-        with open(image.dir / "image.zst", "rb") as file:
-            for index, chunk in enumerate(text.chunks):
-                end = text.chunks[index + 1].offset if index + 1 < len(text.chunks) else text.zst_size
-                frame = file.read(end - chunk.offset)
-                total.update(frame)
-                if hashlib.sha256(frame).hexdigest() != chunk.sha256:
-                    raise ImageCorrupt(
-                        f"{image.name}: chunk {index} at byte {chunk.offset} is damaged",
-                        fix=f"add the image again; then: baremetal image verify {image.name}",
-                    )
-            if file.read(1):
-                raise ImageCorrupt(f"{image.name}: image.zst is longer than its manifest says")
-        if total.hexdigest() != image.hex:
-            raise ImageCorrupt(f"{image.name}: image.zst is not the file its id names")
 
     # -- changing ------------------------------------------------------------------------------------------------
 
@@ -285,26 +244,10 @@ class ImageStore:
         try:
             stamp = (path / "meta.json").stat().st_mtime_ns
             if self._seen.get(path, (0, None))[0] != stamp:
-                self._seen[path] = (stamp, self._read(path))
+                self._seen[path] = (stamp, read(path))
             return self._seen[path][1]
         except (OSError, ValueError, KeyError, BadImage) as exc:
             raise ImageCorrupt(f"image {path.name[:12]}: unreadable", detail=str(exc), fix=f"remove {path}") from exc
-
-    @staticmethod
-    def _read(path: Path) -> StoredImage:
-        meta = json.loads((path / "meta.json").read_text())
-        text = manifest.from_bytes((path / "manifest.json").read_bytes()) if meta["kind"] == "disk" else None
-        return StoredImage(
-            id=meta["id"],
-            name=meta["name"],
-            kind=meta["kind"],
-            dir=path,
-            manifest=text,
-            properties=meta.get("properties", {}),
-            tags=tuple(meta.get("tags", ())),
-            created=meta.get("created", ""),
-            source=meta.get("source", ""),
-        )
 
     @contextlib.contextmanager
     def _draft(self) -> Iterator[Path]:
@@ -326,12 +269,6 @@ class ImageStore:
         with open(self.root / ".lock", "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file as hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_name(name: str) -> None:

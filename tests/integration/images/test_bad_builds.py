@@ -132,9 +132,8 @@ MOMENTS = [
 @pytest.mark.parametrize(("moment", "whole"), MOMENTS, ids=[row[0].strip() for row in MOMENTS])
 def test_killed_at_any_phase_it_leaves_nothing_and_goes_on(tmp_path: Path, moment: str, whole: list[str]) -> None:
     cache = tmp_path / "c"
-    mounts = Path("/proc/self/mountinfo").read_text()
     kill_at(moment, cache)
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
     assert set(whole) <= {layer.phase for layer in LayerStore(cache).list()}
     built = builder.build(definition("greet", "phases"), options(cache))
     assert not built.cached
