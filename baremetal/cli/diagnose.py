@@ -9,7 +9,7 @@ import typer
 
 from baremetal.cli import render
 from baremetal.cli.words import Json
-from baremetal.errors import UsageError
+from baremetal.errors import EXIT_FAILED, UsageError
 
 app = typer.Typer()
 
@@ -20,15 +20,27 @@ def diagnose(
     pcap: Annotated[Path | None, typer.Option("--pcap", "-r", help="Read this capture instead.")] = None,
     seconds: Annotated[float, typer.Option("--seconds", "-s", help="How long to listen.")] = 60.0,
     save: Annotated[Path | None, typer.Option("--save", "-w", help="Keep the packets in this file.")] = None,
-    probe: Annotated[bool, typer.Option("--probe", help="Ask for DHCP servers on the interface, then end.")] = False,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe", help="Ask for DHCP servers as a booting machine; can their boot files be had? Then end."
+        ),
+    ] = False,
+    mac: Annotated[str, typer.Option("--mac", "-m", help="Probe as this machine, not as one nobody knows.")] = "",
+    reach: Annotated[
+        str, typer.Option("--reach", help="Can this server be reached by TFTP and HTTP from here? Then end.")
+    ] = "",
     lldp: Annotated[bool, typer.Option("--lldp", help="Which switch port is this interface on? Then end.")] = False,
     as_json: Json = False,
 ) -> None:
     """What machines asked on the wire, what they were answered, and where it went wrong."""
+    if reach:
+        _reach(reach, interface, as_json)
+        return
     if (interface == "") == (pcap is None):
         raise UsageError("say where to look", fix="baremetal diagnose --interface eth1, or --pcap FILE")
     if probe or lldp:
-        _ask(interface, probe, lldp, as_json)
+        _ask(interface, probe, lldp, mac, as_json)
         return
     from baremetal.serve import capture
     from baremetal.wire.story import tell
@@ -53,14 +65,20 @@ def diagnose(
         print()
 
 
-def _ask(interface: str, probe: bool, lldp: bool, as_json: bool) -> None:
+def _ask(interface: str, probe: bool, lldp: bool, mac: str, as_json: bool) -> None:
     if not interface:
         raise UsageError("probes need an interface", fix="baremetal diagnose --interface eth1 --probe")
     found: dict[str, Any] = {}
     if probe:
-        from baremetal.serve.rivals import probe as servers
+        from dataclasses import asdict
 
-        found["dhcp_servers"] = servers(interface)
+        from baremetal.serve.reach import boot_file
+        from baremetal.serve.rivals import offers
+
+        found["dhcp_servers"] = []
+        for offer in offers(interface, mac=mac.lower().replace("-", ":")):
+            got = boot_file(offer.next_server, offer.boot_file, interface) if offer.boot_file else None
+            found["dhcp_servers"].append({**asdict(offer), "boot_file_reached": asdict(got) if got else None})
     if lldp:
         from dataclasses import asdict
 
@@ -72,11 +90,50 @@ def _ask(interface: str, probe: bool, lldp: bool, as_json: bool) -> None:
         render.json_out(found)
         return
     if probe:
-        print(f"DHCP servers on {interface}: {', '.join(found['dhcp_servers']) or 'none answered'}")
+        _tell_servers(interface, mac, found["dhcp_servers"])
     for n in found.get("neighbours", []):
         print(f"{n['interface']} is on {n['switch']} port {n['port']} {n['description']}".rstrip())
     if lldp and not found["neighbours"]:
         print(f"no LLDP on {interface}")
+
+
+def _tell_servers(interface: str, mac: str, servers: list[dict[str, Any]]) -> None:
+    print(f"DHCP servers on {interface}: {', '.join(s['server'] for s in servers) or 'none answered'}")
+    if not servers and not mac:
+        render.note("a server that answers known machines only is silent here: probe as one of them with --mac")
+    for server in servers:
+        offered = "no address (proxyDHCP)" if server["address"] == "0.0.0.0" else server["address"]  # noqa: S104
+        print(f"  {server['server']} ({server['mac']}) offers {offered}, boot file {server['boot_file'] or 'none'}")
+        if server["boot_file_reached"]:
+            _tell_reach(server["boot_file_reached"])
+    if len(servers) > 1:
+        print(f"  => {len(servers)} DHCP servers answer\n     stop one, or set proxy = true for this network")
+
+
+def _reach(server: str, interface: str, as_json: bool) -> None:
+    """TFTP and HTTP of one server, by a loader that every installation has."""
+    from dataclasses import asdict
+
+    from baremetal.serve import reach
+
+    attempts = [
+        reach.tftp(server, "undionly.kpxe", interface),
+        reach.tftp(server, "snponly.efi", interface),
+        reach.http_get(f"http://{server}:8080/loaders/snponly.efi", interface),
+    ]
+    if as_json:
+        render.json_out({"reached": [asdict(attempt) for attempt in attempts]})
+    else:
+        for attempt in attempts:
+            _tell_reach(asdict(attempt))
+    if not all(attempt.ok for attempt in attempts):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _tell_reach(attempt: dict[str, Any]) -> None:
+    print(f"  {'reached' if attempt['ok'] else 'FAILED'}  {attempt['brief']}")
+    if attempt["fix"]:
+        print(f"     {attempt['fix']}")
 
 
 def _as_json(story: Any) -> dict[str, Any]:

@@ -59,9 +59,19 @@ def boot_record(node: Node, node_ports: list[Port], ramdisk: Boot | None, site: 
         address=next((port.address for port in node_ports if port.address), None),
         kernel=names.kernel if names else None,
         initrd=names.initrd if names else None,
-        cmdline=names.cmdline if names else "",
+        cmdline=_cmdline(names.cmdline, purpose, site) if names else "",
         secure_boot=bool(node.properties.get("secure_boot")),
+        # The switch port that it hangs on, as the relay says it (option 82): names the machine whatever its MAC.
+        extra={"circuit": str(node.properties["circuit"])} if node.properties.get("circuit") else {},
     )
+
+
+def _cmdline(base: str, purpose: Purpose, site: Site) -> str:
+    """Kernel arguments; a ramdisk hears of the site's other servers, to ask them when this one is away."""
+    others = [url for url in site.peers if url != site.https_url]
+    if purpose is not Purpose.RAMDISK or not others:
+        return base
+    return f"{base} baremetal.also={','.join(others)}".strip()
 
 
 def purpose_of(node: Node, ramdisk: Boot | None) -> tuple[Purpose, str]:
