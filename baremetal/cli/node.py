@@ -8,7 +8,7 @@ import typer
 
 from baremetal.cli import nodebmc, nodeconsole, nodeenroll, nodelook, nodeverbs, render
 from baremetal.cli.client import Client, node_path
-from baremetal.cli.words import Json, NodeName, NodeNames, Where, Yes, confirm, flat_pairs, pairs
+from baremetal.cli.words import Json, NodeName, NodeNames, Where, Yes, complete_states, confirm, flat_pairs, pairs
 from baremetal.errors import UsageError
 
 app = typer.Typer(
@@ -29,7 +29,7 @@ _DESCRIBED = ("bmc_url", "resource_class", "firmware", "arch", "name")
 @app.command("list")
 def list_(
     where: Where = "",
-    state: Annotated[str, typer.Option(help="Only nodes in this state.")] = "",
+    state: Annotated[str, typer.Option(help="Only nodes in this state.", autocompletion=complete_states)] = "",
     columns: Annotated[str, typer.Option(help="Columns, comma-separated; any field of --json.")] = "",
     as_json: Json = False,
 ) -> None:

@@ -26,6 +26,15 @@ def complete_nodes(incomplete: str) -> list[str]:
     return [node["name"] for node in found if node["name"].startswith(incomplete)]
 
 
+def complete_states(incomplete: str) -> list[str]:
+    """States as Ironic and we name them."""
+    from baremetal.lifecycle import IRONIC_NAMES
+    from baremetal.model.node import State
+
+    names = {str(state) for state in State} | set(IRONIC_NAMES.values())
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
 def complete_images(incomplete: str) -> list[str]:
     """Names of images for the shell."""
     from baremetal.cli.client import Client
