@@ -62,7 +62,10 @@ class AgentApi:
             who = await self._who(request)
             if who.agent not in agents:
                 raise HttpError(403, "denied", f"not for the {who.agent} agent")
-            self._beat(who)
+            if handler == self.config_report:
+                self._beats[who.node] = time.monotonic()  # the report itself is a sign of life
+            else:
+                self._beat(who)
             with self._one_of_few(who.node):
                 return await handler(request, who)
 
