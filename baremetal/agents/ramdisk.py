@@ -51,7 +51,8 @@ class Agent:
         self.cmdline = cmdline
         self.etc = etc
         self.roots = roots or inventory.Roots()
-        urls = [u for u in _needed(cmdline, "baremetal.url").split(",") if u]
+        named = f"{_needed(cmdline, 'baremetal.url')},{cmdline.get('baremetal.also', '')}"
+        urls = list(dict.fromkeys(u for u in named.split(",") if u))
         self.servers = Servers(urls, self.connect, say)
         self.poll_s = 30
         self.boot_id = ""

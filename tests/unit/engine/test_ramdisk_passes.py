@@ -171,6 +171,16 @@ async def test_a_diskless_node_boots_its_image_from_the_network_every_time(bench
     assert node.state is State.AVAILABLE
 
 
+async def test_a_ramdisk_hears_of_the_other_servers(bench: Any) -> None:
+    site = bench.con.world.site
+    bench.con.set_site(dataclasses.replace(site, peers=(site.https_url, "https://192.0.2.2:8443")))
+    seen: list[dict[str, Any]] = []
+    bench.con.on_push(lambda views, gone: seen.extend(v.boot for v in views))
+    await bench.to("n1", "available")
+    lines = {boot["cmdline"] for boot in seen if boot["purpose"] == Purpose.RAMDISK}
+    assert lines == {"baremetal.also=https://192.0.2.2:8443"}
+
+
 async def test_orders_that_change_the_machine_are_signed(bench: Any) -> None:
     seen: list[dict[str, Any]] = []
     bench.con.on_push(lambda views, gone: seen.extend(v.order for v in views if v.order))

@@ -137,8 +137,8 @@ def test_the_second_server_is_asked_when_the_first_is_away(
 ) -> None:
     (tmp_path / "etc").mkdir()
     shutil.copy(server.ca_file, tmp_path / "etc" / "ca.pem")
-    urls = f"https://127.0.0.1:1,{server.https_url}"
-    several = Agent({"baremetal.url": urls, "baremetal.nonce": "1.aa"}, str(tmp_path / "etc"), machine)
+    urls = {"baremetal.url": "https://127.0.0.1:1", "baremetal.also": server.https_url}
+    several = Agent({**urls, "baremetal.nonce": "1.aa"}, str(tmp_path / "etc"), machine)
     server.orders = [{"id": "o1", "kind": "inspect"}, {"id": "o2", "kind": "power_off"}]
     assert run(several) == "poweroff"
     assert [r["outcome"] for r in server.reports] == ["done", "done"]
