@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -26,6 +26,7 @@ from baremetal.workflows.passes import World
 from baremetal.workflows.site import Site, image_key
 
 Push = Callable[[list[NodeView], list[str]], None]
+FEW = 20  # nodes looked at one by one; more together
 ON_DISK = (State.ACTIVE, State.ADOPTING, State.UNRESCUING)
 ON_DISK_STEPS = (
     "deploy.boot_instance",
@@ -33,6 +34,9 @@ ON_DISK_STEPS = (
     "service.power_on",
     "service.boot_device",
     "deploy.tear_down_agent",
+    "diskless.boot_device",
+    "diskless.power_on",
+    "diskless.fetched",
 )
 
 
@@ -40,6 +44,10 @@ def boot_record(node: Node, node_ports: list[Port], ramdisk: Boot | None, site: 
     """What this node boots from the network, and why."""
     purpose, because = purpose_of(node, ramdisk)
     names = site.ramdisk(node.arch) if purpose is Purpose.RAMDISK else None
+    run = site.netboot.get(node.image_id or "")
+    if purpose is Purpose.DISK and run:
+        purpose, names = Purpose.NETBOOT, run
+        because = f"{node.name} is {node.state}: it runs its image from the network"
     return BootRecord(
         node_id=node.id,
         name=node.name,
@@ -51,9 +59,19 @@ def boot_record(node: Node, node_ports: list[Port], ramdisk: Boot | None, site: 
         address=next((port.address for port in node_ports if port.address), None),
         kernel=names.kernel if names else None,
         initrd=names.initrd if names else None,
-        cmdline=names.cmdline if names else "",
+        cmdline=_cmdline(names.cmdline, purpose, site) if names else "",
         secure_boot=bool(node.properties.get("secure_boot")),
+        # The switch port that it hangs on, as the relay says it (option 82): names the machine whatever its MAC.
+        extra={"circuit": str(node.properties["circuit"])} if node.properties.get("circuit") else {},
     )
+
+
+def _cmdline(base: str, purpose: Purpose, site: Site) -> str:
+    """Kernel arguments; a ramdisk hears of the site's other servers, to ask them when this one is away."""
+    others = [url for url in site.peers if url != site.https_url]
+    if purpose is not Purpose.RAMDISK or not others:
+        return base
+    return f"{base} baremetal.also={','.join(others)}".strip()
 
 
 def purpose_of(node: Node, ramdisk: Boot | None) -> tuple[Purpose, str]:
@@ -127,15 +145,24 @@ def view_of(conn: Connection, world: World, node_id: str) -> NodeView | None:
     return node_view(node, ports.of_node(conn, node_id), live, order, document, world)
 
 
-def all_views(conn: Connection, world: World) -> list[NodeView]:
-    """The views of all nodes, with five queries."""
+def view_from(conn: Connection, world: World, node: Node, live: dict[str, Boot], order: OrderRow | None) -> NodeView:
+    """The view of a node whose row, boots and order are at hand."""
+    document = metadata.get_document(conn, world.metadata, node.id) if boots.INSTANCE in live else None
+    return node_view(node, ports.of_node(conn, node.id), live, order, document, world)
+
+
+def all_views(conn: Connection, world: World, only: Collection[str] | None = None) -> list[NodeView]:
+    """The views of all nodes, or of these, with five queries."""
     by_node, live, open_orders = ports.of_nodes(conn), boots.all_live(conn), orders.unfinished(conn)
-    documents = metadata.all_documents(conn, world.metadata, [n for n, runs in live.items() if boots.INSTANCE in runs])
+    shown = frozenset(live if only is None else only)
+    deployed = [n for n, runs in live.items() if boots.INSTANCE in runs and n in shown]
+    documents = metadata.all_documents(conn, world.metadata, deployed)
     return [
         node_view(
             n, by_node.get(n.id, []), live.get(n.id, {}), _current(n, open_orders.get(n.id)), documents.get(n.id), world
         )
         for n in nodes.page(conn, limit=None)
+        if only is None or n.id in shown
     ]
 
 
@@ -168,14 +195,31 @@ class Publisher:
             images={image_key(i.id): str(i.dir) for i in self._world.images.list() if i.kind == "disk"},
         )
 
+    def resync(self) -> None:
+        """News were missed: look at every node, push what differs."""
+        if not self._push:
+            return
+        views = {view.node: view for view in self._world.store.read(lambda c: all_views(c, self._world))}
+        changed = [view for view in views.values() if self._seen.get(view.node) != _mark(view)]
+        gone = [node for node in self._seen if node not in views]
+        for node in gone:
+            del self._seen[node]
+        self._seen |= {view.node: _mark(view) for view in changed}
+        if changed or gone:
+            self.version += 1
+            for push in self._push:
+                push(changed, gone)
+
     def refresh(self, node_ids: Iterable[str]) -> None:
         """Push the views of these nodes that changed since the last push."""
         if not self._push:
             return
+        wanted = list(dict.fromkeys(node_ids))
+        if not wanted:
+            return
         views: list[NodeView] = []
         gone: list[str] = []
-        for node_id in node_ids:
-            view = self._world.store.read(functools.partial(view_of, world=self._world, node_id=node_id))
+        for node_id, view in self._look(wanted).items():
             if view is None:
                 if self._seen.pop(node_id, None) is not None:
                     gone.append(node_id)
@@ -184,14 +228,38 @@ class Publisher:
             if self._seen.get(node_id) != mark:
                 self._seen[node_id] = mark
                 views.append(view)
+        self._tell(views, gone)
+
+    def show(self, node: Node, live: dict[str, Boot], order: OrderRow | None) -> None:
+        """Push the view of this node, as just stored, if it differs."""
+        if not self._push:
+            return
+        view = self._world.store.read(lambda c: view_from(c, self._world, node, live, order))
+        mark = _mark(view)
+        if self._seen.get(node.id) != mark:
+            self._seen[node.id] = mark
+            self._tell([view], [])
+
+    def _tell(self, views: list[NodeView], gone: list[str]) -> None:
         if views or gone:
             self.version += 1
             for push in self._push:
                 push(views, gone)
 
+    def _look(self, node_ids: list[str]) -> dict[str, NodeView | None]:
+        if len(node_ids) > FEW:
+            many = self._world.store.read(lambda c: {view.node: view for view in all_views(c, self._world, node_ids)})
+            return {node_id: many.get(node_id) for node_id in node_ids}
+        one = functools.partial(view_of, world=self._world)
+        return {i: self._world.store.read(functools.partial(one, node_id=i)) for i in node_ids}
+
 
 def _mark(view: NodeView) -> int:
-    return hash(repr(view))
+    """Tells two views apart without reading through orders and documents: an order id and a signature never lie."""
+    order = view.order["id"] if view.order else None
+    document = (view.metadata["generation"], view.metadata["signature"]) if view.metadata else None
+    tokens = (view.nonce_key, view.ramdisk_token_sha256, view.instance_token_sha256)
+    return hash((view.name, repr(view.boot), tokens, order, document))
 
 
 def _plain(doc: Any) -> Any:
