@@ -73,7 +73,11 @@ class Settings:
     clean_method: str = _setting("metadata", "how disks are cleaned", "", CLEAN_METHODS)
     fast_track: bool = _setting(True, "keep the ramdisk up between inspect, provide and deploy", "")
     idle_ramdisk_s: float = _setting(900.0, "how long a ramdisk without work stays up", "s")
-    hello_s: float = _setting(420.0, "longest way from power-on to the agent's first word", "s")
+    post_s: float = _setting(
+        300.0, "power-on to first sight on the network, while a machine's own time is unknown", "s"
+    )
+    boot_s: float = _setting(240.0, "last sight of a booting machine to its agent's first word", "s")
+    hello_s: float = _setting(600.0, "longest way from power-on to the agent's first word", "s")
     boot_tries: int = _setting(3, "network boots before a node is given up", "boots")
     first_boot_s: float = _setting(900.0, "longest first boot until the node has reported its configuration", "s")
     http_connections: int = _setting(2000, "connections that the boot plane holds at once", "connections")

@@ -234,6 +234,14 @@ def _text(path: Path) -> str:
         raise UsageError(f"cannot read {path}: {exc}") from exc
 
 
+def done_by_hand(nodes: NodeNames = None) -> None:
+    """Say that you did by hand what a machine without BMC waits for (manual://…); explain says what."""
+    client = Client.default()
+    for name in expand(list(nodes or ()), ""):
+        doc = client.put(node_path(name, "confirm"), {})
+        render.note(f"{doc['name']}: confirmed")
+
+
 def power(
     nodes: NodeNames = None,
     target: Annotated[Target, typer.Option("--set", "-s", help="What to do; status only looks.")] = Target.STATUS,
@@ -289,5 +297,6 @@ def register(app: typer.Typer) -> None:
     app.command("clean")(clean)
     app.command("deploy")(_deploy("deploy"))
     app.command("rebuild")(_deploy("rebuild"))
+    app.command("confirm")(done_by_hand)
     app.command("power")(power)
     app.command("boot-device")(boot_device)

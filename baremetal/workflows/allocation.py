@@ -49,7 +49,7 @@ def why_not(node: Node, asked: Asked, holders: Mapping[str, str]) -> str | None:
         return "is retired"
     if node.id in holders:
         return f"is held by allocation {holders[node.id]}"
-    if node.power is Power.UNKNOWN:
+    if node.power is Power.UNKNOWN and not node.bmc_url.startswith("manual:"):
         return "its power state is unknown: its BMC was not heard"
     return None
 

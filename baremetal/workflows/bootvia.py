@@ -69,7 +69,8 @@ async def tidy(p: Pass) -> None:
 
 async def _optional(p: Pass, op: str, *args: Any, **kwargs: Any) -> Any:
     """An optional capability of this BMC, with ownership checked first."""
-    p.own()
+    p.store_first()
+    p.touch()
     call = getattr(p.driver(), "optional", None)
     if call is None:
         raise BmcUnsupported(f"{p.node.name}: its BMC cannot {op.replace('_', ' ')}", fix=f"set {PROPERTY}=pxe")

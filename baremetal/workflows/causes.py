@@ -24,6 +24,7 @@ class Cause:
     fix: str
 
 
+UNSEEN = "power"  # the stage of a boot of which nothing was seen
 # A machine can ask the network before the pass that started it has stored that it did.
 SLACK_S = 10.0
 
@@ -93,7 +94,7 @@ def boot_stopped(boot: Boot, seen: Sequence[Event], macs: Sequence[str]) -> Caus
     stage = last_stage(ours)
     code, _, brief, why, fix = next(row for row in TABLE if row[1] is stage)
     detail = f"{why}. Known MACs: {', '.join(macs) or 'none'}. " + _sights(ours)
-    return Cause(code, str(stage) if stage else "power", brief, detail.strip(), fix)
+    return Cause(code, str(stage) if stage else UNSEEN, brief, detail.strip(), fix)
 
 
 def _sights(seen: Sequence[Event]) -> str:

@@ -15,7 +15,7 @@ from baremetal.lifecycle import Phase
 from baremetal.model.event import Event
 from baremetal.model.node import Node, State
 from baremetal.store.boots import Boot
-from baremetal.workflows import causes, steps
+from baremetal.workflows import causes, hand, steps
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,8 @@ def _can(node: Node, phase: Phase) -> list[str]:
     commands = [_command(str(verb), node) for verb in found]
     if node.fault and node.fault.fix:
         commands.insert(0, node.fault.fix)
+    if hand.asked(node):
+        commands.insert(0, f"baremetal node confirm {node.name}")
     if phase in (Phase.FAILED, Phase.WAITING) and node.boot_id:
         commands.append(f"baremetal node console {node.name}")
     return commands

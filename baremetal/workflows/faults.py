@@ -6,8 +6,10 @@ import dataclasses
 import traceback
 from typing import Any
 
+from baremetal import lifecycle
 from baremetal.errors import BaremetalError
 from baremetal.model.fault import Fault
+from baremetal.model.node import Node, State
 
 
 def from_error(exc: BaremetalError, now: float, **evidence: Any) -> Fault:
@@ -39,6 +41,16 @@ def from_agent(doc: dict[str, Any] | None, now: float, what: str) -> Fault:
         fix="look at the machine's console log, then ask again",
         since=now,
     )
+
+
+def passes(node: Node) -> bool:
+    """Is its fault over as soon as its BMC does as it is told?
+
+    Only of a node that rests where it should: what made a workflow fail stays
+    until somebody asks again, so that no failed node is without its reason.
+    """
+    well = node.state in lifecycle.STABLE and node.state not in (State.ENROLL, State.ERROR)
+    return well and node.fault is not None and node.fault.code.startswith(("bmc-", "power-"))
 
 
 def merged(old: Fault | None, new: Fault | None) -> Fault | None:

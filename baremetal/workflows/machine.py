@@ -5,12 +5,15 @@ from __future__ import annotations
 from baremetal.bmc.base import PowerOp
 from baremetal.model.fault import Fault
 from baremetal.model.node import Power
+from baremetal.workflows import hand
 from baremetal.workflows.outcome import Again, Done, Failed, Outcome
 from baremetal.workflows.passes import Pass
 
 
 async def ensure_power(p: Pass, wanted: Power) -> Outcome:
     """Done when the BMC shows `wanted`. The time limit is policy.power_confirm_s, counted from the first order."""
+    if p.by_hand:
+        return hand.power(p, wanted)
     since = f"power_{wanted}_since"
     if await p.power() is wanted:
         p.note(**{since: None})

@@ -23,7 +23,9 @@ class Policy:
     power_poll_s: float = 1.0
     soft_off_poll_s: float = 5.0
     # agent
-    hello_s: float = 420.0
+    post_s: float = 300.0  # power-on to first sight on the network, while this machine's own time is not known
+    boot_s: float = 240.0  # last sight (DHCP, loader, script, kernel) to hello
+    hello_s: float = 600.0  # power-on to hello at most
     boot_tries: int = 3
     beat_lost_s: float = 90.0
     inspect_s: float = 300.0

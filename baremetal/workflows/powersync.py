@@ -90,7 +90,7 @@ class PowerSync:
             await self._silent(node, exc)
             return
         self._misses.pop(node.id, None)
-        recovered = node.fault is not None and node.fault.code.startswith("bmc-") and node.state is not State.ENROLL
+        recovered = faults.passes(node)
         if seen is node.power and not recovered:
             return
         await world.store.write(lambda c: self._seen(c, node, seen, recovered))

@@ -37,6 +37,8 @@ async def _reboot(p: Pass) -> Outcome:
 
 async def _soft_off(p: Pass) -> Outcome:
     """Ask the system nicely once, wait, then switch off hard."""
+    if p.by_hand:
+        return await ensure_power(p, Power.OFF)
     if await p.power() is Power.OFF:
         return Done("power is off")
     asked = p.here.get("asked_softly")

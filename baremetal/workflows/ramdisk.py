@@ -114,9 +114,10 @@ async def _no_hello(p: Pass, boot: Boot, tries: int) -> Outcome:
     """
     seen = p.world.store.read(lambda c: events.of_node(c, p.node.id, since=boot.created_at))
     likely = causes.boot_stopped(boot, seen, [port.mac for port in p.ports])
+    waited_s = p.now - (boot.powered_at or boot.created_at)
     fault = Fault(
         likely.code,
-        f"{p.node.name}: no hello from the ramdisk in {p.now - (boot.powered_at or boot.created_at):.0f} s: {likely.brief}",
+        f"{p.node.name}: no hello from the ramdisk in {waited_s:.0f} s: {likely.brief}",
         detail=likely.detail,
         fix=likely.fix,
         since=p.now,

@@ -242,7 +242,7 @@ class Runner:
             if isinstance(outcome, Done):
                 p.change(power_wanted=None)
                 p.jot(here=None)
-                if p.node.fault and p.node.fault.code.startswith(("power-", "bmc-")):
+                if faults.passes(p.node):
                     p.change(fault=None)
                 return None
             return outcome

@@ -19,6 +19,7 @@ from typing import Any
 
 from baremetal.bmc.base import BmcDriver, BootDevice, BootPlan
 from baremetal.bmc.fake import FakeDriver, FakeMachine, machine
+from baremetal.bmc.manual import ManualDriver
 from baremetal.bmc.url import BmcUrl
 from baremetal.errors import BaremetalError, NotFound
 from baremetal.model.boot import Purpose
@@ -94,10 +95,12 @@ class SimulatedImages:
 
 
 class FakeDrivers:
-    """Drivers for `fake://name`, in this process."""
+    """Drivers for `fake://name` and `manual://name`, in this process."""
 
     def driver(self, url: str, password: Secret) -> BmcDriver:
         """As bmc.pool.BmcPool.driver."""
+        if url.startswith("manual:"):
+            return ManualDriver(url)
         return FakeDriver(BmcUrl.parse(url), password.reveal())
 
 
