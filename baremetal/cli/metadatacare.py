@@ -180,7 +180,12 @@ def _place(site: bool, defaults: bool, role: str) -> dict[str, str]:
 def _told(row: dict[str, Any]) -> str:
     match row["kind"]:
         case "added":
-            return f"{row['path']}={render.text_of(row['new'])}"
+            return f"{row['path']}={_short(row['new'])}"
         case "removed":
             return f"-{row['path']}"
-    return f"{row['path']}={render.text_of(row['new'])} (was {render.text_of(row['old'])})"
+    return f"{row['path']}={_short(row['new'])} (was {_short(row['old'])})"
+
+
+def _short(value: Any) -> str:
+    text = render.text_of(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -24,7 +24,24 @@ def now_of(node: dict[str, Any]) -> str:
     if node.get("wanted") or node.get("phase") not in ("stable", None):
         return waiting.doing(node)
     config = node.get("config") or {}
-    return f"configured, generation {config['generation']}" if config.get("outcome") in ("applied", "unchanged") else ""
+    return configured(config)
+
+
+def configured(config: dict[str, Any]) -> str:
+    """How the node's agent fared with its metadata, in one line; empty when it never said."""
+    match config.get("outcome"):
+        case "applied" | "unchanged":
+            return f"configured, generation {config['generation']}"
+        case "drift":
+            paths = ", ".join((config.get("drift") or [])[:3])
+            return f"configured, generation {config['generation']}; changed by hand: {paths}"
+        case "failed":
+            places = config.get("scripts_failed") or []
+            where = f" in {places[0].rpartition('/')[2]}" if places else ""
+            why = "" if where else f" ({(config.get('fault') or {}).get('brief', '')})"
+            stays = f"; generation {config['applied']} is in place" if config.get("applied") else ""
+            return f"generation {config['generation']} failed{where}{why}, rolled back{stays}"
+    return ""
 
 
 def show(node: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from baremetal.api.native.common import body_of, conductor, reply, who
 from baremetal.api.native.metadata import changed_json, limit_of
-from baremetal.errors import NotFound, UsageError
+from baremetal.errors import NotFound, Refused, UsageError
 from baremetal.model.metadata import difference, masked
 from baremetal.secrets import Secret
 from baremetal.store import metadata as stored
@@ -102,7 +102,11 @@ async def put_secret(request: Request) -> Response:
             raise NotFound(f"{body.get('owner')} has no secret {name!r}", fix="baremetal metadata secret list")
         concerned = nodes.page(conn, limit=None)
         composer = compose.Composer(conn, sealer, con.signer, now)
-        return [node.id for node, _ in composer.refresh(concerned, lenient=value is not None)]
+        try:
+            return [node.id for node, _ in composer.refresh(concerned, lenient=value is not None)]
+        except UsageError as exc:
+            fix = "take the reference out of the values first: baremetal metadata unset"
+            raise Refused("values refer to this secret", detail=exc.brief, fix=fix) from exc
 
     changed = await con.write(write)
     con.publish(changed)
