@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 ADMIN, OPERATOR, OBSERVER = "admin", "operator", "observer"
 ROLES = (ADMIN, OPERATOR, OBSERVER)
-# Answered to anybody: is it alive, which API is it.
-OPEN = frozenset({"/", "/v1", "/v1/", "/api/health"})
+# Answered to anybody: which API is it. Whoever only wants to know that it lives asks for this too.
+OPEN = frozenset({"/", "/v1", "/v1/"})
 # Only admin: copies of the database and the accounts themselves.
 ADMIN_ONLY = ("/api/db", "/api/accounts", "/api/webhooks", "/api/audit")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

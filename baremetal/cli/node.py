@@ -5,13 +5,31 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from baremetal.cli import nodebmc, nodeconsole, nodeenroll, nodelook, nodeverbs, render
 from baremetal.cli.client import Client, node_path
 from baremetal.cli.words import Json, NodeName, NodeNames, Where, Yes, complete_states, confirm, flat_pairs, pairs
 from baremetal.errors import UsageError
 
+# The order of the help: a machine's life from the rack on. What is not named comes after, as registered.
+ORDER = (
+    *("enroll", "import", "list", "show", "explain", "timeline", "set", "manage", "inspect", "provide", "deploy"),
+    *("undeploy", "rebuild", "clean", "rescue", "unrescue", "service", "adopt", "abort", "hold", "unhold"),
+    *("power", "boot-device", "console", "history", "inventory", "validate", "maintenance", "delete"),
+)
+
+
+class Ordered(TyperGroup):
+    """Commands in the order that they are needed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
 app = typer.Typer(
+    cls=Ordered,
     no_args_is_help=True,
     help="Machines: enroll, list, inspect, provide, deploy, power, explain, timeline. "
     "A NODE is a name or an id; verbs also take ranges like r1-u[01-40] and --where.",

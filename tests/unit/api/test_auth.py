@@ -91,8 +91,9 @@ async def test_a_revoked_token_is_refused_at_once(accounts, tmp_path):
 
 async def test_discovery_and_health_are_open_and_only_to_look(accounts):
     guard = Guard(app, accounts)
-    assert (await ask(guard, path="/api/health"))[0] == 200
-    assert (await ask(guard, path="/api/health", method="POST"))[0] == 401
+    assert (await ask(guard, path="/v1"))[0] == 200
+    assert (await ask(guard, path="/v1", method="POST"))[0] == 401
+    assert (await ask(guard, path="/api/health"))[0] == 401
     assert (await ask(guard, path="/api/openapi.json"))[0] == 401
 
 
