@@ -12,6 +12,7 @@ from baremetal.protocol import agent
 from baremetal.store import inventories, ports
 from baremetal.store.orders import OrderRow
 from baremetal.workflows import faults, judgement
+from baremetal.workflows.metadata import refresh
 from baremetal.workflows.outcome import Done, Failed, Outcome
 from baremetal.workflows.passes import Pass
 from baremetal.workflows.ramdisk import agent_up, in_ramdisk
@@ -64,6 +65,8 @@ def judge(p: Pass, inventory: dict[str, Any]) -> Fault | None:
     """Rules and SKU on a fresh inventory; the fault when one of them says no."""
     node, verdict = p.world.store.read(lambda c: judgement.judge(c, p.node, inventory))
     p.change(**{name: getattr(node, name) for name in judgement.FIELDS})
+    if (node.name, node.labels) != (p.before.name, p.before.labels):  # metadata documents may speak of them
+        p.also(lambda c: refresh(c, p.world.metadata, p.world.signer, node, p.now))
     if verdict.said:
         p.event(Kind.INVENTORY, "rules", data={"said": list(verdict.said)[:20]})
     if verdict.sku:

@@ -13,6 +13,8 @@ from baremetal.model.fault import Fault
 from baremetal.model.node import Node
 from baremetal.store import inventories, nodes, records
 from baremetal.workflows import ids, registry, rules
+from baremetal.workflows.metadata import refresh
+from baremetal.workflows.passes import World
 
 RULE, SKU = "inspection-rule", "sku"
 CHECKS = {RULE: rules.check_rule, SKU: rules.check_sku}
@@ -126,7 +128,9 @@ def listing(conn: Connection, kind: str) -> list[dict[str, Any]]:
     return sorted(docs, key=lambda d: (-int(d.get("priority", 0)), d["name"]))
 
 
-def again(conn: Connection, ref: str, now: float, *, dry_run: bool = False, extra: Any = None) -> dict[str, Any]:
+def again(
+    conn: Connection, world: World, ref: str, now: float, *, dry_run: bool = False, extra: Any = None
+) -> dict[str, Any]:
     """Try rules and SKUs on the stored inventory; `extra`: this unstored rule or SKU too (instead of its namesake)."""
     node = nodes.get(conn, ref)
     stored = inventories.get(conn, node.id)
@@ -140,7 +144,7 @@ def again(conn: Connection, ref: str, now: float, *, dry_run: bool = False, extr
     after, verdict = judged(conn, node, stored[1], made, skus)
     changes = {f: getattr(after, f) for f in FIELDS if getattr(after, f) != getattr(node, f)}
     if not dry_run and changes:
-        nodes.save(conn, node, after, now)
+        refresh(conn, world.metadata, world.signer, nodes.save(conn, node, after, now), now)
     fault = verdict.fault(after.name, now)
     return {
         "node": node.name,

@@ -56,7 +56,7 @@ async def reprocess(ref: str, request: Request) -> Response:
     if extra is not None and not dry:
         raise UsageError("an unstored rule is only tried, not applied", fix="store it first, or say dry_run")
     if dry:
-        return reply(con.store.read(lambda c: judgement.again(c, ref, now, dry_run=True, extra=extra)))
-    doc = await con.write(lambda c: judgement.again(c, ref, now))
+        return reply(con.store.read(lambda c: judgement.again(c, con.world, ref, now, dry_run=True, extra=extra)))
+    doc = await con.write(lambda c: judgement.again(c, con.world, ref, now))
     con.touched(doc["id"])
     return reply(doc)

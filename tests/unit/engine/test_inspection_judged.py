@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
+
+from baremetal.api.app import create_app
 from baremetal.model.node import State
 from baremetal.store import events, inventories
 from baremetal.workflows import judgement
@@ -54,11 +57,11 @@ async def test_what_was_found_can_be_judged_again_without_the_machine(bench: Any
     await bench.ask("n1", "inspect")
     await bench.until("n1", "manageable")
     starts = len(bench.rack.boxes["n1"].bmc.starts)
-    tried = bench.store.read(lambda c: judgement.again(c, "n1", 0.0, dry_run=True, extra=RULE))
+    tried = bench.store.read(lambda c: judgement.again(c, bench.con.world, "n1", 0.0, dry_run=True, extra=RULE))
     assert tried["changes"]["resource_class"] == "sim"
     assert bench.node("n1").resource_class == "baremetal", "only tried"
     await put(bench, judgement.RULE, RULE)
-    await bench.con.write(lambda c: judgement.again(c, "n1", bench.con.clock.now()))
+    await bench.con.write(lambda c: judgement.again(c, bench.con.world, "n1", bench.con.clock.now()))
     assert bench.node("n1").resource_class == "sim"
     assert len(bench.rack.boxes["n1"].bmc.starts) == starts
 
@@ -72,3 +75,28 @@ async def test_a_name_that_is_taken_fails_the_inspection(bench: Any) -> None:
     node = await bench.until("n1", "inspecting")
     assert (node.name, node.fault.code) == ("n1", "inspection-rule")
     assert "another node has" in node.fault.brief
+
+
+async def test_over_http_rules_are_stored_listed_tried_and_deleted(bench: Any) -> None:
+    transport = httpx.ASGITransport(app=create_app(bench.con), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://control") as api:
+        await bench.enroll("n1")
+        await bench.until("n1", "manageable")
+        assert (await api.post("/api/nodes/n1/inventory/reprocess", json={})).status_code == 404
+        await bench.ask("n1", "inspect")
+        await bench.until("n1", "manageable")
+        assert (await api.put("/api/inspection/rules/simulated", json=RULE)).status_code == 200
+        assert (await api.put("/api/inspection/rules/other", json=RULE)).status_code == 400
+        assert (await api.put("/api/inspection/rules/bad", json={"then": []})).status_code == 400
+        assert (await api.put("/api/inspection/skus/sim-4", json=SKU)).status_code == 200
+        assert [r["name"] for r in (await api.get("/api/inspection/rules")).json()["rules"]] == ["simulated"]
+        tried = (await api.post("/api/nodes/n1/inventory/reprocess", json={"dry_run": True})).json()
+        assert tried["fault"]["code"] == "hardware-differs"
+        assert bench.node("n1").resource_class == "baremetal"
+        done = await api.post("/api/nodes/n1/inventory/reprocess", json={})
+        assert (done.status_code, bench.node("n1").resource_class) == (200, "sim")
+        extra = {"dry_run": False, "extra": RULE}
+        assert (await api.post("/api/nodes/n1/inventory/reprocess", json=extra)).status_code == 400
+        assert (await api.delete("/api/inspection/rules/simulated")).status_code == 200
+        assert (await api.delete("/api/inspection/rules/simulated")).status_code == 404
+        assert (await api.get("/api/inspection/nonsense")).status_code == 404
