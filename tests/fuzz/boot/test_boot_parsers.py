@@ -7,6 +7,7 @@ inputs that reach lines nothing in the corpus reached.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import os
@@ -21,12 +22,16 @@ from typing import Any
 import pytest
 
 from baremetal.boot.decide import Urls, decide
+from baremetal.bootplane.conditions import conditions
+from baremetal.bootplane.files import span_of
+from baremetal.bootplane.quick import Front
 from baremetal.errors import BaremetalError
 from baremetal.model.network import Mode, Network
 from baremetal.serve.loaders import read_loaders
 from baremetal.serve.rivalwatch import rival_of
 from baremetal.wire import nd, pxe
 from baremetal.wire.dhcp4 import packet as dhcp
+from baremetal.wire.dhcp4.layout import Layouts
 from baremetal.wire.dhcp4.server import Server
 from baremetal.wire.story import Frame, tell
 from baremetal.wire.tftp import packet as tftp
@@ -34,7 +39,14 @@ from baremetal.wire.tftp.blocks import Blocks, PageCache
 from baremetal.wire.tftp.transfer import Transfer, negotiate
 
 CORPUS = Path(__file__).parents[2] / "data" / "fuzz"
-WATCHED = str(Path(dhcp.__file__).parents[1])  # lines below baremetal/wire count
+PACKAGE = Path(dhcp.__file__).parents[2]
+# Lines that count.
+WATCHED = (
+    str(PACKAGE / "wire"),
+    str(PACKAGE / "bootplane" / "quick.py"),
+    str(PACKAGE / "bootplane" / "conditions.py"),
+    str(PACKAGE / "bootplane" / "files.py"),
+)
 FOR_S = float(os.environ.get("BAREMETAL_FUZZ_S", "0.5"))
 NETWORK = Network("n", "eth0", "10.0.0.0/16", "10.0.0.1", "10.0.1.1", "10.0.250.250", mode=Mode.ANYBODY)
 ANSWERS = functools.partial(decide, urls=Urls(http="http://10.0.0.1:8080", loaders=read_loaders()))
@@ -54,6 +66,16 @@ INTERESTING = [
     b"octet\0",
     b"..",
     dhcp.MAGIC,
+    b"GET /a.ipxe HTTP/1.1\r\n",
+    b"Host: x\r\n",
+    b"\r\n",
+    b"Connection: close\r\n",
+    b"Content-Length: 1\r\n",
+    b"bytes=",
+    b"0-9",
+    b'"abc"',
+    b"Tue, 14 Nov 2023 22:13:20 GMT",
+    b"\n",
 ]
 
 
@@ -104,9 +126,68 @@ def tell_story(data: bytes) -> None:
     tell(Frame(float(n), "a", "b", "10.0.0.9", "10.0.0.1", "udp", *p, data) for n, p in enumerate(ports))
 
 
+def read_alike(data: bytes) -> None:
+    """Two messages of one size: the second is cut as the first was, and that must be what the walk gives."""
+    layouts, half = Layouts(), len(data) // 2
+    for piece in (data[:half], data[half : 2 * half]) * 2:
+        message = (bytes(236) + dhcp.MAGIC + piece).ljust(300, b"\0")
+        try:
+            wanted: object = dhcp.read(message)
+        except dhcp.BadPacket:
+            wanted = None
+        try:
+            got: object = layouts.read(message)
+        except dhcp.BadPacket:
+            got = None
+        assert got == wanted
+
+
+class Wire(asyncio.Transport):
+    """Takes what is written, and counts hand-overs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = b""
+
+    def write(self, data: Any) -> None:
+        self.out += data
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+    def set_protocol(self, protocol: Any) -> None: ...
+
+
+def hear_http(data: bytes) -> None:
+    """Either the front answers one whole response, or aiohttp gets every byte."""
+    wire, heard = Wire(), []
+    full = type("Full", (asyncio.Protocol,), {"data_received": lambda _self, d: heard.append(d)})
+    front = Front(full, lambda path, _t: "#!ipxe\n" if path.endswith(".ipxe") else None, set())
+    front.connection_made(wire)
+    front.data_received(data)
+    assert heard in ([], [data])
+    assert bool(heard) != wire.out.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def ask_for_ranges(data: bytes) -> None:
+    words = data.decode("latin-1").split("\n")
+    names = ("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
+    headers = dict(zip(names, words, strict=False))
+    assert conditions(headers, '"abc"', 1_700_000_000).status in (200, 304, 412)
+    for size in (0, 1, 1000):
+        span = span_of(headers.get("Range"), size)
+        assert 0 <= span.first <= span.first + span.count <= size
+
+
 PARSERS: dict[str, Callable[[bytes], None]] = {
-    f.__name__: f for f in (read_dhcp, serve_dhcp, read_tftp, run_tftp, read_ra, hear_rival, tell_story)
-}
+    f.__name__: f
+    for f in (
+        read_dhcp, read_alike, serve_dhcp, read_tftp, run_tftp, read_ra, hear_rival, tell_story, hear_http,
+        ask_for_ranges,
+    )
+}  # fmt: skip
 
 
 def lines_of(parser: Callable[[bytes], None], data: bytes) -> set[tuple[str, int]]:
