@@ -68,8 +68,8 @@ class Teller:
         self.events.append({"kind": "boot-seen", "node": node, "body": body})
 
     def refused(self, key: bytes, what: str, why: str, source: str, now: float) -> None:
-        """Input that no machine of ours sends."""
-        if not self._again(key + why.encode()[:64], now) and self._may(now):
+        """Input that no machine of ours sends. The same complaint with another number in it is not told again."""
+        if not self._again(key + why.encode().translate(None, b"0123456789")[:64], now) and self._may(now):
             self.events.append({"kind": "refused", "node": None, "body": {"what": what, "why": why, "source": source}})
 
     def _may(self, now: float) -> bool:
