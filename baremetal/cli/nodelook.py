@@ -89,6 +89,8 @@ def explain(node: NodeName, as_json: Json = False) -> None:
             print(f"  {line}")
         if fault.get("fix"):
             print(f"  fix: {fault['fix']}")
+        if (fault.get("evidence") or {}).get("console"):
+            print(f"  console: {fault['evidence']['console']}")
     for index, cause in enumerate(doc.get("likely") or [], 1):
         print(f"\nlikely cause {index}: {cause['cause']}")
         if cause.get("evidence"):

@@ -214,6 +214,7 @@ def make_site(settings: Settings) -> Site:
         https_url=f"https://{server}:{settings.https_port}",
         ca_pem=ca_pem.decode(),
         networks=settings.networks,
+        tftp_port=settings.tftp_port,
         ramdisks={r.arch: Ramdisk(r.kernel, r.initrd, r.cmdline) for r in ramdisks if r.image_id not in diskless},
         netboot={r.image_id: Ramdisk(r.kernel, r.initrd, r.cmdline) for r in ramdisks if r.image_id in diskless},
         artifacts={name: {"path": a.path, "size": a.size, "sha256": a.sha256} for name, a in artifacts.items()},

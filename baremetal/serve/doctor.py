@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import io
 import os
 import shutil
 import socket
 import struct
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from baremetal.config import Settings
 from baremetal.errors import BaremetalError
 from baremetal.model.network import Network
 from baremetal.serve import ports, preflight
+from baremetal.workflows import probes
 
 PASS, WARN, FAIL, SKIP = "pass", "warn", "fail", "skip"
 # tool -> Debian package, why. The first table is for serving real racks, the second for images and the lab.
@@ -34,7 +33,6 @@ LAB_TOOLS: dict[str, tuple[str, str]] = {
 }
 GIB = 1 << 30
 LOW_SPACE = 10 * GIB  # one golden image and its raw form
-OLDEST_CLOCK = 1_767_225_600  # 2026-01-01: nothing of ours is older
 
 
 @dataclass(frozen=True)
@@ -223,20 +221,8 @@ def loader_by_tftp(settings: Settings) -> Iterator[Finding]:
 
 def fetch_by_tftp(server: str, port: int, name: str, original: Path) -> tuple[bool, float]:
     """Fetch `name` and compare it with the file; the time it took in seconds."""
-    import logging
-
-    import tftpy
-
-    logging.getLogger("tftpy").setLevel(logging.CRITICAL)
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        target = Path(scratch) / "loader"
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                tftpy.TftpClient(server, port, options={"blksize": 1428}).download(name, str(target), timeout=5)
-            return target.read_bytes() == original.read_bytes(), time.monotonic() - started
-        except (tftpy.TftpShared.TftpException, OSError):
-            return False, time.monotonic() - started
+    data, seconds = probes.fetch_by_tftp(server, port, name)
+    return data is not None and data == original.read_bytes(), seconds
 
 
 def space(settings: Settings) -> Iterator[Finding]:
@@ -252,10 +238,11 @@ def space(settings: Settings) -> Iterator[Finding]:
 
 def clock(settings: Settings) -> Iterator[Finding]:
     """Nonces and certificates need a clock that is roughly right."""
-    if time.time() < OLDEST_CLOCK:
+    if time.time() < probes.OLDEST_CLOCK:
         yield Finding("clock", FAIL, f"it is {time.strftime('%Y-%m-%d')} here", "timedatectl set-ntp true")
     else:
-        yield Finding("clock", PASS, time.strftime("%Y-%m-%d %H:%M:%S %Z"))
+        kept = "" if probes.clock_is_kept() else "; nothing keeps it right: timedatectl set-ntp true"
+        yield Finding("clock", PASS, time.strftime("%Y-%m-%d %H:%M:%S %Z") + kept)
 
 
 def rival_dhcp(settings: Settings) -> Iterator[Finding]:

@@ -89,6 +89,13 @@ def after(
     return [from_row(row) for row in conn.execute(query)]
 
 
+def since(conn: Connection, kind: str, when: float, limit: int = 500) -> list[Event]:
+    """The newest events of this kind since `when` (Unix seconds), of all nodes and of none, oldest first."""
+    query = sa.select(events).where(events.c.kind == kind, events.c.time >= when)
+    rows = conn.execute(query.order_by(events.c.seq.desc()).limit(limit)).all()
+    return [from_row(row)[1] for row in reversed(rows)]
+
+
 def last_seq(conn: Connection) -> int:
     """The newest sequence number, 0 when there is none."""
     return int(conn.execute(sa.select(sa.func.max(events.c.seq))).scalar() or 0)

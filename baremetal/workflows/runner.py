@@ -366,8 +366,19 @@ def _fault(p: Pass, fault: Fault | None) -> None:
     p.change(fault=merged)
 
 
+def _with_console(p: Pass, fault: Fault) -> Fault:
+    """The fault with the way to what the machine said on its console, if that was recorded."""
+    boot_id, since = p.node.boot_id, p.node.wanted_since
+    told = p.world.store.read(lambda c: events.of_node(c, p.node.id, since=since, kinds=[str(Kind.CONSOLE)]))
+    if not any(e.stage == "recording" and e.boot_id == boot_id for e in told):
+        return fault
+    link = f"baremetal node console {p.node.name} --boot {boot_id}"
+    return dataclasses.replace(fault, evidence={**fault.evidence, "console": link})
+
+
 def _fail(p: Pass, fault: Fault) -> None:
     """The workflow stops; the node stays where a verb can go on from."""
+    fault = _with_console(p, fault)
     p.event(
         Kind.FAULT,
         fault.code,

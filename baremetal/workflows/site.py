@@ -32,6 +32,7 @@ class Site:
     ca_pem: str = ""
     peers: tuple[str, ...] = ()  # https URLs of all servers of the site, when there are several
     networks: tuple[Network, ...] = ()
+    tftp_port: int = 69
     ramdisks: Mapping[str, Ramdisk] = field(default_factory=dict)
     artifacts: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     netboot: Mapping[str, Ramdisk] = field(default_factory=dict)

@@ -60,6 +60,17 @@ def test_the_console_was_recorded(walked: Walked) -> None:
     assert "deploy ramdisk" in log
 
 
+def test_the_server_recorded_the_console_over_the_bmc(walked: Walked) -> None:
+    """Serial over LAN, from the ramdisk's boot on, and the timeline says where to read it."""
+    told = json.loads(walked.ok("node", "events", NODE, "--json", "--limit", "2000"))["events"]
+    recordings = [e for e in told if e["kind"] == "console" and e["stage"] == "recording"]
+    assert recordings, [e["stage"] for e in told if e["kind"] == "console"]
+    text = "".join(walked.ok("node", "console", NODE, "--boot", e["boot_id"]) for e in recordings)
+    assert "deploy ramdisk" in text
+    stages = json.loads(walked.ok("node", "timeline", NODE, "--json"))["stages"]
+    assert any(s["kind"] == "console" and "baremetal node console" in s["detail"] for s in stages)
+
+
 def test_release_cleans_the_disk(walked: Walked) -> None:
     walked.ok("node", "undeploy", NODE, "--wait", timeout_s=600)
     node = walked.node(NODE)
@@ -98,6 +109,8 @@ def _wounded(walked: Walked, fault: str, code: str, *, reboot: bool = False) -> 
         explained = json.loads(walked.ok("node", "explain", NODE, "--json"))
         assert explained["fault"]["code"] == code
         assert "write_image" in explained["where"]
+        console = found["evidence"]["console"]
+        assert "deploy ramdisk" in walked.ok(*console.split()[1:])
     finally:
         assert walked.lab("fault", NODE, "heal").returncode == 0
     if reboot:
@@ -133,6 +146,53 @@ def test_a_wrong_bmc_password_keeps_the_node_where_it_is(walked: Walked) -> None
     while walked.cli("node", "manage", NODE, "--wait").returncode and time.monotonic() < deadline:
         time.sleep(5)
     walked.ok("node", "provide", NODE, "--wait", timeout_s=600)
+
+
+def test_a_bmc_that_falls_silent_while_deploying_is_told_and_waited_for(walked: Walked) -> None:
+    walked.ok("node", "deploy", NODE, "--image", "demo")
+    _until_step(walked, "write_image")
+    assert walked.lab("fault", NODE, "bmc-silent").returncode == 0
+    try:
+        node = _until(walked, lambda n: n["fault"] is not None or n["state"] == "active", 300)
+        assert node["phase"] != "failed", node["fault"]
+        assert node["fault"]["code"].startswith("bmc-"), node
+        explained = json.loads(walked.ok("node", "explain", NODE, "--json"))
+        assert "BMC" in explained["why"]
+        assert "deploy." in explained["where"]
+    finally:
+        assert walked.lab("fault", NODE, "heal").returncode == 0
+    node = _until(walked, lambda n: n["state"] == "active" or n["phase"] == "failed", 600)
+    assert (node["state"], node["fault"]) == ("active", None)
+    _available(walked)
+
+
+@pytest.mark.slow
+def test_a_cable_pulled_before_the_ramdisk_boots_is_told_with_the_likely_cause(walked: Walked) -> None:
+    """The whole ladder: 90 s a try (its firmware is known to be quick), three tries, one restart of the BMC."""
+    _off(walked)
+    assert walked.lab("fault", NODE, "nic-down").returncode == 0
+    begun = time.monotonic()
+    try:
+        done = walked.cli("node", "deploy", NODE, "--image", "demo", "--wait", timeout_s=900)
+        assert done.returncode == 1
+        node = walked.node(NODE)
+        assert (node["fault"]["code"], node["fault"]["evidence"]["tries"]) == ("boot-no-dhcp", 3)
+        assert "cable" in node["fault"]["fix"]
+        explained = json.loads(walked.ok("node", "explain", NODE, "--json"))
+        assert "no DHCP request was seen" in explained["why"]
+    finally:
+        assert walked.lab("fault", NODE, "heal").returncode == 0
+    print(f"given up after {time.monotonic() - begun:.0f} s")
+    _available(walked)
+
+
+def _until(walked: Walked, test: Callable[[dict[str, Any]], bool], timeout_s: float) -> dict[str, Any]:
+    deadline = time.monotonic() + timeout_s
+    node = walked.node(NODE)
+    while not test(node) and time.monotonic() < deadline:
+        time.sleep(1)
+        node = walked.node(NODE)
+    return node
 
 
 def test_a_server_killed_while_deploying_loses_nothing(walked: Walked) -> None:

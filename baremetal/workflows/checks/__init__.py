@@ -1,12 +1,14 @@
 """Validation groups as TripleO had them: small checks with a reason and a fix. Nothing here changes anything.
 
-A check is an async function of Facts that returns pass, fail or skip; `run`
-runs those of a group. A new check is one function here and one table row in
-its test.
+A check is one small file in this directory: an async function of Facts that
+returns pass, fail or skip. `run` runs those of a group, in the order in which
+a person would cure them. A new check is a file here and its name in ORDER.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +18,29 @@ from baremetal.model.node import Node, Port
 from baremetal.workflows.passes import World
 from baremetal.workflows.site import Image
 
+ORDER = (
+    "clock",
+    "network-served",
+    "rival-dhcp",
+    "loaders-fetchable",
+    "ramdisk-there",
+    "bmc-answers",
+    "bmc-boot-override",
+    "power-known",
+    "ports-known",
+    "inspected",
+    "memory-enough",
+    "image-complete",
+    "disk-large-enough",
+    "boot-mode-fits",
+    "deployable",
+    "no-fault",
+    "active",
+    "configured",
+    "database-sound",
+    "disk-space",
+    "nothing-under-way",
+)
 GROUPS = ("pre-enroll", "pre-deploy", "post-deploy", "pre-upgrade")
 
 
@@ -82,12 +107,10 @@ def skipped(reason: str) -> Verdict:
 
 async def run(group: str, facts: Facts) -> list[dict[str, Any]]:
     """All checks of the group, in their order; one that fails stops no other."""
-    from baremetal.workflows.checks import hardware, server, software  # noqa: F401 (they register themselves)
-
     if group not in GROUPS:
         raise UsageError(f"there is no validation group {group!r}", fix=f"groups: {', '.join(GROUPS)}")
     results = []
-    for known in REGISTRY:
+    for known in all_checks():
         if group in known.groups:
             try:
                 verdict = await known.check(facts)
@@ -95,3 +118,11 @@ async def run(group: str, facts: Facts) -> list[dict[str, Any]]:
                 verdict = failed(exc.brief, exc.fix)
             results.append({"name": known.name, "group": group, **asdict(verdict)})
     return results
+
+
+def all_checks() -> list[Known]:
+    """Every check of this directory, those named in ORDER first."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    place = {name: index for index, name in enumerate(ORDER)}
+    return sorted(REGISTRY, key=lambda known: place.get(known.name, len(place)))
