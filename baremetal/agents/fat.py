@@ -45,7 +45,7 @@ class Fat:
         self._root_size = roots * 32
         self._data_at = self._root_at + -(-self._root_size // self._sector) * self._sector
         clusters = ((small or total32) * self._sector - self._data_at) // self._cluster
-        self._bits = 12 if clusters < 4085 else 16 if clusters < 65525 else 32
+        self._bits = 32 if not per_fat16 else 12 if clusters < 4085 else 16
         self._root = struct.unpack_from("<I", boot, 44)[0] if self._bits == 32 else 0
 
     def names(self, path: str = "") -> List[Name]:
@@ -89,11 +89,12 @@ class Fat:
         return b"".join(parts)
 
     def _next(self, at: int) -> int:
+        """The cluster behind `at`; 0, an end, where the table is cut short."""
         if self._bits == 32:
-            return int(struct.unpack("<I", self._read(self._fat_at + at * 4, 4))[0]) & 0x0FFFFFFF
+            return int.from_bytes(self._read(self._fat_at + at * 4, 4), "little") & 0x0FFFFFFF
         if self._bits == 16:
-            return int(struct.unpack("<H", self._read(self._fat_at + at * 2, 2))[0])
-        pair = int(struct.unpack("<H", self._read(self._fat_at + at * 3 // 2, 2))[0])
+            return int.from_bytes(self._read(self._fat_at + at * 2, 2), "little")
+        pair = int.from_bytes(self._read(self._fat_at + at * 3 // 2, 2), "little")
         return pair >> 4 if at & 1 else pair & 0xFFF
 
 

@@ -8,9 +8,11 @@ result. Any exit status but 0 is a failure, with what it printed as evidence.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -71,7 +73,7 @@ def _watch(process: "subprocess.Popen[bytes]", given: bytes, name: str, timeout_
     """Feed it, read it to its end; its last lines. Killed when its time is over."""
     assert process.stdin
     assert process.stdout
-    alarm = threading.Timer(timeout_s, process.kill)
+    alarm = threading.Timer(timeout_s, _kill, (process,))
     alarm.daemon = True
     alarm.start()
     lines: List[str] = []
@@ -91,11 +93,17 @@ def _watch(process: "subprocess.Popen[bytes]", given: bytes, name: str, timeout_
                 lines = [*lines, line][-KEPT_LINES:]
         process.wait()
     except BaseException:
-        process.kill()
+        _kill(process)
         raise
     finally:
         alarm.cancel()
     return lines
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """The program and what it started: a child that lives on would hold its output open."""
+    with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _result(lines: List[str]) -> Dict[str, Any]:

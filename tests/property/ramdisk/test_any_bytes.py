@@ -7,10 +7,10 @@ import io
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baremetal.agents import gpt, manifest, mbr
+from baremetal.agents import ata, efiboot, fat, gpt, ipmidev, manifest, mbr, nvme
 from baremetal.agents.http import Url
 from baremetal.agents.ramdisk import bootif, parse_cmdline
 from baremetal.agents.trouble import ImageManifest
@@ -86,3 +86,42 @@ def test_any_url_and_any_command_line(text: str) -> None:
     with contextlib.suppress(ValueError):
         Url.parse("http://" + text)
     bootif(parse_cmdline(text))
+
+
+BOOT = (
+    b"\xeb\x3c\x90MTOO4043"
+    + bytes.fromhex("0002040100020002f87ff80010003f000200000000000000")
+    + bytes(474)
+    + b"\x55\xaa"
+)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=4096), st.lists(st.tuples(st.integers(11, 48), st.integers(0, 255)), max_size=6))
+def test_any_bytes_behind_a_fat_boot_sector(junk: bytes, changes: list[tuple[int, int]]) -> None:
+    volume = bytearray((BOOT[:512]).ljust(512, b"\0") + junk * 4)
+    for at, value in changes:
+        volume[at] = value
+    volume[510:512] = b"\x55\xaa"
+    with contextlib.suppress(ValueError):
+        fat.loader(lambda offset, length: bytes(volume[max(0, offset) : max(0, offset) + length]))
+
+
+@given(st.integers(0, 0xFFFF), st.binary(max_size=200))
+def test_any_boot_entry(number: int, raw: bytes) -> None:
+    entry = efiboot.parse(number, raw)
+    assert entry is None or entry.number == number
+
+
+@given(st.binary(min_size=512, max_size=512))
+def test_any_answer_of_a_drive(page: bytes) -> None:
+    ata.abilities(page)
+    ata.parse_smart(page)
+    ata.task_file(page)
+    nvme.parse_sanitize(page)
+
+
+@given(st.binary(max_size=40))
+def test_any_answer_of_a_bmc(data: bytes) -> None:
+    found = ipmidev.lan(lambda netfn, cmd, given: data)
+    assert found is None or set(found) == {"channel", "bmc_address", "bmc_mac", "bmc_v6address"}
