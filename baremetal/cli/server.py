@@ -9,6 +9,7 @@ import typer
 from baremetal.cli import render
 from baremetal.cli.client import Client
 from baremetal.cli.words import Json
+from baremetal.errors import EXIT_FAILED
 
 app = typer.Typer(no_args_is_help=True, help="Servers of the site: who lives, who drives which node.")
 
@@ -39,6 +40,22 @@ def list_servers(
         return
     rows = [_row(server, doc["this"]) for server in doc["servers"]]
     render.table(rows, ["name", "state", "since", "version", "heard", "drives", "holds", "clock", "host"])
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Is the site ready for an upgrade, one server after the other? Exit code 1 when something is not."""
+    doc = Client.default().get("/api/servers/check")
+    if as_json:
+        render.json_out(doc)
+    else:
+        rows = [
+            {**one, "verdict": "ok" if one["ok"] else "look", "do": "" if one["ok"] else one["fix"]}
+            for one in doc["checks"]
+        ]
+        render.table(rows, ["name", "verdict", "seen", "do"])
+    if not doc["ok"]:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _row(server: dict[str, Any], this: str) -> dict[str, Any]:

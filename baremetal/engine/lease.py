@@ -175,6 +175,7 @@ class Lease:
                 others = [s for s in servers.newest(conn, 20) if s.id != self.me.id and name in s.holds]
                 beats = [s.beat_at for s in others if s.ended_by != "itself"]
                 self._taken[name] = max([boottime(), *(b - self._offset + TAKEOVER_S for b in beats)])
+                servers.change(conn, self.me.id, holds=sorted(self.holds | {name}))  # said before it is used
                 self.holds |= {name}
                 log.info("this server is %s now", name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,7 +10,9 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.engine import Connection
 
 from baremetal.api.native.common import conductor, reply
-from baremetal.store import servers, tables
+from baremetal.store import nodes as nodes_rows
+from baremetal.store import schema, servers, tables
+from baremetal.workflows.upgrade import ready_to_upgrade
 
 router = APIRouter(tags=["servers"])
 
@@ -32,6 +35,17 @@ async def list_servers(request: Request, nodes: bool = False) -> Response:
         return [_shown(life, driven, names, now, nodes) for life in lives]
 
     return reply({"servers": await con.store.fetch(query), "this": this, "shared": True})
+
+
+@router.get("/servers/check", summary="Is the site ready for an upgrade, one server after the other?")
+async def check(request: Request) -> Response:
+    """Each check with what was seen and what to do."""
+    con = conductor(request)
+    now, crashes = con.clock.now(), con.engine.stats().crashes
+    have = await asyncio.to_thread(schema.current, con.store.engine)
+    lives, faults = await con.store.fetch(lambda c: (servers.alive(c), nodes_rows.faults(c)))
+    found = ready_to_upgrade(lives, now, have or "", faults, crashes)
+    return reply({"checks": [vars(one) for one in found], "ok": all(one.ok for one in found)})
 
 
 def _shown(

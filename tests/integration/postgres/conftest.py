@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import sys
 import tempfile
@@ -12,12 +11,9 @@ from typing import Any
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location("pg_cluster", Path(__file__).with_name("cluster.py"))
-assert _spec
-assert _spec.loader
-pg_cluster = sys.modules.setdefault("pg_cluster", importlib.util.module_from_spec(_spec))
-if not hasattr(pg_cluster, "Cluster"):
-    _spec.loader.exec_module(pg_cluster)
+sys.path.insert(0, str(Path(__file__).parent))
+from fleet_import import pg_cluster
+
 _numbers = itertools.count(1)
 
 

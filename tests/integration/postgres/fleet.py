@@ -1,7 +1,7 @@
 """A hall of simulated machines with several real control planes, each a process in a network namespace of its own.
 
-The machines, their BMCs and the servers' boot planes (the real bootplane.Link and State) live in this process: a server's
-boot plane outlives it here, as it does on a real host when only control dies.
+The machines, their BMCs and the servers' boot planes (the real bootplane.Link and State) live in this process: a
+server's boot plane outlives it here, as it does on a real host when only control dies.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def _doc(plan: Any) -> dict[str, Any]:
 
 
 class Fleet:
-    """`async with Fleet(…) as fleet`: servers up, machines there. `url` is what servers are told, `local` our own way."""
+    """`async with Fleet(…) as fleet`: servers up. `url` is what they are told, `local` our own way to the database."""
 
     def __init__(
         self,
@@ -311,16 +311,32 @@ class Fleet:
 
     async def enroll(self, count: int) -> list[str]:
         """Machines, enrolled: on their way to manageable."""
+        return await self._enrolled(count, {})
+
+    async def _enrolled(self, count: int, more: dict[str, Any]) -> list[str]:
         names = [f"n{i:04}" for i in range(count)]
         world = _World()
         signer = Signer(_pem())
         jobs = []
         for name in names:
             self.hall.add(name)
-            body, now = self.hall.body(name), time.time()
+            body, now = self.hall.body(name, **more), time.time()
             jobs.append(self.store.submit(lambda c, b=body, t=now: registry.enroll(c, world, signer, b, "test", t)))  # type: ignore[misc]
         for job in jobs:
             await asyncio.wrap_future(job)
+        return names
+
+    async def seed(self, count: int) -> list[str]:
+        """Machines that were enrolled, inspected and cleaned before."""
+        names = await self._enrolled(count, {"manage": False})
+        ready = {"state": "available", "wanted": None, "wanted_args": {}, "work": {}, "wake_at": None, "power": "off"}
+        disk = {"local_gb": 60}
+
+        def settle(conn: Any) -> None:
+            for name in names:
+                nodes.see(conn, nodes.get(conn, name).id, **ready, properties=disk)
+
+        await self.store.write(settle)
         return names
 
     async def ask(self, names: list[str], verb: str, **args: Any) -> None:

@@ -14,7 +14,7 @@ import pytest
 from baremetal.engine.cluster import Cluster
 from baremetal.store import Store
 from baremetal.workflows.conductor import Conductor
-from baremetal.workflows.simulated import SimulatedImages
+from baremetal.workflows.simulated import SimulatedImages, SimulatedRack
 
 pytestmark = pytest.mark.integration
 
@@ -101,11 +101,27 @@ def patched(kind: Any) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", crash.WORKFLOWS)
+@pytest.mark.parametrize("stride", [13, pytest.param(1, marks=pytest.mark.slow)])
 async def test_no_effect_is_a_bad_place_to_die(
-    tmp_path: Path, name: str, databases: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, name: str, stride: int, databases: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In the gate at every 13th effect; `--ring slow` at each, which takes minutes."""
     monkeypatch.setattr(crash, "Server", server_class(databases))
-    await crash.test_no_effect_is_a_bad_place_to_die(tmp_path, name)
+    wishes, skip, goal = crash.WORKFLOWS[name]
+    total, strike = 0, 0
+    while strike <= total:
+        rack = SimulatedRack(None)  # type: ignore[arg-type]
+        box = rack.add("n1")
+        path = tmp_path / str(strike)
+        node, seen = await crash._live(path, rack, [("enroll", rack.body("n1")), *wishes[1:]], strike, skip)
+        await rack.close()
+        assert node.fault is None, f"died at effect {strike} of {total}: {node.fault}"
+        assert str(node.state) == goal
+        assert len(box.bmc.starts) <= 5
+        assert box.written <= 2
+        total = total or len(seen)
+        strike += stride
+    assert total > 20
 
 
 def test_the_store_of_the_suite_is_a_store() -> None:
