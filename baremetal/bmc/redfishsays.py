@@ -102,7 +102,8 @@ def transport(host: str, timeout_s: float, exc: httpx.TransportError, pin: PinMi
         return BmcTls(
             f"{host}: BMC shows another certificate than before",
             detail=str(pin.args[0]),
-            fix="find out why; if it was renewed, set verify=pin (or the new fingerprint) in its address",
+            fix="find out why; if it was renewed: baremetal node set NODE -p bmc= forgets the old one, "
+            "or write ?verify=sha256:… into the address",
             cause="pin",
             stage="tls",
         )

@@ -51,6 +51,18 @@ def context(verify: str, pin: Pin) -> ssl.SSLContext:
     return made
 
 
+def with_pin(url: str, sha256: object) -> str:
+    """The address with a certificate that was seen before written into it, where it leaves that to the first sight."""
+    from baremetal.bmc.url import BmcUrl
+
+    if not isinstance(sha256, str) or not is_fingerprint(sha256) or not url.startswith(("redfish", "auto")):
+        return url
+    parsed = BmcUrl.parse(url)
+    if parsed.scheme == "redfish+http" or parsed.options.get("verify", "pin") != "pin":
+        return url
+    return str(parsed.with_options(verify=f"sha256:{sha256}"))
+
+
 def is_fingerprint(text: str) -> bool:
     """64 hex digits, with or without `sha256:` and colons."""
     digits = text.removeprefix("sha256:").replace(":", "").lower()

@@ -27,6 +27,8 @@ async def identity(p: Pass) -> Outcome:
             )
         )
     facts: dict[str, Any] = {k: v for k in ("vendor", "product", "firmware", "bmc_mac") if (v := getattr(who, k))}
+    if pin := who.extra.get("tls_sha256"):
+        facts["tls_sha256"] = pin
     p.change(
         properties={**p.node.properties, "bmc": facts},
         system_uuid=known or (seen.lower() if seen else None),

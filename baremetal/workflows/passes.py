@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 
 from baremetal.bmc.base import BmcDriver, BootDevice, BootPlan, Identity, PowerOp
 from baremetal.bmc.faults import BmcError, BmcLied
+from baremetal.bmc.tlspin import with_pin
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node, Port, Power
 from baremetal.secrets import Secret
@@ -70,7 +71,8 @@ class World:
         if known and known[0] == node.bmc_url:
             return known[1]
         password = self.store.read(lambda c: secrets.get(c, self.operator, node.id, secrets.BMC_PASSWORD))
-        made = self.drivers.driver(node.bmc_url, password or Secret(""))
+        seen = (node.properties.get("bmc") or {}).get("tls_sha256")  # kept when the BMC was verified
+        made = self.drivers.driver(with_pin(node.bmc_url, seen), password or Secret(""))
         self._drivers[node.id] = (node.bmc_url, made)
         return made
 

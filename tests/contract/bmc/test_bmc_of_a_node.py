@@ -298,3 +298,23 @@ async def test_a_lost_line_is_opened_again(site):
         await screen(terminal, b"console of n1 open")
         site.bmc.printed(b"back")
         await screen(terminal, b"back")
+
+
+async def test_alarms_as_they_come(site):
+    config = site.socket.parent / "baremetal.toml"
+    config.write_text(f'run_dir = "{site.socket.parent}"\nstate_dir = "{site.socket.parent}"\n')
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "baremetal", "-c", str(config), "node", "events", "n1", "--watch", "--alarms",
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        await asyncio.sleep(2.0)
+        site.heat(96)
+        await site.con.health.once(all_due=True)
+        line = await asyncio.wait_for(child.stdout.readline(), 20)
+        while b"sensor" not in line:  # the audit's alarm, when it came first
+            line = await asyncio.wait_for(child.stdout.readline(), 20)
+        assert b"CPU Temp is critical at 96" in line
+    finally:
+        child.kill()
+        await child.wait()

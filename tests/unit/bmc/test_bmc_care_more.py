@@ -14,6 +14,7 @@ from baremetal.bmc.base import BmcAuth, BmcError, BmcLied, Power, PowerOp, Readi
 from baremetal.bmc.careful import Care, Careful
 from baremetal.bmc.fake import FakeDriver, machine
 from baremetal.bmc.softoff import soft_off
+from baremetal.bmc.tlspin import with_pin
 from baremetal.bmc.url import BmcUrl
 from baremetal.cli.bmcaccounts import version_key
 from baremetal.errors import UsageError
@@ -173,3 +174,21 @@ ALARMS = [  # before, readings, after
 @pytest.mark.parametrize(("before", "seen", "after"), ALARMS)
 def test_alarms(before, seen, after):
     assert alarms([reading(name, state) for name, state in seen], before) == after
+
+
+PIN = "ab" * 32
+PINNED = [  # address, seen, used
+    ("redfish+https://a@h", PIN, f"redfish+https://a@h?verify=sha256%3A{PIN}"),
+    ("redfish+https://a@h?verify=pin", PIN, f"redfish+https://a@h?verify=sha256%3A{PIN}"),
+    ("auto://a@h", PIN, f"auto://a@h?verify=sha256%3A{PIN}"),
+    ("redfish+https://a@h?verify=ca", PIN, "redfish+https://a@h?verify=ca"),
+    ("redfish+http://a@h", PIN, "redfish+http://a@h"),
+    ("ipmi://a@h", PIN, "ipmi://a@h"),
+    ("redfish+https://a@h", None, "redfish+https://a@h"),
+    ("redfish+https://a@h", "", "redfish+https://a@h"),
+]
+
+
+@pytest.mark.parametrize(("url", "seen", "used"), PINNED)
+def test_a_certificate_seen_once_is_the_only_one_from_then_on(url, seen, used):
+    assert with_pin(url, seen) == used
