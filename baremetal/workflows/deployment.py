@@ -54,7 +54,7 @@ async def write_image(p: Pass) -> Outcome:
     p.change(image_id=p.work["image"])
     p.event(Kind.STEP, "written", source="agent", data=_written(answer.data))
     own(p, [{"serial": answer.data.get("serial"), "wwn": answer.data.get("wwn"), "name": answer.data.get("disk")}])
-    return Done(f"written to {answer.data.get('disk', 'disk')}")
+    return Done(_in_words(answer.data))
 
 
 @step("deploy.prepare_instance_boot", 60, "from now on the machine boots its disk")
@@ -108,6 +108,13 @@ def _written(data: dict[str, Any]) -> dict[str, Any]:
     seconds = float(data.get("seconds") or 0)
     rate = {"bytes_per_s": round(int(data.get("bytes") or 0) / seconds)} if seconds else {}
     return {k: data[k] for k in kept if data.get(k) is not None} | rate
+
+
+def _in_words(data: dict[str, Any]) -> str:
+    """Where to, how much, how fast."""
+    size, seconds = int(data.get("bytes") or 0), float(data.get("seconds") or 0)
+    amount = f": {size >> 20} MiB in {seconds:.1f} s, {(size >> 20) / seconds:.0f} MiB/s" if size and seconds else ""
+    return f"written to {data.get('disk', 'disk')}{amount}"
 
 
 def image_of(p: Pass) -> Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from baremetal.model.event import Event, Kind
@@ -45,11 +45,30 @@ class Stage:
         return asdict(self)
 
 
-def of_events(events: Sequence[Event], node: Node | None, now: float) -> list[Stage]:
-    """Steps and states as bars, everything else as points with the time it took, in order of their beginning."""
+def of_events(
+    events: Sequence[Event], node: Node | None, now: float, progress: dict[str, Any] | None = None
+) -> list[Stage]:
+    """Steps and states as bars, everything else as points with the time it took, in order of their beginning.
+
+    `progress`: how far the agent is with its order; it stands beside the step that runs.
+    """
     bars = _bars(events, node, now)
+    if progress:
+        bars = [replace(b, detail=far(progress)) if b.outcome == "running" else b for b in bars]
     points = [_point(e) for e in events if e.kind in POINTS and not _dull(e)]
     return sorted(bars + points, key=lambda s: (s.start, s.kind != Kind.STATE))
+
+
+def far(progress: dict[str, Any]) -> str:
+    """An agent's progress in words: "write 230 of 516 MiB, 28 MiB/s"."""
+    stage, done, total = progress.get("stage", ""), progress.get("done") or 0, progress.get("total") or 0
+    rate, unit = progress.get("rate"), str(progress.get("unit", ""))
+    if unit == "bytes":
+        done, total, unit = done >> 20, total >> 20, "MiB"
+        rate = round(rate / 2**20, 1) if rate is not None else None
+    amount = f"{done} of {total} {unit}" if total else ""
+    speed = f"{rate:g} {unit}/s" if rate else ""
+    return ", ".join(part for part in (f"{stage} {amount}".strip(), speed) if part)
 
 
 def _bars(events: Sequence[Event], node: Node | None, now: float) -> list[Stage]:

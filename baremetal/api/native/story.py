@@ -10,7 +10,7 @@ from baremetal.api.native.common import conductor, number, reply
 from baremetal.bmc import consolelog
 from baremetal.errors import NotFound
 from baremetal.model.node import Node
-from baremetal.store import boots, events, inventories, nodes, ports
+from baremetal.store import boots, events, inventories, nodes, orders, ports
 from baremetal.workflows import explain, timeline, views
 
 router = APIRouter(tags=["story"])
@@ -26,7 +26,9 @@ async def get_timeline(ref: str, request: Request) -> Response:
         node = nodes.get(conn, ref)
         told = events.of_node(conn, node.id)
         run = told if whole else timeline.current_run(told)
-        return node, timeline.of_events(run, node, con.clock.now())
+        order = orders.get(conn, node.work.get("order"))
+        progress = order.progress if order and order.outcome is None else None
+        return node, timeline.of_events(run, node, con.clock.now(), progress)
 
     node, stages = await con.store.fetch(query)
     begun = min((s.start for s in stages), default=0.0)
