@@ -118,7 +118,9 @@ def _entry(scope: Scope, status: int, began: float) -> dict[str, Any]:
         "from": str((scope.get("client") or ("?",))[0]),
         "method": scope["method"],
         "path": path,
-        "node": node_in(path) or "",
+        "node": str(scope.get("baremetal.node") or node_in(path) or "")[
+            :300
+        ],  # of a new node its handler says the name
         "status": status,
         "ms": round((time.monotonic() - began) * 1000),
     }

@@ -99,6 +99,7 @@ async def create(asked: Asked) -> Reply:
             raise Refusal(409, f"A node with name {name} already exists.") from None
 
     node = await con.write(write)
+    asked.scope["baremetal.node"] = node.name
     con.bell.ring()  # the boot plane hears of it with its first port
     text = asked.shelf.put(node, Shape(asked.base, asked.minor))
     return answer_bytes(asked, text, 201, f"nodes/{node.id}")

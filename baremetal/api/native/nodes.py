@@ -31,6 +31,7 @@ async def enroll(request: Request) -> Response:
     con = conductor(request)
     body, by, now = await body_of(request), who(request), con.clock.now()
     node = await con.write(lambda c: registry.enroll(c, con.world, con.signer, body, by, now))
+    request.scope["baremetal.node"] = node.name
     con.touched(node.id)
     await con.references_changed()
     return reply(show(con, node.id), 201)

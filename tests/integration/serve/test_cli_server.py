@@ -146,9 +146,11 @@ def test_completion_knows_node_names(served):
 
 
 def test_audit_names_who_asked(served):
-    rows = served.cli("audit", "--json").stdout
-    assert '"enroll"' in rows
+    entries = out(served.cli("audit", "--json"))["entries"]
+    enrolled = [e for e in entries if (e["method"], e["path"], e["node"]) == ("POST", "/api/nodes", "r1-u01")]
+    assert [(e["status"], e["from"]) for e in enrolled] == [(201, "unix:uid=0")]
     assert "r1-u01" in served.cli("audit").stdout
+    assert "enroll" in served.cli("audit", "--verbs").stdout
 
 
 def test_allocation_says_why_no_node_was_chosen(served):

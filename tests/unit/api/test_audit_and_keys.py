@@ -62,7 +62,7 @@ async def test_who_asked_what_of_which_node_with_which_result(api: httpx.AsyncCl
     entries = (await api.get("/api/audit", headers=by("root"))).json()["entries"]
     told = [(e["who"], e["method"], e["node"], e["status"]) for e in entries]
     assert told == [
-        ("root", "POST", "", 201),
+        ("root", "POST", "n1", 201),
         ("root", "PUT", "n1", 400),
         ("", "DELETE", "n1", 403),
         ("", "GET", "", 401),
