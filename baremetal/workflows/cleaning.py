@@ -119,8 +119,13 @@ def _ours(p: Pass) -> list[str]:
 
 
 def _given_up(p: Pass) -> bool:
-    """Did somebody agree to lose what is on the disks? A release is that word; so is --erase-foreign."""
-    return p.node.wanted == Verb.UNDEPLOY or bool(p.node.wanted_args.get("erase_foreign"))
+    """Did somebody agree to lose what is on the disks?
+
+    A release is that word; so are --erase-foreign and the node's property of
+    that name, for tools of Ironic's that know no such argument.
+    """
+    asked = p.node.wanted_args.get("erase_foreign") or p.node.properties.get("erase_foreign")
+    return p.node.wanted == Verb.UNDEPLOY or asked in (True, "true", "yes", 1)
 
 
 async def _look_first(p: Pass) -> Outcome:

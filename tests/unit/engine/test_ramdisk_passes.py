@@ -85,6 +85,14 @@ async def test_foreign_data_wants_the_operators_word(bench: Any) -> None:
     assert "foreign" not in last_order(bench, node, "clean")["disks"][0]
 
 
+async def test_a_property_gives_disks_up_for_tools_that_cannot_say_it(bench: Any) -> None:
+    await bench.enroll("n1", properties={"erase_foreign": True})
+    bench.rack.boxes["n1"].content = ["gpt"]
+    await bench.until("n1", "manageable")
+    await bench.ask("n1", "provide")
+    assert (await bench.until("n1", "available")).fault is None
+
+
 async def test_a_clean_without_proof_is_no_clean(bench: Any) -> None:
     await bench.enroll("n1")
     bench.rack.boxes["n1"].faults.add("clean-unproved")
