@@ -26,6 +26,9 @@ def explain(
     firmware: Annotated[
         str, typer.Option("--firmware", "-f", help="bios, uefi-x64, uefi-arm64, uefi-ia32 …")
     ] = "uefi-x64",
+    arch: Annotated[
+        int | None, typer.Option("--arch", help="Instead of --firmware: the number of DHCP option 93, such as 7 or 16.")
+    ] = None,
     loader: Annotated[str, typer.Option("--loader", "-l", help="Who asks: firmware, http, ipxe, none.")] = "firmware",
     network: Annotated[str, typer.Option("--network", help="On which network; the first one otherwise.")] = "",
     config: Annotated[Path | None, typer.Option("--config", help="Configuration file.")] = None,
@@ -39,6 +42,9 @@ def explain(
     from baremetal.serve.loaders import LoaderTree, read_loaders, read_templates
 
     settings = Settings.load(config)
+    if arch is not None:
+        kind, by_http = _by_number(arch)
+        firmware, loader = str(kind), "http" if by_http and loader == "firmware" else loader
     client = Client(
         mac=_mac(mac), arch=_one_of(Arch, firmware, "--firmware"), loader=_one_of(Loader, loader, "--loader")
     )
@@ -143,6 +149,16 @@ def _one_of(kind: Any, value: str, flag: str) -> Any:
         return kind(value.lower())
     except ValueError:
         raise UsageError(f"{flag} {value!r} is unknown", fix=f"one of {', '.join(kind)}") from None
+
+
+def _by_number(arch: int) -> tuple[Any, bool]:
+    """Firmware of this number of option 93, and whether it boots by HTTP."""
+    from baremetal.wire.pxe import ARCHES, HTTP_ARCHES
+
+    if arch not in ARCHES:
+        known = ", ".join(f"{number} {name}" for number, name in ARCHES.items())
+        raise UsageError(f"--arch {arch} is no architecture that boots from a network", fix=f"one of: {known}")
+    return ARCHES[arch], arch in HTTP_ARCHES
 
 
 def _mac(text: str) -> str:

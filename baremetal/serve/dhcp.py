@@ -230,10 +230,11 @@ class DhcpServer:
     def _asked(self) -> None:
         assert self._loop is not None
         if not self._rivals.heard:
-            self.rules.only_known = ""
+            self.rules.only_known = self.rules.others = ""
         self._ask = self._loop.call_later(ASK_AGAIN_S, self._ask_rivals)
 
     def _rival(self, rival: Rival) -> None:
+        self.rules.others = rival.server
         what = f"{rival.server} ({rival.mac}) answers DHCP on {self.network.interface} too"
         if self.network.mode is not Mode.KNOWN and not self.network.proxy:
             self.rules.only_known = what

@@ -30,12 +30,16 @@ class Hold(IntEnum):
 
 @dataclass(slots=True)
 class Lease:
-    """`key` is the hardware address (for other than Ethernet: type byte before it); `expires` Unix seconds."""
+    """`key` is the hardware address (for other than Ethernet: type byte before it); `expires` Unix seconds.
+
+    `offers`: how often it was offered and not taken.
+    """
 
     key: bytes
     ip: int
     expires: float
     hold: Hold
+    offers: int = 0
 
     @property
     def address(self) -> str:
@@ -113,6 +117,7 @@ class LeaseTable:
         if mine is not None and mine.ip == ip:
             mine.expires = expires
             mine.hold = Hold.BOUND
+            mine.offers = 0
             return mine
         return self._take(key, ip, expires, Hold.BOUND)
 
@@ -169,6 +174,7 @@ class LeaseTable:
         return len(self.by_ip)
 
     def _hold_offer(self, mine: Lease, now: float) -> Lease:
+        mine.offers += 1
         if mine.expires <= now:
             mine.hold = Hold.OFFERED
         if mine.expires < now + OFFER_S:

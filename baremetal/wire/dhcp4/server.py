@@ -48,6 +48,7 @@ Answers = Callable[[Client, BootRecord | None, Network], Decision]
 Options = dict[int, bytes]
 MOST_TEMPLATES = 20_000  # the client chooses what the caches are keyed by, so they are bounded
 SHORTEST_LEASE_S = 60
+UNHEARD = 3  # offers that nobody took, and we say so
 BOOTP_LEASE_S = 30 * 86400  # BOOTP knows no lease; RFC 1534 wants for ever, a month can be taken back
 
 __all__ = ["Answers", "Route", "Sent", "Server"]
@@ -62,6 +63,7 @@ class Server:
         self.bound: list[Lease] = []
         self._teller = Teller()
         self.only_known = ""  # why strangers get no answer for now
+        self.others = ""  # another DHCP server that was heard on the link
         self.silent = ""  # why nobody gets an answer for now
         self.no_range: set[str] = set()  # networks whose range another server gives out
         self._answers = answers
@@ -157,10 +159,20 @@ class Server:
         if lease is None:
             self._teller.remark(key, template, "no-address", f"no address is free on {scope.network.name}", known, now)
             return None
+        if lease.offers >= UNHEARD:
+            self._unheard(key, template, lease.offers, known, now)
         if scope.rapid_commit and 80 in options:
             return self._acknowledge(data, options, key, scope, known, template, lease.ip, now, rapid=True)
         times = scope.times if 51 not in options else self._times_for(scope, options)
         return reply(OFFER, data, options, scope, template, lease.ip.to_bytes(4, "big"), times)
+
+    def _unheard(self, key: bytes, template: Template, offers: int, known: Known | None, now: float) -> None:
+        """Why a machine asks again and again is told while it happens, not when its operator has given up."""
+        if self.others:
+            why = f"the client took another server's offer, seen from {self.others}"
+        else:
+            why = "it does not hear the answer (DHCP snooping on the switch, another VLAN on the way back)"
+        self._teller.remark(key, template, "no-request", f"offer sent {offers} times, no request: {why}", known, now)
 
     def _lease_for(
         self, key: bytes, scope: Scope, known: Known | None, template: Template, asked: int, now: float

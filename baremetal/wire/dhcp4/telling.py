@@ -55,7 +55,7 @@ class Teller:
         self, key: bytes, template: Template, decision: str, because: str, known: Known | None, now: float
     ) -> None:
         """Something about one machine's lease that its operator should know."""
-        if self._again(key + because.encode()[:64], now):
+        if self._again(key + _but_for_numbers(because), now):
             return
         node = known.node if known is not None else None
         body = {
@@ -69,7 +69,7 @@ class Teller:
 
     def refused(self, key: bytes, what: str, why: str, source: str, now: float) -> None:
         """Input that no machine of ours sends. The same complaint with another number in it is not told again."""
-        if not self._again(key + why.encode().translate(None, b"0123456789")[:64], now) and self._may(now):
+        if not self._again(key + _but_for_numbers(why), now) and self._may(now):
             self.events.append({"kind": "refused", "node": None, "body": {"what": what, "why": why, "source": source}})
 
     def _may(self, now: float) -> bool:
@@ -95,3 +95,8 @@ class Teller:
             self._marks.clear()
         self._marks[mark] = now
         return False
+
+
+def _but_for_numbers(text: str) -> bytes:
+    """What two complaints share that differ in a count or a size."""
+    return text.encode().translate(None, b"0123456789")[:64]

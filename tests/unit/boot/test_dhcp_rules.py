@@ -463,3 +463,22 @@ def test_a_node_may_have_its_address_from_the_network(make_rig: Any, make_node: 
     rig.server.update([make_node(mac="52:54:00:00:00:07", address=None)])
     assert rig.ask(p.DISCOVER, "52:54:00:00:00:07").yiaddr == "10.0.0.7"
     assert rig.events("boot-seen")[-1]["because"].startswith("r1:")
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [("", "it does not hear the answer"), ("10.0.0.254", "another server's offer, seen from 10.0.0.254")],
+)
+def test_offers_that_nobody_takes_are_told(rig: Any, clients: Any, other: str, why: str) -> None:
+    rig.server.others = other
+    for _ in range(4):
+        assert rig.ask(p.DISCOVER, A, clients["uefi"])
+        rig.now += 4
+    told = [e["because"] for e in rig.events("boot-seen") if e["decision"] == "no-request"]
+    assert told == [told[0]]
+    assert told[0].startswith("offer sent 3 times, no request: ")
+    assert why in told[0]
+    rig.lease(A)
+    rig.now += 60
+    rig.ask(p.DISCOVER, A, clients["uefi"])  # the next boot counts anew
+    assert len([e for e in rig.events("boot-seen") if e["decision"] == "no-request"]) == 1

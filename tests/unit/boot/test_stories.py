@@ -155,6 +155,19 @@ ERRORS = [
 ]
 
 
+@pytest.mark.parametrize(("number", "answer"), [("16", "http"), ("7", "tftp"), ("0", "tftp")])
+def test_explain_by_the_number_of_option_93(tmp_path: Path, number: str, answer: str) -> None:
+    config = tmp_path / "b.toml"
+    config.write_text(
+        f'state_dir = "{tmp_path}"\n[[network]]\ninterface = "eth1"\ncidr = "10.0.0.0/24"\n'
+        'server = "10.0.0.1"\nmode = "discover"\n'
+    )
+    args = ["explain", "--mac", "52-54-00-00-00-01", "--config", str(config), "--json", "--arch", number]
+    told = json.loads(CliRunner().invoke(boot_cli.app, args).stdout)
+    assert told["steps"][0]["answer"].startswith(answer)
+    assert CliRunner().invoke(boot_cli.app, [*args[:-1], "99"]).exit_code != 0
+
+
 @pytest.mark.parametrize(("number", "name"), ERRORS)
 def test_ipxe_errors(number: str, name: str) -> None:
     assert decode(number).name == name
