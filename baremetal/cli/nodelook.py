@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from typing import Annotated, Any
 
 import typer
 
-from baremetal.cli import render, waiting
+from baremetal.cli import chart, render, waiting
 from baremetal.cli.client import Client, node_path
 from baremetal.cli.words import Json, NodeName
 from baremetal.errors import EXIT_FAILED
-
-BAR = 30  # characters
 
 
 def now_of(node: dict[str, Any]) -> str:
@@ -111,45 +111,31 @@ def _since(since: Any) -> str:
 
 def timeline(
     node: NodeName,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Draw again whenever something happens.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Draw again until its workflow ends.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Every stage with its seconds, as a bar chart."""
+    """Every stage of the last run with its seconds, as a bar chart."""
     client = Client.default()
     while True:
+        row = client.get(node_path(node))
         doc = client.get(node_path(node, "timeline"))
         if as_json:
             render.json_out(doc)
         else:
-            _draw(doc)
-        if not follow:
+            _draw(doc, again=follow)
+        if not follow or not (row["wanted"] or row["power_wanted"]):
             return
-        fence = client.get(node_path(node))["fence"]
-        client.get(node_path(node), wait=30, fence=fence)
-        if not as_json:
-            print("\x1b[H\x1b[J" if render.colour() else "")
+        client.get(node_path(node), wait=2, fence=row["fence"])
 
 
-def _draw(doc: dict[str, Any]) -> None:
-    stages = doc["stages"]
-    if not stages:
+def _draw(doc: dict[str, Any], *, again: bool = False) -> None:
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    drawn = chart.lines(doc["stages"], doc.get("total_s"), time.time(), columns=columns, colour=render.colour())
+    if not drawn:
         render.note("nothing happened to it yet")
-        return
-    begin = min(s["start"] for s in stages)
-    end = max(s.get("end") or time.time() for s in stages)
-    scale = BAR / max(end - begin, 0.001)
-    width = max(len(str(s["stage"])) for s in stages)
-    for stage in stages:
-        stop = stage.get("end") or time.time()
-        lead = int((stage["start"] - begin) * scale)
-        bar = "·" * lead + "█" * max(1, round((stop - stage["start"]) * scale))
-        seconds = stage.get("seconds")
-        took = f"{seconds:8.1f} s" if seconds is not None else "     ... "
-        mark = "" if stage.get("outcome") in ("ok", "done", None) else f"  {stage['outcome']}"
-        detail = f"  {stage['detail']}" if stage.get("detail") else ""
-        print(f"{stage['stage']!s:<{width}} {took}  {bar:<{BAR}}{mark}{detail}".rstrip())
-    if doc.get("total_s") is not None:
-        print(f"{'total':<{width}} {doc['total_s']:8.1f} s")
+    if again and columns:
+        print("\x1b[H\x1b[J", end="")
+    print("\n".join(drawn), flush=True)
 
 
 def history(

@@ -42,6 +42,7 @@ TAKES: dict[Verb, frozenset[str]] = {
 def ask(conn: Connection, ref: str, verb: Verb, args: dict[str, Any], by: str, now: float, images: Images) -> Node:
     """Accept or refuse a verb; the node as it stands with the wish written down."""
     node = nodes.get(conn, ref)
+    _not_while_power(conn, node, now)
     after = plan(node, verb, args, by, now, images)
     event = Event(ids.ulid(now), now, node.id, Kind.VERB, str(verb), by, data={"args": _public(args)})
     saved = nodes.save(conn, node, after, now)
@@ -135,14 +136,24 @@ def power(conn: Connection, ref: str, target: str, by: str, now: float) -> Node:
             f"{node.name}: {node.wanted} by {node.wanted_by or 'somebody'} is under way; it decides about power",
             fix=f"wait for it, or: baremetal node abort {node.name}",
         )
-    if node.power_wanted and node.power_wanted != target:
-        raise Refused(
-            f"{node.name}: power {node.power_wanted} is under way", fix="wait until it is done, a few seconds"
-        )
+    if node.power_wanted != target:
+        _not_while_power(conn, node, now)
     work = {k: v for k, v in node.work.items() if k != "here"}
     after = dataclasses.replace(node, power_wanted=target, work=work, wake_at=now)
     events.add_all(conn, [Event(ids.ulid(now), now, node.id, Kind.VERB, f"power {target}", by)])
     return nodes.save(conn, node, after, now)
+
+
+def _not_while_power(conn: Connection, node: Node, now: float) -> None:
+    """Refused while an earlier power wish is carried out, with who asked for it and when."""
+    if not node.power_wanted:
+        return
+    told = events.of_node(conn, node.id, kinds=[str(Kind.VERB)], limit=5)
+    last = next((e for e in reversed(told) if e.stage == f"power {node.power_wanted}"), None)
+    who = f", asked by {last.source} {max(0.0, now - last.time):.0f} s ago" if last else ""
+    raise Refused(
+        f"{node.name}: power {node.power_wanted} is under way{who}", fix="wait until it is done, a few seconds"
+    )
 
 
 def consequences(node: Node, verb: Verb) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -96,7 +97,19 @@ async def test_two_operators_at_once(bench: Any, api: httpx.AsyncClient) -> None
     await bench.when("n1", lambda n: n.wait is not None)
     answer = await api.put("/api/nodes/n1/verbs/provide", headers={"x-baremetal-user": "bob"})
     assert answer.status_code == 409
-    assert "alice" in answer.json()["error"]["brief"]
+    assert re.search(r"alice.*\d+ s ago", answer.json()["error"]["brief"]), answer.json()
+
+
+async def test_two_operators_at_one_power_button(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.enroll("n1")
+    await bench.until("n1", "manageable")
+    bench.rack.boxes["n1"].bmc.faults.add("ignores-power")
+    await api.put("/api/nodes/n1/power", json={"target": "on"}, headers={"x-baremetal-user": "alice"})
+    by_bob = {"x-baremetal-user": "bob"}
+    for path, body in (("power", {"target": "off"}), ("verbs/provide", {})):
+        answer = await api.put(f"/api/nodes/n1/{path}", json=body, headers=by_bob)
+        assert answer.status_code == 409
+        assert re.search(r"asked by alice \d+ s ago", answer.json()["error"]["brief"]), answer.json()
 
 
 async def test_lost_updates_are_refused(bench: Any, api: httpx.AsyncClient) -> None:
