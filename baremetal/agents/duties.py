@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Dict, List
+from typing import TYPE_CHECKING, Any, Callable, Dict, List
 
 from baremetal.agents import inventory, lldp
-from baremetal.agents.disks import Disk, find
 from baremetal.agents.http import Client
 from baremetal.agents.progress import Reporter
 from baremetal.protocol import agent as words
+
+if TYPE_CHECKING:
+    from baremetal.agents.disks import Disk
 
 Handler = Callable[[Dict[str, Any], Reporter], Dict[str, Any]]
 
@@ -43,8 +45,10 @@ class Duties:
         """From now on, note what the switches say."""
         self.lldp = lldp.Listener(inventory.nics(self.roots))
 
-    def disks(self, arrays: bool = False) -> List[Disk]:
+    def disks(self, arrays: bool = False) -> "List[Disk]":
         """All disks, once the drivers are in and the buses have been scanned; on request the running arrays too."""
+        from baremetal.agents.disks import find
+
         self._settle()
         return find(self.roots.sys, self.roots.dev, arrays=arrays)
 

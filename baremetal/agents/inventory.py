@@ -9,9 +9,10 @@ Writes nothing. Runs no programs.
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
-from baremetal.agents import disks
+if TYPE_CHECKING:
+    from baremetal.agents.disks import Disk
 
 MAX_FLAGS = 400  # words of /proc/cpuinfo flags
 _DMI = {
@@ -48,7 +49,7 @@ def collect(roots: Optional[Roots] = None, bootif: Optional[str] = None) -> Dict
     inventory = {
         "cpu": part("cpu", lambda: cpu(at)),
         "memory": part("memory", lambda: memory(at)),
-        "disks": part("disks", lambda: [_disk(d) for d in disks.find(at.sys, at.dev)]) or [],
+        "disks": part("disks", lambda: [_disk(d) for d in _find(at)]) or [],
         "interfaces": part("interfaces", lambda: interfaces(at)) or [],
         "system_vendor": part("system_vendor", lambda: system_vendor(at)),
         "boot": part("boot", lambda: boot(at, bootif)),
@@ -88,7 +89,13 @@ def memory(at: Roots) -> Dict[str, Any]:
     return {"total": total, "physical_mb": _fitted_mib(at) or -(-total // (128 << 20)) * 128}
 
 
-def _disk(disk: disks.Disk) -> Dict[str, Any]:
+def _find(at: Roots) -> "List[Disk]":
+    from baremetal.agents import disks  # late: hello needs none of them
+
+    return disks.find(at.sys, at.dev)
+
+
+def _disk(disk: "Disk") -> Dict[str, Any]:
     """With the drive's own view of its health, where we can ask for it."""
     found = disk.to_inventory()
     from baremetal.agents import ata, foreign, nvme  # late: ctypes

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-
 from baremetal.agents.trouble import OrderRefused
 from baremetal.protocol import agent as words
-from baremetal.protocol import ed25519
 
 
 def check(order: words.Order, boot_id: str, key_file: str) -> None:
     """OrderRefused unless the order may be carried out: harmless, or signed for this boot."""
     if order.kind not in words.SIGNED:
         return
+    import base64  # late: hello must not wait for these
+
+    from baremetal.protocol import ed25519
+
     try:
         with open(key_file) as f:
             key = ed25519.parse_public_key(f.read())
