@@ -18,6 +18,9 @@ def register(app: typer.Typer) -> None:
 
 
 def scan(
+    where: Annotated[
+        list[str] | None, typer.Argument(help="Addresses, networks (10.0.0.0/23), ranges, files; as --hosts.")
+    ] = None,
     hosts: Annotated[
         list[str] | None, typer.Option("--hosts", "-H", help="Addresses, networks, ranges, files.")
     ] = None,
@@ -34,10 +37,12 @@ def scan(
     from baremetal.bmc import scan as scanner
     from baremetal.bmc.hosts import expand
 
+    hosts = [*(where or []), *(hosts or [])]
     if not hosts and ssdp is None:
-        raise UsageError("what shall be scanned?", fix="--hosts 10.0.0.0/23, or --ssdp ADDRESS for a multicast search")
+        fix = "baremetal bmc scan 10.0.0.0/23, or --ssdp ADDRESS for a multicast search"
+        raise UsageError("what shall be scanned?", fix=fix)
     heard = asyncio.run(scanner.ssdp(ssdp)) if ssdp else []
-    targets = expand([*(hosts or []), *heard]) if hosts or heard else []
+    targets = expand([*hosts, *heard]) if hosts or heard else []
     for target in targets:
         if target.error:
             call.show({"host": target.host, "error": {"code": target.error.code, "brief": target.error.brief}}, False)

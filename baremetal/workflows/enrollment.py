@@ -6,6 +6,8 @@ from typing import Any
 
 from baremetal.model.event import Kind
 from baremetal.model.fault import Fault
+from baremetal.model.node import State
+from baremetal.store import nodes
 from baremetal.workflows.outcome import Done, Failed, Outcome
 from baremetal.workflows.passes import Pass
 from baremetal.workflows.steps import step
@@ -26,6 +28,16 @@ async def identity(p: Pass) -> Outcome:
                 since=p.now,
             )
         )
+    if seen and (twin := _twin(p, seen.lower())):
+        return Failed(
+            Fault(
+                "bmc-duplicate",
+                f"{p.node.name}: its BMC manages the machine that is {twin} already",
+                detail=f"both say UUID {seen.lower()}; BMC says: {who.vendor} {who.product}, serial {who.serial}",
+                fix=f"correct the BMC address of one of them, or delete one: baremetal node delete {p.node.name}",
+                since=p.now,
+            )
+        )
     facts: dict[str, Any] = {k: v for k in ("vendor", "product", "firmware", "bmc_mac") if (v := getattr(who, k))}
     if pin := who.extra.get("tls_sha256"):
         facts["tls_sha256"] = pin
@@ -42,6 +54,12 @@ async def identity(p: Pass) -> Outcome:
 async def power(p: Pass) -> Outcome:
     """Allocation and deploy want to know it."""
     return Done(f"power is {await p.power()}")
+
+
+def _twin(p: Pass, uuid: str) -> str | None:
+    """The name of another verified node that is the same machine; placeholder UUIDs never come this far."""
+    others = p.world.store.read(lambda c: nodes.by_uuid(c, uuid))
+    return next((one.name for one in others if one.id != p.node.id and one.state is not State.ENROLL), None)
 
 
 def _swapped(a: str, b: str) -> bool:

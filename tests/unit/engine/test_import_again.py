@@ -161,3 +161,15 @@ async def test_http_boot_is_believed_only_when_it_reads_back() -> None:
     bad: Any = Hands("http", BootPlan(BootDevice.PXE))
     with pytest.raises(BmcLied, match="http"):
         await bootvia.next_boot(bad)
+
+
+async def test_one_machine_under_two_names_is_told(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.enroll("n1")
+    await bench.until("n1", "manageable")
+    twin = bench.rack.body("n1") | {"name": "n2", "macs": ["52:54:00:00:00:77"]}
+    twin["bmc_url"] += "?latency_s=0"
+    answer = await api.post("/api/nodes", json=twin)
+    assert answer.status_code == 201, answer.text
+    node = await bench.when("n2", lambda n: n.wanted is None and n.fault is not None)
+    assert node.fault.code == "bmc-duplicate"
+    assert "n1" in node.fault.brief
