@@ -101,7 +101,7 @@ async def test_a_full_disk_is_said_and_work_goes_on_after(bench: Any, api: httpx
 
 
 async def test_a_database_that_is_gone_and_back(bench: Any, api: httpx.AsyncClient) -> None:
-    """The directory moved away (a file system that was unmounted) and back: open files keep working, nothing is lost."""
+    """The directory moved away (a mount that was lost) and back: open files keep working, nothing is lost."""
     await bench.to("n1", "available")
     away = bench.path.with_name("away")
     bench.path.rename(away)
