@@ -177,7 +177,7 @@ class Lease:
                 self._taken[name] = max([boottime(), *(b - self._offset + TAKEOVER_S for b in beats)])
                 servers.change(conn, self.me.id, holds=sorted(self.holds | {name}))  # said before it is used
                 self.holds |= {name}
-                log.info("this server is %s now", name)
+                log.info("this server holds %s now", name)
 
     def _session(self) -> Connection:
         if self._conn is None:

@@ -85,7 +85,7 @@ class Packets:
         self.on_networks: Callable[[list[str]], Coroutine[Any, Any, None]] | None = None
         self._adjusting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._good = True
+        self._good = state.standing.good()
 
     def open(self) -> None:
         """Open every socket; MachineError says what stands in the way."""

@@ -61,7 +61,7 @@ def database(place: Path, spaces: Any) -> Iterator[Any]:
 
 def urls(database: Any, spaces: Any) -> tuple[str, str]:
     """What servers are told, and our own way past all cuts."""
-    return database.url("fleet", spaces.address), f"postgresql://bm@/fleet?host={database.data}&port={database.port}"
+    return database.url("fleet", spaces.address), f"postgresql://bm@/fleet?host={database.directory}&port={database.port}"
 
 
 @contextlib.asynccontextmanager
@@ -204,7 +204,7 @@ async def test_failover_to_a_standby_loses_nothing(place: Path, spaces: Any) -> 
         main.sql("SELECT pg_reload_conf()")
         main.sql("CREATE DATABASE fleet")
         hosts = f"{spaces.address}:{main.port},{spaces.address}:{other.port}"
-        local = f"host={main.data},{other.data}&port={main.port},{other.port}"
+        local = f"host={main.directory},{other.directory}&port={main.port},{other.port}"
         remote = f"postgresql://bm@{hosts}/fleet"
         async with fleet.Fleet(
             place, remote, f"postgresql://bm@/fleet?{local}", 3, netns=spaces.servers, timing=TIMING
