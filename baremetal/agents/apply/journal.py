@@ -11,6 +11,7 @@ renamed. `done`: all is in place; kept so that `agent rollback` can go back.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -163,13 +164,29 @@ def _restore(entry: Dict[str, Any], copy: str) -> bool:
             return existed
         if "link" in was:
             return _restore_link(path, str(was["link"]), str(entry["staged"]))
+        if not os.path.exists(copy) and os.path.lexists(path):
+            return False  # an earlier undo moved it there
         body = files.read(copy)
         change = Change(path, "changed", body, was["mode"], was["uid"], was["gid"], None)
-        files.stage(change, [])
+        try:
+            files.stage(change, [])
+        except WriteFailed as exc:
+            if getattr(exc.__cause__, "errno", 0) not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            _move(copy, change)  # no room for another copy: the one we have goes back itself
+            return True
         files.put(change.staged, path)
         return True
     except OSError as exc:
         raise WriteFailed(f"cannot put {path} back", detail=str(exc), fix=f"its older version is {copy}") from exc
+
+
+def _move(copy: str, change: Change) -> None:
+    files.remove(change.staged)
+    os.chmod(copy, change.mode)
+    if change.uid is not None and change.gid is not None and os.geteuid() == 0:
+        os.chown(copy, change.uid, change.gid)
+    os.rename(copy, change.path)
 
 
 def _restore_link(path: str, target: str, staged: str) -> bool:

@@ -8,6 +8,7 @@ scripts run once more on what was good before. One call, one ConfigReport.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
@@ -183,7 +184,8 @@ class _Attempt:
         if committed or transaction.record is not None or transaction.made:
             transaction.undo()
         if self.before is not None:
-            self._collect(self.before)
+            with contextlib.suppress(OSError):  # a full disk: the next run writes them
+                self._collect(self.before)
         if not run_again:
             return
         self._runner(self.sources).errors()

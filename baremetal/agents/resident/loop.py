@@ -73,6 +73,7 @@ class Agent:
         self.retry_at: Optional[float] = None
         self.drift_at = time.monotonic() + DRIFT_S * jitter()
         self.reported_drift: List[Any] = []
+        self.owed: Optional[Dict[str, Any]] = None  # a report that the server has not got
         self.refused = ""  # the last refusal we reported; the server may offer the same again and again
 
     def run(self) -> None:
@@ -252,11 +253,13 @@ class Agent:
     # --- reports ---
 
     def owe(self, report: ConfigReport) -> None:
-        """Keep it on disk until the server has it; only the newest counts."""
-        self.state.write("report.json", report.to_json())
+        """Keep it on disk until the server has it; only the newest counts. A full disk is told from memory."""
+        self.owed = report.to_json()
+        with contextlib.suppress(OSError):
+            self.state.write("report.json", self.owed)
 
     def deliver(self) -> None:
-        owed = self.state.read("report.json")
+        owed = self.owed or self.state.read("report.json")
         if isinstance(owed, dict) and self.talk.token is not None:
             try:
                 self.talk.report(ConfigReport.from_json(owed).to_bytes())
@@ -264,6 +267,7 @@ class Agent:
                 if exc.status not in (400, 413, 422):
                     raise
                 self.say(f"the server does not want our report: {exc.brief}")  # never again the same
+            self.owed = None
             self.state.drop("report.json")
 
     # --- time ---

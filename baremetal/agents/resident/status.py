@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any, Dict, Optional
 
@@ -24,7 +25,8 @@ class Status:
         """Set these and write, when anything changed."""
         if any(self.document.get(k, ...) != v for k, v in facts.items()):
             self.document.update(facts, since=time.time())
-            self.state.write(FILE, self.document)
+            with contextlib.suppress(OSError):  # a full disk: the log has it, and the report
+                self.state.write(FILE, self.document)
 
     def applied(self, report: ConfigReport) -> None:
         document = report.to_json()
