@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import subprocess
 import time
 from typing import Callable, Dict, Iterable, List, Optional
@@ -137,6 +138,9 @@ class _Memory:
 def check(command: str, change: Change) -> None:
     """Run a file's own check on the staged copy, without a shell; CheckFailed has its last lines."""
     arguments = [part.replace("%s", change.staged) for part in shlex.split(command)]
+    # sshd does not start unless it is called by its whole path; /usr/sbin is not on everybody's.
+    path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
+    arguments[0] = shutil.which(arguments[0], path=path) or arguments[0]
     try:
         done = subprocess.run(
             arguments,
