@@ -25,12 +25,18 @@ def init(
     from baremetal.cli import render
     from baremetal.cli.settings import config_path
     from baremetal.config import Settings
+    from baremetal.errors import BaremetalError
     from baremetal.serve.init import initialise
     from baremetal.serve.initconf import install_units, write
 
     path = config_path(config)
     written = write(path, interface=interface, undercloud_conf=undercloud_conf)
-    settings = Settings.load(path)
+    try:
+        settings = Settings.load(path)
+    except BaremetalError:
+        if written:  # answers that contradict each other: the next try starts afresh
+            path.unlink(missing_ok=True)
+        raise
     report = initialise(settings, addresses=address or ())
     if written:
         report.made.insert(0, str(path))
