@@ -16,6 +16,7 @@ from baremetal.agents.apply.errors import WriteFailed
 from baremetal.agents.apply.files import Change
 
 MASK = "******"
+EARLIER = "****** (an earlier secret)"
 MIN_SECRET = 4  # characters: shorter values would mask half the file
 SECRET_KEY = re.compile(r"pass(word|wd|phrase)?|secret|token|credential|private|api_?key|access_?key", re.IGNORECASE)
 _ASSIGNED = re.compile(
@@ -53,7 +54,7 @@ def _one(change: Change, secrets: Set[str], show: bool) -> str:
         return head or f"removed: {change.path}\n"
     old, new = _text(before), _text(change.body)
     if not show:
-        old, new = mask(old, secrets), mask(new, secrets)
+        old, new = mask(_without_earlier(old, new, secrets), secrets), mask(new, secrets)
     lines = difflib.unified_diff(
         old.splitlines(keepends=True),
         new.splitlines(keepends=True),
@@ -62,6 +63,28 @@ def _one(change: Change, secrets: Set[str], show: bool) -> str:
     )
     body = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
     return head + body
+
+
+def _without_earlier(old: str, new: str, secrets: Set[str]) -> str:
+    """The old text without what stood where the new one has a secret: the earlier secret is none of ours any more."""
+    kept = set(new.splitlines())
+    shapes = []
+    for line in kept:
+        if any(secret in line for secret in secrets):
+            rest = _split(line, secrets)
+            shapes.append(re.compile("(.+)".join(re.escape(part) for part in rest)))
+    lines = old.splitlines(keepends=True)
+    for index, line in enumerate(lines):
+        text = line.rstrip("\r\n")
+        if text not in kept and any(shape.fullmatch(text) for shape in shapes):
+            lines[index] = f"{EARLIER}{line[len(text) :]}"
+    return "".join(lines)
+
+
+def _split(line: str, secrets: Set[str]) -> List[str]:
+    """What is around the secrets of this line."""
+    found = "|".join(re.escape(secret) for secret in sorted(secrets, key=len, reverse=True) if secret)
+    return re.split(found, line)
 
 
 def _private(change: Change) -> bool:

@@ -142,6 +142,18 @@ def test_diff_masks_secrets(tmp_path):
     assert run("apply", "-m", md, *options, "--diff").returncode == 0
 
 
+def test_diff_masks_the_secret_that_was_there_before(tmp_path):
+    options = tree(tmp_path, x="plain {{k}}\n{{db.password}}\nurl={{db.password}};end\n")
+    for secret in ("earlier-secret", "another-secret"):
+        (tmp_path / "md.json").write_text(json.dumps({"k": "v", "db": {"password": secret}}))
+        result = run("diff", "-m", tmp_path / "md.json", *options)
+        assert (result.returncode, secret in result.stdout) == (2, False)
+        assert run("apply", "-m", tmp_path / "md.json", *options).returncode == 0
+    assert "earlier-secret" not in result.stdout
+    assert "-****** (an earlier secret)" in result.stdout
+    assert " plain v" in result.stdout
+
+
 def test_two_templates_for_one_file_is_an_error(tmp_path, md):
     assert run("apply", "-m", md, *tree(tmp_path, x="a", xDOTj2="b")).returncode == 1
 
