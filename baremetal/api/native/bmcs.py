@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.engine import Connection
 
-from baremetal.api.native.common import body_of, conductor, reply, who
+from baremetal.api.native.common import body_of, conductor, in_charge, reply, who
 from baremetal.bmc.base import BmcDriver
 from baremetal.bmc.faults import BmcError
-from baremetal.errors import Refused, UsageError
+from baremetal.errors import Denied, Refused, UsageError
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node
 from baremetal.secrets import Secret
@@ -73,6 +73,8 @@ async def clear_log(ref: str, request: Request) -> Response:
 async def get_users(ref: str, request: Request) -> Response:
     """Names, privileges, enabled or not; no passwords."""
     node, driver = _node(conductor(request), ref)
+    if not in_charge(request, node):
+        raise Denied(f"the accounts of {node.name}'s BMC are for its owner", fix="ask the owner")
     return reply({"node": node.name, "users": [dataclasses.asdict(user) for user in await driver.users()]})
 
 

@@ -82,3 +82,12 @@ def full(conn: Connection, con: Conductor, node: Node) -> dict[str, Any]:
 def show(con: Conductor, ref: str) -> dict[str, Any]:
     """One node by id or name, as it is now."""
     return con.store.read(lambda c: full(c, con, nodes.get(c, ref)))
+
+
+def in_charge(request: Request, node: Node) -> bool:
+    """May act on this node, not only look: not an observer, and not who leases it from another project."""
+    from baremetal.api.auth import OBSERVER
+    from baremetal.api.ironic.common import parties
+
+    project = request.scope.get("baremetal.project")
+    return request.scope.get("baremetal.role") != OBSERVER and (project is None or parties(node)[0] == project)

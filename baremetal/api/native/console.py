@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from baremetal.api.native.common import body_of, conductor, reply, who
+from baremetal.api.native.common import body_of, conductor, in_charge, reply, who
 from baremetal.bmc.consolehub import ConsoleHub, Viewer
 from baremetal.bmc.faults import BmcAuth, BmcError, BmcPrivilege, BmcUnsupported
 from baremetal.errors import NotFound, Refused, UsageError
@@ -54,7 +54,8 @@ async def live(ref: str, request: Request) -> Response:
     if not node.bmc_url:
         raise Refused(f"{node.name} has no BMC address", fix=f"baremetal node set {node.name} bmc_url=ipmi://…")
     query = request.query_params
-    session = _Session(who(request), query.get("keys") == "1", query.get("take") == "1")
+    acts = in_charge(request, node)  # taking the keyboard is more than looking
+    session = _Session(who(request), acts and query.get("keys") == "1", acts and query.get("take") == "1")
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_frames(con, node, session), media_type="text/event-stream", headers=headers)
 

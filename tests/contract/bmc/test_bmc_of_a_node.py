@@ -7,12 +7,15 @@ import os
 import pty
 import sys
 
+import httpx
 import pytest
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from fastapi import Request
 
 from baremetal.api.app import create_app
+from baremetal.api.native.common import in_charge
 from baremetal.bmc.pool import BmcPool
 from baremetal.cli.client import Client
 from baremetal.errors import BaremetalError
@@ -318,3 +321,26 @@ async def test_alarms_as_they_come(site):
     finally:
         child.kill()
         await child.wait()
+
+
+AS = [  # what authentication said, may act
+    ({}, True),
+    ({"baremetal.role": "operator"}, True),
+    ({"baremetal.role": "observer"}, False),
+    ({"baremetal.role": "operator", "baremetal.project": "blue"}, True),
+    ({"baremetal.role": "operator", "baremetal.project": "red"}, False),
+]
+
+
+async def test_who_looks_takes_no_keyboard_and_sees_no_accounts(site):
+    await asyncio.to_thread(site.client.patch, "/api/nodes/n1", {"labels": {"owner": "blue", "lessee": "red"}})
+    inner = create_app(site.con)
+    for said, may in AS:
+
+        async def app(scope, receive, send, said=said):
+            await inner({**scope, **said}, receive, send)
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://control") as client:
+            answer = await client.get("/api/nodes/n1/bmc/users")
+        assert answer.status_code == (200 if may else 403)
+        assert in_charge(Request({"type": "http", **said}), site.node()) is may
