@@ -45,6 +45,8 @@ ON CONFLICT (node_id) DO UPDATE SET server_id = excluded.server_id, since = excl
 WHERE drivers.server_id <> excluded.server_id
 """
 REST = "DELETE FROM drivers WHERE node_id = %(node)s AND server_id = %(me)s"
+# An agent reported: the tick that waits already goes before others.
+HURRY = "UPDATE procrastinate_jobs SET priority = %(urgent)s WHERE queueing_lock = ANY(%(ids)s) AND status = 'todo'"
 # Ticks that nobody runs any more: their worker is gone, or belongs to a life that is over.
 ORPHANS = """
 SELECT j.id AS id, j.lock AS node FROM procrastinate_jobs j

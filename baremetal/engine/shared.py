@@ -207,6 +207,9 @@ class SharedEngine:
             if node in self._driven and row["server"] != self._me:
                 self._driven.discard(node)
             made.append(jobs.job(self._app, node, since, row["server"] or jobs.ANY, urgent=urgent))
+        hurried = [row["node"] for row in rows if row["waits"] and batch[row["node"]][1]]
+        if hurried:
+            await self._app.connector.execute_query_async(jobs.HURRY, ids=hurried, urgent=jobs.URGENT)
         if not made:
             return
         try:
