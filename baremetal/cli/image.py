@@ -94,7 +94,7 @@ def build(
     options = work.options(elements_path, refresh, offline, until, shell_on_failure, epoch, cache_dir, timeout)
     options = dataclasses.replace(options, confined=not unconfined, cache_limit_bytes=parse_size(cache_limit))
     userns.enter()
-    with Bar(definition.name, plain=options.shell_on_failure) as bar:
+    with Bar(definition.name, plain=options.shell_on_failure or bool(options.breaks)) as bar:
         result = builder.build(definition, options, bar.step)
     for warning in result.warnings:
         render.note(f"warning: {warning}")

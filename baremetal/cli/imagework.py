@@ -87,6 +87,7 @@ def options(
     """How to build, from the command line and the environment disk-image-create reads."""
     from baremetal.images.builder import Options
 
+    breaks = [word for word in os.environ.get("break", "").split(",") if word]  # noqa: SIM112
     extra = [Path(p) for p in os.environ.get("ELEMENTS_PATH", "").split(":") if p]
     return Options(
         cache=cache(cache_dir),
@@ -94,7 +95,8 @@ def options(
         refresh=refresh,
         offline=offline,
         until=until,
-        shell_on_failure=shell_on_failure or "after-error" in os.environ.get("break", ""),  # noqa: SIM112
+        shell_on_failure=shell_on_failure or "after-error" in breaks,
+        breaks=tuple(word for word in breaks if word != "after-error"),
         phase_timeout_s=timeout_s,
         epoch=epoch or os.environ.get("SOURCE_DATE_EPOCH") or None,
     )

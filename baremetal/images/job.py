@@ -33,6 +33,7 @@ class Options:
     offline: bool = False
     until: str = ""
     shell_on_failure: bool = False
+    breaks: tuple[str, ...] = ()  # "before-PHASE", "after-PHASE": a shell there, as disk-image-create's break=
     phase_timeout_s: float = PHASE_TIMEOUT_S
     cache_limit_bytes: int = DEFAULT_LIMIT  # the cache is kept below this after a build; 0: let it grow
     confined: bool = True  # scripts cannot write to the machine's own files
@@ -139,7 +140,12 @@ class Job:
         self.context.hooks = self.hooks_now()
         inputs = plan.inputs_of(step, self.context)
         key = inputs.key()
-        return plan.Planned(step, key, inputs, self.store.find(key))
+        layer = None if self.shells(step.phase) else self.store.find(key)
+        return plan.Planned(step, key, inputs, layer)
+
+    def shells(self, phase: str) -> str:
+        """Where in this phase a shell is wanted: before, after, both or nowhere."""
+        return ",".join(when for when in ("before", "after") if f"{when}-{phase}" in self.options.breaks)
 
     def accept(self, planned: plan.Planned) -> None:
         """Go on above this step's layer."""

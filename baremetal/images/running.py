@@ -75,7 +75,7 @@ def _stage_spec(job: Job, step: plan.Step, draft: Path) -> stage.Spec:
         fstab=job.fstab() if step.name == "finalise" else "",
         system=step.system,
         confined=job.options.confined,
-        shell="failure" if job.options.shell_on_failure else "",
+        shell=job.shells(step.phase) + (",failure" if job.options.shell_on_failure else ""),
     )
 
 

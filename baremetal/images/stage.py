@@ -44,7 +44,7 @@ class Spec:
     fstab: str = ""
     system: bool = True
     confined: bool = True  # scripts on the host may write in `build`, the draft, `cache`, /tmp and nowhere else
-    shell: str = ""  # "before" or "failure": a shell on the terminal there
+    shell: str = ""  # any of before, after, failure, comma between: a shell on the terminal there
     report: str = ""
 
     @property
@@ -94,7 +94,7 @@ def prepare(spec: Spec) -> None:
 
 def run(spec: Spec) -> int:
     """The phase's scripts through dib-run-parts, then the extra packages."""
-    if spec.shell == "before":
+    if "before" in spec.shell:
         _shell(spec)
     code = 0
     if spec.scripts:
@@ -102,7 +102,7 @@ def run(spec: Spec) -> int:
     if code == 0 and spec.packages:
         print(f"{MARK}script=extra-packages", flush=True)
         code = _call(_chroot(spec, ["install-packages", *spec.packages]), _target_env(spec))
-    if code != 0 and spec.shell == "failure":
+    if "failure" in spec.shell if code else "after" in spec.shell:
         _shell(spec)
     return code
 
@@ -133,7 +133,7 @@ def _run_parts(spec: Spec) -> int:
         command = ["/tmp/in_target.d/dib-run-parts", f"/tmp/in_target.d/{directory}"]  # noqa: S108
         return _call(_chroot(spec, command), {**_target_env(spec), **env})
     finally:
-        if spec.shell != "failure":
+        if "failure" not in spec.shell and "after" not in spec.shell:
             mounts.umount(inside)
 
 
@@ -159,7 +159,7 @@ def _shell(spec: Spec) -> None:
     with open("/dev/tty", "r+b", buffering=0) as tty:
         tty.write(b"baremetal: shell at phase %s; leave it to go on\r\n" % spec.phase.encode())
         inside = spec.where == "target" and (spec.mnt / "bin/sh").exists()
-        command = _chroot(spec, ["/bin/sh", "-i"]) if inside else ["/bin/sh", "-i"]
+        command = _chroot(spec, ["/bin/sh", "+m", "-i"]) if inside else ["/bin/sh", "+m", "-i"]
         subprocess.run(
             command, env=_target_env(spec) if inside else spec.env, stdin=tty, stdout=tty, stderr=tty, check=False
         )

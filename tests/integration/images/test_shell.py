@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import sys
 import time
 from pathlib import Path
@@ -17,12 +18,12 @@ BAREMETAL = str(Path(sys.executable).parent / "baremetal")
 
 
 def converse(command: list[str], env: dict[str, str], script: list[tuple[str, str]]) -> tuple[str, int]:
-    """Run on a terminal of its own: wait for each text, then type the answer. What was shown, and the exit code."""
+    """Run on a terminal of its own: wait for each text in turn, type the answer. What was shown, the exit code."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.execvpe(command[0], command, env)
-    shown, todo = "", list(script)
-    deadline = time.monotonic() + 120
+    shown, seen, todo = "", 0, list(script)
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if not select.select([terminal], [], [], 1)[0]:
             continue
@@ -31,8 +32,11 @@ def converse(command: list[str], env: dict[str, str], script: list[tuple[str, st
         except OSError:
             break  # the other side is gone
         shown += data.decode(errors="replace")
-        if todo and todo[0][0] in shown:
+        if todo and todo[0][0] in shown[seen:]:
+            seen = len(shown)
             os.write(terminal, todo.pop(0)[1].encode())
+    else:
+        os.kill(pid, signal.SIGKILL)
     return shown, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
@@ -55,3 +59,13 @@ def test_a_shell_where_it_failed_and_then_the_error(tmp_path: Path) -> None:
     assert "hello" in shown
     assert "install.d/60-boom failed" in shown
     assert code != 0
+
+
+def test_a_shell_before_and_after_a_phase_as_with_disk_image_create(tmp_path: Path) -> None:
+    command = [BAREMETAL, "image", "build", "-n", "-t", "tar", "-o", str(tmp_path / "x"), "--offline"]
+    command += ["--cache-dir", str(tmp_path / "c"), "-E", str(ELEMENTS), "host-os", "greet"]
+    env = {**os.environ, "TERM": "dumb", "PS1": "look> ", "break": "before-install,after-install"}
+    look = "[ -e /etc/greeting ] && echo there-$((1 + 1)) || echo not-$((1 + 1)); exit\n"
+    shown, code = converse(command, env, [("shell at phase install", look), ("shell at phase install", look)])
+    assert code == 0, shown
+    assert shown.index("not-2") < shown.index("there-2")
