@@ -28,7 +28,7 @@ from baremetal.images.environment import SUDO
 ROOT = Path(__file__).resolve().parents[2]
 BAREMETAL = str(ROOT / ".venv/bin/baremetal")
 LEAN = ["debian-base", "cloud-kernel", "lean-initrd", "bootloader", "systemd-network", "growroot", "ssh"]
-SAME = ["debian-base", "bootloader"]
+SAME = ["debian-base", "bootloader", "one-initrd"]
 PEER = ["debian-cloud", "vm", "block-device-gpt", "openssh-server"]
 # debian-minimal with one kernel, under a name of its own: disk-image-create would merge an override's packages.
 KERNEL = "linux-image-cloud-amd64"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from baremetal.images import builder, catalog, errors, lockfile
-from baremetal.images.definition import load, with_options
+from baremetal.images.definition import Definition, load, with_options
 
 pytestmark = pytest.mark.images
 MIB = 1 << 20
@@ -102,6 +103,17 @@ def test_demo_is_the_same_bytes_in_another_place(demo: builder.BuildResult, tmp_
     other = build("demo", tmp_path / "elsewhere")
     assert paths(other) == paths(demo)
     assert other.path.read_bytes() == demo.path.read_bytes()
+
+
+@pytest.mark.slow
+def test_the_full_kernel_has_an_initial_ramdisk_and_real_drivers(tmp_path: Path, cache: Path) -> None:
+    wanted = Definition("metal", ("debian-base", "generic-kernel", "one-initrd"), kind="tree")
+    found = paths(builder.build(wanted, builder.Options(cache=cache)))
+    kernels = [path for path in found if re.fullmatch(r"/boot/vmlinuz-.*-amd64", path)]
+    assert len(kernels) == 1
+    assert f"/boot/initrd.img-{kernels[0].removeprefix('/boot/vmlinuz-')}" in found
+    modules = {Path(path).name.removesuffix(".xz") for path in found if "/kernel/drivers/" in path}
+    assert {"ahci.ko", "megaraid_sas.ko", "ixgbe.ko", "nvme.ko"} <= modules
 
 
 @pytest.mark.slow
