@@ -8,6 +8,7 @@ from baremetal.bmc import words
 from baremetal.bmc.base import LogRecord
 from baremetal.bmc.faults import BmcRefused
 from baremetal.bmc.link import STORAGE, IpmiBmc
+from baremetal.errors import UsageError
 
 MOST_RECORDS = 65535
 # Time stamps up to this are seconds since the BMC started, not a date (§37.1).
@@ -19,7 +20,10 @@ async def read(bmc: IpmiBmc, since: str | None) -> Sequence[LogRecord]:
     info = await bmc.ask("describe its event log", STORAGE, 0x40, least=3)
     if not int.from_bytes(info[1:3], "little"):
         return []
-    start = int(since, 16) if since else 0
+    try:
+        start = int(since or "0", 16) & 0xFFFF
+    except ValueError:
+        raise UsageError(f"{bmc.host}: {str(since)[:20]!r} is no record id", fix="ids are like 00a3") from None
     records, at = await _walk(bmc, start)
     if since and not records and at is None:  # the log was cleared in between
         records, _ = await _walk(bmc, 0)

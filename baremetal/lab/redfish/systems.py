@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from baremetal.bmc import sel
 from baremetal.lab.redfish import boot
 from baremetal.lab.redfish.http import ROOT, Doc, Problem, bad_value, collection, link, resource
 from baremetal.wire.ipmi.codes import ChassisControl
@@ -20,6 +21,7 @@ SYSTEM = f"{ROOT}/Systems/1"
 CHASSIS = f"{ROOT}/Chassis/1"
 MANAGER = f"{ROOT}/Managers/1"
 _SEL = f"{SYSTEM}/LogServices/SEL"
+_SEVERITY = {"info": "OK", "warning": "Warning", "critical": "Critical"}
 _RESET = {
     "On": ChassisControl.ON,
     "ForceOff": ChassisControl.OFF,
@@ -129,8 +131,16 @@ def _entries(face: Face) -> Doc:
 
 def _entry(record: bytes) -> Doc:
     number, stamp = struct.unpack_from("<HxI", record)
-    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(stamp))
-    more = {"EntryType": "SEL", "Created": created, "Severity": "OK", "Message": record.hex(" ")}
+    said = sel.decode(record)
+    more = {
+        "EntryType": "SEL",
+        "EntryCode": "Assert" if said.asserted else "Deassert",
+        "Created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(stamp)),
+        "Severity": _SEVERITY[said.severity],
+        "SensorType": said.kind,
+        "SensorNumber": record[11],
+        "Message": said.event or record.hex(" "),
+    }
     return resource(f"{_SEL}/Entries/{number}", "LogEntry.v1_8_0.LogEntry", f"Log Entry {number}", **more)
 
 
