@@ -64,6 +64,7 @@ class Settings:
         300.0, "how often sensors and event log of resting nodes' BMCs are read; 0: never", "s"
     )
     audit_bmcs: bool = _setting(True, "look for cipher 0, nameless users and the like when a BMC is first known", "")
+    soft_off_s: float = _setting(600.0, "how long a system asked to shut down may take before its power is cut", "s")
     force_power: bool = _setting(False, "put a node's power back when somebody else changed it", "")
     record_consoles: bool = _setting(True, "keep the serial console of each boot, where the BMC has SOL", "")
     deploy_limit: int = _setting(250, "nodes that deploy at the same time", "nodes")

@@ -19,7 +19,7 @@ from baremetal.bmc.faults import BmcAuth, BmcBusy, BmcRefused, BmcUnreachable, B
 from baremetal.bmc.url import BmcUrl
 from baremetal.model.node import Power
 
-FAULTS = ("silent", "busy", "hung", "ignores-power", "forgets-boot")
+FAULTS = ("silent", "busy", "hung", "ignores-power", "ignores-soft", "forgets-boot")
 
 
 @dataclass
@@ -142,7 +142,7 @@ class FakeDriver:
         it = await self._ask()
         if op in (PowerOp.RESET, PowerOp.CYCLE, PowerOp.DIAG) and not it.powered:
             raise BmcRefused(f"{it.name}: machine is off", fix="power it on instead", cause="state")
-        if "ignores-power" in it.faults:
+        if "ignores-power" in it.faults or (op is PowerOp.SOFT and "ignores-soft" in it.faults):
             return
         if op is not PowerOp.DIAG:
             it.order(op not in (PowerOp.OFF, PowerOp.SOFT), restart=op in (PowerOp.RESET, PowerOp.CYCLE))

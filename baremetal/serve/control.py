@@ -41,6 +41,7 @@ log = logging.getLogger("baremetal.serve.control")  # __name__ is __main__ here
 # Settings that are the passes' policy, under the same name.
 POLICY = (
     "force_power",
+    "soft_off_s",
     "sensor_poll_s",
     "audit_bmcs",
     "record_consoles",

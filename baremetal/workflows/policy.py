@@ -22,6 +22,7 @@ class Policy:
     power_confirm_s: float = 120.0
     power_poll_s: float = 1.0
     soft_off_poll_s: float = 5.0
+    soft_off_s: float = 600.0  # then the power is cut
     # agent
     post_s: float = 300.0  # power-on to first sight on the network, while this machine's own time is not known
     boot_s: float = 240.0  # last sight (DHCP, loader, script, kernel) to hello

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from baremetal.bmc.base import PowerOp
+from baremetal.model.event import Kind
 from baremetal.model.node import Power
 from baremetal.workflows.machine import ensure_power
 from baremetal.workflows.outcome import Again, Done, Outcome
 from baremetal.workflows.passes import Pass
 
 TARGETS = ("on", "off", "soft-off", "reboot")
-SOFT_OFF_S = 600.0
 
 
 async def carry_out(p: Pass) -> Outcome:
@@ -46,6 +46,10 @@ async def _soft_off(p: Pass) -> Outcome:
         p.note(asked_softly=p.now)
         await p.press(PowerOp.SOFT)
         return Again(p.policy.soft_off_poll_s, "the system was asked to shut down")
-    if p.now - asked < SOFT_OFF_S:
+    if p.now - asked < p.policy.soft_off_s:
         return Again(p.policy.soft_off_poll_s, "the system is shutting down")
+    if not p.here.get("forced"):
+        p.note(forced=True)
+        why = f"still on {p.policy.soft_off_s:.0f} s after it was asked to shut down: power is cut"
+        p.event(Kind.POWER, "soft-off-forced", outcome="alarm", data={"because": why})
     return await ensure_power(p, Power.OFF)
