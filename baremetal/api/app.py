@@ -17,7 +17,8 @@ from starlette.exceptions import HTTPException
 from baremetal.api import metrics, sensormetrics
 from baremetal.api.auditlog import AuditLog
 from baremetal.api.auth import Parties
-from baremetal.api.http import App, BadRequest, Receive, Reply, Scope, Send, check_length, dumps, send_reply
+from baremetal.api.http import JSON_TYPE, BadRequest, Receive, Reply, Scope, Send, check_length, dumps, send_reply
+from baremetal.api.ironic import version
 from baremetal.api.ironic.app import IronicApp
 from baremetal.api.ironic.common import parties
 from baremetal.api.native import (
@@ -64,26 +65,44 @@ ROUTERS = (
 )
 
 
-def create_app(conductor: Conductor, hooks: Webhooks | None = None, audit_log: AuditLog | None = None) -> App:
-    """The application. Authentication, where it is wanted, stands before it."""
-    ironic, native = IronicApp(conductor), native_app(conductor, hooks, audit_log)
+class Application:
+    """ASGI: /v1 and / by our own routes, everything else by FastAPI."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, conductor: Conductor, hooks: Webhooks | None, audit_log: AuditLog | None) -> None:
+        self._ironic, self._native = IronicApp(conductor), native_app(conductor, hooks, audit_log)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        path = scope["path"]
-        if path == "/" or path == "/v1" or path.startswith("/v1/"):
-            await ironic(scope, receive, send)
+        if _in_ironic(scope):
+            await self._ironic(scope, receive, send)
             return
         try:
             check_length(scope)
         except BadRequest as exc:
-            doc = _doc("usage", exc.text, "", exc.fix)
-            await send_reply(send, Reply(exc.status, dumps(doc), [(b"content-type", b"application/json")]))
+            await send_reply(send, self.bad(scope, exc))
             return
-        await native(scope, receive, send)
+        await self._native(scope, receive, send)
 
-    return app
+    def only_looks(self, scope: Scope) -> bool:
+        """Can this be answered from the store alone, on any thread?"""
+        return bool(scope["type"] == "http") and _in_ironic(scope) and self._ironic.only_looks(scope)
+
+    def bad(self, scope: Scope, exc: BadRequest) -> Reply:
+        """What is no request, in the words of the API it was meant for."""
+        if _in_ironic(scope):
+            return version.error(exc.status, f"{exc.text}. {exc.fix}".strip())
+        return Reply(exc.status, dumps(_doc("usage", exc.text, "", exc.fix)), [JSON_TYPE])
+
+
+def _in_ironic(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path == "/" or path == "/v1" or path.startswith("/v1/")
+
+
+def create_app(conductor: Conductor, hooks: Webhooks | None = None, audit_log: AuditLog | None = None) -> Application:
+    """The application. Authentication, where it is wanted, stands before it."""
+    return Application(conductor, hooks, audit_log)
 
 
 def parties_in(conductor: Conductor) -> Parties:

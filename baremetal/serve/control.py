@@ -253,7 +253,7 @@ async def _serve_api(
     from baremetal.api.auditlog import Audited, AuditLog
     from baremetal.api.auth import Accounts, Guard
     from baremetal.api.webhooks import Webhooks
-    from baremetal.serve.asgi import AsgiServer
+    from baremetal.serve.apithread import ApiThread, Front
 
     hooks = Webhooks(conductor)
     await hooks.start()
@@ -261,17 +261,16 @@ async def _serve_api(
     audit = AuditLog(settings.state_dir / "logs/audit.jsonl")
     stack.callback(audit.close)
     app = create_app(conductor, hooks, audit)
-    local = AsgiServer(Audited(app, audit))
-    await local.start(listening.unix)
-    stack.push_async_callback(local.close)
+    front = Front(app, asyncio.get_running_loop())
+    thread = ApiThread()
+    stack.push_async_callback(thread.close)
+    await thread.listen(Audited(front, audit), listening.unix)
     if listening.tcp is None:
         return
     if not settings.api_auth:
         log.warning("the API on %s asks nobody who they are (api_auth = false)", settings.api_listen)
-    guarded = Guard(app, Accounts(settings.keys_dir), parties_in(conductor)) if settings.api_auth else app
-    remote = AsgiServer(Audited(guarded, audit))
-    await remote.start(listening.tcp, listening.tls)
-    stack.push_async_callback(remote.close)
+    guarded = Guard(front, Accounts(settings.keys_dir), parties_in(conductor)) if settings.api_auth else front
+    await thread.listen(Audited(guarded, audit), listening.tcp, listening.tls)
 
 
 if __name__ == "__main__":

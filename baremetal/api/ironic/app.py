@@ -24,6 +24,9 @@ from baremetal.workflows.conductor import Conductor
 
 log = logging.getLogger(__name__)
 PATH_MOST = 2048
+# Below /v1: what is answered from the store alone, and what below a node is not.
+LOOKS = frozenset({"nodes", "ports", "drivers", "conductors", "allocations", "deploy_templates", "runbooks"})
+WORKS = frozenset({"validate", "management"})
 
 
 class IronicApp:
@@ -50,6 +53,13 @@ class IronicApp:
             text = f"the server failed: {type(exc).__name__}; its log has the details"
             reply = version.error(500, text, "Server", minor)
         await send_reply(send, reply)
+
+    def only_looks(self, scope: Scope) -> bool:
+        """GETs that read the store and nothing else: no BMC, no write."""
+        if scope["method"] not in ("GET", "HEAD"):
+            return False
+        parts = scope["path"].split("/", 5)
+        return len(parts) < 3 or (parts[2] in LOOKS and not (len(parts) > 4 and parts[4] in WORKS))
 
     async def _answer(self, scope: Scope, receive: Receive, minor: int) -> Reply:
         parts = segments(scope)

@@ -7,6 +7,7 @@ nobody has to tell the shelf of a change, and another server's writes count too.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,7 @@ class Shelf:
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
         self._bytes = 0
+        self._lock = threading.RLock()  # the API's thread, readers' threads and the control loop all put
         self.making = asyncio.Lock()  # many who ask for the same long list at once: the texts are made once
 
     def one(self, conn: Connection, ref: str, shape: Shape) -> tuple[bytes, dict[str, Any]] | None:
@@ -78,8 +80,11 @@ class Shelf:
             node = nodes.find(conn, node_id)
             if node is None:
                 return None
-            text = self.put(node, shape)
-        return text, self._kept[node_id].facts
+            return self.shelve(node, shape)
+        kept = self._kept.get(node_id)
+        if kept is None:  # another thread dropped it since
+            return self.one(conn, node_id, shape)
+        return text, kept.facts
 
     def facts(self, conn: Connection, ref: str) -> dict[str, Any] | None:
         """The facts of a node by id or name; None when there is none."""
@@ -88,6 +93,14 @@ class Shelf:
 
     def put(self, node: Node, shape: Shape) -> bytes:
         """Make the text of this node, and keep it."""
+        return self.shelve(node, shape)[0]
+
+    def shelve(self, node: Node, shape: Shape) -> tuple[bytes, dict[str, Any]]:
+        """The same, with the node's facts."""
+        with self._lock:
+            return self._shelve(node, shape)
+
+    def _shelve(self, node: Node, shape: Shape) -> tuple[bytes, dict[str, Any]]:
         mark = (node.fence, node.evidence, str(node.power))
         doc = fields.node_doc(node, shape.base, 110)
         kept = self._kept.get(node.id)
@@ -106,13 +119,14 @@ class Shelf:
                 self._kept[oldest] = self._kept.pop(oldest)  # the newest is not dropped for itself
                 continue
             self.drop(oldest)
-        return text
+        return text, kept.facts
 
     def drop(self, node_id: str) -> None:
         """Forget what was kept of this node."""
-        kept = self._kept.pop(node_id, None)
-        if kept is not None:
-            self._bytes -= sum(map(len, kept.texts.values()))
+        with self._lock:
+            kept = self._kept.pop(node_id, None)
+            if kept is not None:
+                self._bytes -= sum(map(len, kept.texts.values()))
 
     def page(
         self, conn: Connection, rows: Sequence[Any], limit: int, shape: Shape, test: Test | None
@@ -123,14 +137,10 @@ class Shelf:
         while True:
             self._make(conn, rows, shape)
             for row in rows:
-                text = self._text(row[0], (row[2], row[3], row[4]), shape)
-                if text is None:  # changed or gone since the query
-                    again = self.one(conn, row[0], shape)
-                    if again is None:
-                        continue
-                    text = again[0]
-                if test is not None and not test(self._kept[row[0]].facts):
+                shown = self._shown(conn, row, shape)
+                if shown is None or (test is not None and not test(shown[1])):
                     continue
+                text = shown[0]
                 if len(found) == limit:
                     return found, last
                 found.append(text)
@@ -138,6 +148,12 @@ class Shelf:
             if len(rows) <= limit:
                 return found, None
             rows = self.rows(conn, rows[-1][1], limit)
+
+    def _shown(self, conn: Connection, row: Any, shape: Shape) -> tuple[bytes, dict[str, Any]] | None:
+        """Text and facts of a row; read again when it changed, or was dropped, since the query."""
+        kept = self._kept.get(row[0])
+        text = kept.texts.get(shape) if kept is not None and kept.mark == (row[2], row[3], row[4]) else None
+        return (text, kept.facts) if kept is not None and text is not None else self.one(conn, row[0], shape)
 
     def rows(self, conn: Connection, after: str, limit: int) -> Sequence[Any]:
         """(id, name, mark) of the nodes by name after `after`, one more than the limit."""

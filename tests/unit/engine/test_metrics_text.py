@@ -42,7 +42,8 @@ async def test_the_drive_names_every_network_and_the_ssh_keys(bench: Any) -> Non
     world.site = dataclasses.replace(world.site, networks=tuple(nets), https_url="https://10.1.0.1:8443")
     values = {"ssh": {"keys": {"ann": "ssh-ed25519 AAAA"}}}
     sealer = world.metadata
-    await bench.store.write(lambda c: metadata.set_layer(c, sealer, bench.con.signer, "site", "", values, "merge", 1.0))
+    change = metadata.Change("site", "", values, by="test")
+    await bench.store.write(lambda c: metadata.set_layer(c, sealer, bench.con.signer, change, 1.0))
     await bench.to("n1", "active")
     drive = configdrive.read(configdrive.unpack(bench.rack.boxes["n1"].disk))
     assert json.loads(drive["baremetal/agent.json"])["urls"] == ["https://10.1.0.1:8443", "https://10.2.0.1:8443"]

@@ -1,0 +1,75 @@
+"""The API's thread: looks are answered there, work hops to the control loop, a busy loop delays no look."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from baremetal.api.app import create_app
+from baremetal.serve.apithread import ApiThread, Front
+from baremetal.serve.listen import bind
+
+V = {"X-OpenStack-Ironic-API-Version": "1.89"}
+
+
+@pytest.fixture
+async def api(bench: Any) -> AsyncIterator[httpx.AsyncClient]:
+    sock = bind("127.0.0.1", 0)
+    thread = ApiThread()
+    await thread.listen(Front(create_app(bench.con), asyncio.get_running_loop()), sock)
+    base = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    async with httpx.AsyncClient(base_url=base, headers=V, timeout=20) as client:
+        yield client
+    await thread.close()
+
+
+async def test_looks_and_work(api: httpx.AsyncClient) -> None:
+    made = await api.post("/v1/nodes", json={"driver": "fake-hardware", "name": "n1"})
+    assert made.status_code == 201
+    assert (await api.get("/v1/nodes/n1")).json()["uuid"] == made.json()["uuid"]
+    patched = await api.patch("/v1/nodes/n1", json=[{"op": "add", "path": "/extra/a", "value": 1}])
+    assert patched.status_code == 200
+    assert (await api.get("/v1/nodes/detail")).json()["nodes"][0]["extra"] == {"a": 1}
+    assert (await api.get("/v1/nodes/n1/validate")).status_code == 200
+    assert (await api.get("/api/nodes/n1")).json()["name"] == "n1"
+    assert (await api.get("/api/nope")).status_code == 404
+    assert (await api.post("/v1/nodes", content=b"{")).status_code == 400
+    assert (await api.delete("/v1/nodes/n1")).status_code == 204
+    assert (await api.head("/v1/nodes")).status_code == 200
+
+
+async def test_events_are_streamed_and_the_stream_ends_with_its_client(api: httpx.AsyncClient, bench: Any) -> None:
+    async with api.stream("GET", "/api/events/stream") as answer:
+        lines = answer.aiter_lines()
+        assert await anext(lines) == ": watching"
+        await bench.enroll("n1")
+        async with asyncio.timeout(10):
+            async for line in lines:
+                if line.startswith("event: verb"):
+                    break
+    async with asyncio.timeout(10):
+        while any("Front" in repr(task.get_coro()) for task in asyncio.all_tasks()):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_a_busy_control_loop_delays_no_look(api: httpx.AsyncClient) -> None:
+    await api.post("/v1/nodes", json={"driver": "fake-hardware", "name": "n1"})
+    asked = asyncio.create_task(asyncio.to_thread(_look, str(api.base_url)))
+    await asyncio.sleep(0.2)
+    time.sleep(3)  # noqa: ASYNC251 (a pass that does not let go)
+    assert await asked > 3
+
+
+def _look(base: str) -> int:
+    """How many looks are answered within 2.5 s."""
+    count, until = 0, time.monotonic() + 2.5
+    with httpx.Client(base_url=base, headers=V) as client:
+        while time.monotonic() < until:
+            assert client.get("/v1/nodes/n1").status_code == 200
+            count += 1
+    return count
