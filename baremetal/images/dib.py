@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from baremetal.images import mirror
 from baremetal.images.environment import SUDO
 from baremetal.images.errors import ToolMissing
 
@@ -40,7 +41,8 @@ def run(elements: Sequence[str], call: Mapping[str, Any], elements_path: Sequenc
     if not Path(program).exists():
         raise ToolMissing("disk-image-create not found", fix="pip install diskimage-builder")
     with tempfile.TemporaryDirectory(prefix="baremetal-dib-") as scratch:
-        env = {**os.environ, "PYTHONHASHSEED": "0", "DIB_PYTHON_VERSION": "3"}
+        machine = mirror.from_machine(os.environ, os.environ.get("DIB_RELEASE", "bookworm"))
+        env = {**machine.environment(), **os.environ, "PYTHONHASHSEED": "0", "DIB_PYTHON_VERSION": "3"}
         if os.geteuid() == 0 and not shutil.which("sudo"):
             sudo = Path(scratch, "sudo")
             sudo.write_text(SUDO)
