@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -131,3 +134,20 @@ def test_mistakes_are_named_and_nothing_is_changed(two) -> None:
         assert says in done.stderr, done.stderr
     assert two.cli("network", "remove", "prov", check=False).returncode == EXIT_REFUSED
     assert len(json.loads(two.cli("network", "list", "--json").stdout)["networks"]) == 1
+
+
+def test_boot_watch_shows_who_asks_and_why_nothing_is_answered(site) -> None:
+    site.serve()
+    watch = site.command("timeout", "30", sys.executable, "-m", "baremetal", "boot", "watch")
+    with subprocess.Popen(watch, env=site.env, stdout=subprocess.PIPE, text=True) as watching:
+        try:
+            time.sleep(2)
+            mac = site.run("cat", "/sys/class/net/node0/address").stdout.strip()
+            firmware = ("-x", "0x5d:0007", "-V", "PXEClient:Arch:00007:UNDI:003000")
+            ask = ("udhcpc", "-i", "node0", "-n", "-q", "-f", "-s", "/bin/true", "-t", "2", "-T", "1", *firmware)
+            site.run(*ask, check=False)
+            assert watching.stdout is not None
+            line = next(line for line in watching.stdout if mac in line)
+            assert "no node has its MAC or UUID, and network prov answers known machines only" in line
+        finally:
+            watching.kill()

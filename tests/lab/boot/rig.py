@@ -89,9 +89,11 @@ class Rig:
         self.over = asyncio.Event()
         self.urls = Urls(http=f"http://{SERVER}:8080", loaders=read_loaders())
         self.templates = read_templates()
+        files = {name: ask[name] for name in ("kernel", "initrd") if name in ask}
+        self.artifacts = {n: {"path": p, "size": Path(p).stat().st_size, "sha256": "00" * 32} for n, p in files.items()}
         self.record = BootRecord(
             "id1", "n1", (MAC,), None, Purpose(ask["purpose"]), "testing", boot_id="b1", address="192.168.90.20",
-            kernel="kernel", initrd="initrd", cmdline="quiet", secure_boot=ask.get("secure", False),
+            kernel="kernel", initrd="initrd", cmdline="console=ttyS0", secure_boot=ask.get("secure", False),
         )  # fmt: skip
 
     def say(self, what: str, **more: Any) -> None:
@@ -137,7 +139,7 @@ class Rig:
             "boot": asdict(self.record) | {"purpose": str(self.record.purpose)},
             "nonce_key": "00" * 32,
         }
-        state.load(1, Snapshot(nodes=[view]))
+        state.load(1, Snapshot(nodes=[view], artifacts=self.artifacts))
         dhcp = DhcpServer(NETWORK, functools.partial(decide, urls=self.urls), self.event, None)
         dhcp.update([self.record])
         dhcp.start()

@@ -20,7 +20,7 @@ RIG = Path(__file__).with_name("rig.py")
 def boot(**ask: Any) -> list[dict[str, Any]]:
     """What was seen until `until`."""
     argv = ["unshare", "--net", "--kill-child", sys.executable, str(RIG), json.dumps({"seconds": 120, **ask})]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
     seen = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert seen, done.stderr
     assert seen[-1]["what"] == ask["until"], seen[-1]
@@ -73,3 +73,38 @@ def test_secure_boot_comes_through_shim_and_grub_to_the_nodes_script() -> None:
 
 def test_secure_boot_refuses_an_unsigned_loader() -> None:
     boot(firmware="ovmf", keys=".ms", purpose="ramdisk", until="console:Access Denied")
+
+
+@pytest.fixture(scope="module")
+def signed_kernel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Debian's kernel for virtual machines, signed by Debian, from its package; nothing is installed."""
+    scratch = tmp_path_factory.mktemp("kernel")
+    depends = subprocess.run(
+        ["apt-cache", "depends", "linux-image-cloud-amd64"], capture_output=True, text=True, check=True
+    )
+    package = next(line.split()[-1] for line in depends.stdout.splitlines() if "Depends: linux-image-" in line)
+    subprocess.run(["apt-get", "download", package], cwd=scratch, check=True, capture_output=True)
+    subprocess.run(["dpkg", "-x", str(next(scratch.glob("*.deb"))), str(scratch)], check=True)
+    (scratch / "initrd").write_bytes(b"070701" + b"0" * 104)  # the kernel gets as far as wanting an init
+    return next((scratch / "boot").glob("vmlinuz-*"))
+
+
+def secure(kernel: Path, until: str) -> list[dict[str, Any]]:
+    files = {"kernel": str(kernel), "initrd": str(kernel.parent.parent / "initrd")}
+    return boot(firmware="ovmf", keys=".ms", secure=True, purpose="ramdisk", until=until, seconds=170, **files)
+
+
+@pytest.mark.slow
+def test_secure_boot_ends_in_debians_signed_kernel_locked_down(signed_kernel: Path) -> None:
+    seen = secure(signed_kernel, "console:Kernel is locked down from EFI Secure Boot")
+    assert "script-sent" in [s["what"] for s in seen]
+    assert [s["name"] for s in seen if s["what"] == "artifact-sent"] == ["artifacts/kernel", "artifacts/initrd"]
+
+
+@pytest.mark.slow
+def test_secure_boot_refuses_a_kernel_that_was_changed(signed_kernel: Path) -> None:
+    raw = bytearray(signed_kernel.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    changed = signed_kernel.with_name("changed")
+    changed.write_bytes(raw)
+    secure(changed, "console:bad shim signature")
