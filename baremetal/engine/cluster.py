@@ -77,6 +77,7 @@ class Cluster:
         """Open the database under our name, after what would break in it was looked for."""
         refuse_transaction_pooler(self.url)
         self.store = Store.open(self.url, self.application)
+        self.store.engine.dispose()  # from here on every session is known as ours
         sa.event.listen(self.store.engine, "connect", self._connected)
         return self.store
 
