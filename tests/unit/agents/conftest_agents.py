@@ -61,7 +61,7 @@ class Server:
         self._up = threading.Event()
         self.thread = threading.Thread(target=self._main, daemon=True)
         self.thread.start()
-        assert self._up.wait(10)
+        assert self._up.wait(60)
 
     # what control would know
 
