@@ -48,6 +48,8 @@ class StoreError(BaremetalError):
 class BadValue(StoreError, ValueError):
     """A value that the database cannot hold (a NUL in a text, say): repeating does not help."""
 
+    code = "usage"
+
 
 class Fenced(BaremetalError):
     """Somebody else changed the node meanwhile: look again, then decide again."""

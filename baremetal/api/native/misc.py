@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from baremetal.api.native.common import conductor, reply
-from baremetal.store import nodes, wire_seen
+from baremetal.store import nodes, postgres, servers, wire_seen
 from baremetal.version import __version__
 
 router = APIRouter(tags=["server"])
@@ -57,6 +57,10 @@ async def status(request: Request) -> Response:
         "planes": con.planes,
         "db": {"path": str(path) if path else None, "size": path.stat().st_size if path and path.exists() else None},
     }
+    if con.cluster is not None:
+        lives = con.store.read(servers.alive)
+        doc["db"] = {"path": postgres.shown(con.cluster.url), "size": None}
+        doc["servers"] = {"this": con.cluster.me.name, "alive": [life.name for life in lives]}
     return reply(doc)
 
 

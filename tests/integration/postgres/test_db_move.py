@@ -28,7 +28,7 @@ def old(tmp_path: Path) -> Path:
     sealer = Sealer(b"1" * 32)
 
     def fill(conn: Any) -> None:
-        for i in range(1200):
+        for i in range(300):
             node = Node(f"id{i}", f"n{i}", labels={"ä": "ß 😀"}, work={"here": {"x": 0.1 + i}}, wake_at=1.1 * i)
             nodes.insert(conn, node)
             ports.add(conn, node.id, [f"52:54:00:00:{i >> 8:02x}:{i & 255:02x}"])
@@ -44,7 +44,7 @@ def old(tmp_path: Path) -> Path:
 
 def test_every_row_arrives_and_the_server_goes_on_with_them(old: Path, empty: str) -> None:
     moved = move.move(old, empty)
-    assert moved.rows["nodes"] == moved.rows["ports"] == 1200
+    assert moved.rows["nodes"] == moved.rows["ports"] == 300
     with opened(empty) as store:
         node = store.read(lambda c: nodes.get(c, "n77"))
         assert (node.labels, node.wake_at) == ({"ä": "ß 😀"}, 1.1 * 77)
@@ -86,7 +86,7 @@ def test_a_move_that_is_cut_off_leaves_nothing(old: Path, empty: str, monkeypatc
     monkeypatch.undo()
     with opened(empty) as store:
         assert store.read(nodes.ids) == []
-    assert move.move(old, empty).rows["nodes"] == 1200
+    assert move.move(old, empty).rows["nodes"] == 300
 
 
 def test_a_difference_undoes_the_move(old: Path, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_as_typed(old: Path, empty: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "baremetal", "db", "move", empty, "--config", str(config), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["rows"]["nodes"] == 1200
+    assert json.loads(done.stdout)["rows"]["nodes"] == 300
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 8
     assert "was moved" in again.stderr
