@@ -19,7 +19,9 @@ def init(
     ] = None,
     address: Annotated[list[str] | None, typer.Option(help="Further names or addresses for the certificate.")] = None,
     systemd: Annotated[bool, typer.Option(help="Install the systemd unit.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", "--yaml", help="One document on stdout, as JSON or as YAML.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", "--yaml", help="One document on stdout, as JSON or as YAML.")
+    ] = False,
 ) -> None:
     """Make what `serve` needs. Safe to run again: what is there stays."""
     from baremetal.cli import render
