@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import time
 import urllib.request
@@ -18,6 +19,7 @@ from baremetal.bmc.base import BmcAuth, BootDevice, Power, PowerOp
 from baremetal.bmc.careful import Care, Careful
 from baremetal.bmc.console import open_console
 from baremetal.bmc.drivers import driver as make
+from baremetal.bmc.presession import auth_request
 from baremetal.bmc.url import BmcUrl
 from baremetal.secrets import Secret
 
@@ -76,12 +78,26 @@ def simulator(tmp_path):
     command = [tool("ipmi_sim", "BAREMETAL_IPMI_SIM"), "-c", "conf", "-f", "emu", "-s", "saved", "-n"]
     # Its standard input must be a pipe that stays open.
     process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    time.sleep(0.5)
+    answers(SIM)
     try:
         yield state
     finally:
         process.kill()
         process.wait()
+
+
+def answers(address):
+    """Returns when the simulator does."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(0.2)
+        asking.connect((address, 623))
+        for _ in range(100):
+            with contextlib.suppress(OSError):
+                asking.send(auth_request())
+                if asking.recv(200):
+                    return
+            time.sleep(0.05)
+    raise AssertionError("ipmi_sim does not answer")
 
 
 @pytest.fixture
