@@ -7,7 +7,7 @@ Scenario: {"machine": {"disks": ["virtio"|"nvme"|"ahci"|"scsi"|"usb"|"blkdebug"|
 "clock": "2001-01-01", "ipmi": false, "sizes_mib": {"1": 64}}, "raw": path of a raw image to serve,
 "orders": [{"kind", "args"}], "run": shell text to run instead of the agent, "cmdline": more kernel arguments,
 "files": {name: text of a program in the ramdisk},
-"type": [[seconds after the last order, text for the serial console]…], and the misbehaviour of ramdisk_server.py}.
+"type": [[text to wait for on the serial console, answer]…], and the misbehaviour of ramdisk_server.py}.
 In args, "@image" stands for the addresses of the served image, "@drive" for a small config drive.
 Result: {"hello_s", "hello_cpu_s", "hello", "orders": [{"kind", "seconds", "cpu_s", "report", "progress"}],
 "console", "dialled": first words to "listen"}. RAMDISK_VM_KEEP=FOLDER keeps the disks as raw files disk0, disk1 ….
@@ -177,14 +177,26 @@ def converse(rig: Rig, scenario: dict, process, result: dict):
     for n, order in enumerate(scenario.get("orders", [])):
         result["orders"].append(rig.give(n, order, process))
     if scenario.get("type"):
-        with socket.socket(socket.AF_UNIX) as line:
-            line.connect(str(rig.work / "console.sock"))
-            for wait_s, text in scenario["type"]:
-                time.sleep(wait_s)
-                line.sendall(text.encode())
-            time.sleep(scenario.get("linger_s", 3))
+        typed(rig.work, scenario["type"])
     if [o["kind"] for o in scenario.get("orders", [])][-1:] == ["power_off"] or scenario.get("await_end"):
         process.wait(120)
+
+
+def typed(work: Path, dialogue: list[list[str]]):
+    """Wait for each text on the serial console and answer it; give up on one that does not come within 60 s."""
+    log, at = work / "console.log", 0
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(work / "console.sock"))
+        for wanted, answer in dialogue:
+            deadline = time.monotonic() + 60
+            while (found := log.read_text(errors="replace").find(wanted, at)) < 0 and time.monotonic() < deadline:
+                time.sleep(0.2)
+            if found < 0:
+                return
+            at = found + len(wanted)
+            time.sleep(1)  # a getty drops what comes before it has set the line up
+            line.sendall(answer.encode())
+    time.sleep(1)
 
 
 def main() -> int:
