@@ -26,7 +26,7 @@ ENV_PREFIX = "BAREMETAL_"
 # Environment variables of ours that are no settings.
 ENV_OTHER = frozenset({ENV_FILE, "BAREMETAL_DEBUG", "BAREMETAL_PACKAGE_DIR"})
 
-CLEAN_METHODS = ("metadata", "zero", "discard", "secure")
+CLEAN_METHODS = ("metadata", "zero", "discard", "secure", "best")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 TRUE = ("1", "true", "yes", "on")
 FALSE = ("0", "false", "no", "off")
