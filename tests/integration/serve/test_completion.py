@@ -43,7 +43,7 @@ def completed(server: str, words: str) -> list[str]:
     """What bash offers after these words."""
     script = f"""
         PATH={ROOT}/.venv/bin:$PATH
-        eval "$(baremetal --show-completion bash)"
+        eval "$(_BAREMETAL_COMPLETE=source_bash baremetal)"
         COMP_WORDS=({words} "") COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
         $(complete -p baremetal | sed 's/.*-F \\([^ ]*\\).*/\\1/') baremetal
         printf '%s\\n' "${{COMPREPLY[@]}}"
@@ -69,8 +69,7 @@ def test_bash_offers(server: str, words: str, offered: set[str]) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_script_for_every_shell(shell: str) -> None:
-    env = {**os.environ, "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}
-    words = [ROOT / ".venv/bin/baremetal", "--show-completion", shell]
-    done = subprocess.run(words, capture_output=True, text=True, env=env, check=False)
+    env = {**os.environ, "_BAREMETAL_COMPLETE": f"source_{shell}"}
+    done = subprocess.run([ROOT / ".venv/bin/baremetal"], capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0
     assert "baremetal" in done.stdout
