@@ -15,6 +15,7 @@ from baremetal.bootplane.imds import CloudMetadata
 from baremetal.bootplane.link import Link
 from baremetal.bootplane.quick import Answers
 from baremetal.bootplane.state import State
+from baremetal.bootplane.throttle import Throttle
 from baremetal.bootplane.wake import Wakeups
 from baremetal.protocol.agent import AGENT_ROOT
 
@@ -33,13 +34,16 @@ class Apps:
     quick: Answers
     https: web.Application
     wakeups: Wakeups
+    throttle: Throttle
 
 
-def make_apps(state: State, link: Link, *, templates: Mapping[str, str], loaders: Tree, https_port: int) -> Apps:
-    """Applications that answer from `state` and report to `link`."""
+def make_apps(
+    state: State, link: Link, *, templates: Mapping[str, str], loaders: Tree, https_port: int, download_bytes_s: int = 0
+) -> Apps:
+    """Applications that answer from `state` and report to `link`; downloads share `download_bytes_s` (0: no limit)."""
     wakeups = Wakeups()
     state.listen(wakeups.wake)
-    firmware = Firmware(state, link, templates, loaders, https_port)
+    firmware = Firmware(state, link, templates, loaders, https_port, Throttle(download_bytes_s))
     agent = AgentApi(state, link, wakeups)
     images = web.get("/images/{id}/{name}", firmware.image)
     http = _application(
@@ -52,7 +56,7 @@ def make_apps(state: State, link: Link, *, templates: Mapping[str, str], loaders
         ]
     )
     https = _application([*agent.routes(AGENT_ROOT), images])
-    return Apps(http, firmware.quick, https, wakeups)
+    return Apps(http, firmware.quick, https, wakeups, firmware.throttle)
 
 
 def _application(routes: list[web.RouteDef]) -> web.Application:

@@ -17,10 +17,12 @@ from typing import BinaryIO
 from aiohttp import web
 
 from baremetal.bootplane.conditions import conditions
+from baremetal.bootplane.throttle import Throttle
 
 TLS_BLOCK = 64 << 10  # bytes read at once where sendfile cannot be used
 WINDOW = 8 << 20  # bytes handed to sendfile at once: the unit in which a stall is noticed
 STALL_S = 60.0
+FREELY = Throttle()
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)\s*", re.IGNORECASE)
 
 
@@ -62,9 +64,14 @@ def span_of(range_header: str | None, size: int) -> Span:
 
 
 async def send_file(
-    request: web.Request, path: Path, *, etag: str, content_type: str = "application/octet-stream"
+    request: web.Request,
+    path: Path,
+    *,
+    etag: str,
+    content_type: str = "application/octet-stream",
+    throttle: Throttle = FREELY,
 ) -> Sent:
-    """Answer a GET or HEAD with the file. FileNotFoundError when it is not there."""
+    """Answer a GET or HEAD with the file, no faster than `throttle` lets it. FileNotFoundError when it is not there."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     quoted = f'"{etag}"'
@@ -86,7 +93,7 @@ async def send_file(
             await response.write_eof()
             return Sent(response, 0, 0.0, complete=False)
         await response.prepare(request)
-        await _pour(request, response, file, span)
+        await _pour(request, response, file, span, throttle)
         await response.write_eof()
     return Sent(response, span.count, loop.time() - started, complete=span.first + span.count == size)
 
@@ -103,7 +110,9 @@ def _head(span: Span, size: int, etag: str, modified_s: int, content_type: str) 
     return response
 
 
-async def _pour(request: web.Request, response: web.StreamResponse, file: BinaryIO, span: Span) -> None:
+async def _pour(
+    request: web.Request, response: web.StreamResponse, file: BinaryIO, span: Span, throttle: Throttle
+) -> None:
     loop = asyncio.get_running_loop()
     transport = request.transport
     if transport is None:
@@ -113,9 +122,11 @@ async def _pour(request: web.Request, response: web.StreamResponse, file: Binary
         return
     offset, left = span.first, span.count
     while left:
+        piece = min(left, throttle.piece(WINDOW))
+        await throttle.turn(piece)
         try:
             async with asyncio.timeout(STALL_S):
-                sent = await loop.sendfile(transport, file, offset, min(left, WINDOW))
+                sent = await loop.sendfile(transport, file, offset, piece)
         except TimeoutError:
             transport.abort()
             raise ConnectionResetError(f"the client took nothing for {STALL_S:.0f} s") from None

@@ -23,6 +23,7 @@ from baremetal.bootplane.files import Sent, send_file
 from baremetal.bootplane.link import Link
 from baremetal.bootplane.seldom import Seldom
 from baremetal.bootplane.state import Entry, State
+from baremetal.bootplane.throttle import Throttle
 from baremetal.model.boot import Purpose
 from baremetal.protocol import nonce
 
@@ -53,6 +54,7 @@ class Firmware:
     templates: Mapping[str, str]
     loaders: Tree
     https_port: int
+    throttle: Throttle = field(default_factory=Throttle)
     _serials: dict[str, int] = field(default_factory=dict)
     _alarms: Seldom = field(default_factory=Seldom)
 
@@ -166,7 +168,7 @@ class Firmware:
         self, request: web.Request, path: Path, etag: str, content_type: str = "application/octet-stream"
     ) -> Sent:
         try:
-            return await send_file(request, path, etag=etag, content_type=content_type)
+            return await send_file(request, path, etag=etag, content_type=content_type, throttle=self.throttle)
         except (FileNotFoundError, PermissionError, IsADirectoryError) as exc:
             log.error("%s cannot be served: %s", path, exc)
             raise HttpError(

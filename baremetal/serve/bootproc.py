@@ -61,7 +61,14 @@ async def serve(settings: Settings, life: child.Life) -> None:
         stack.push_async_callback(link.close)
         runner = asyncio.create_task(link.run())
         stack.callback(runner.cancel)
-        apps = make_apps(state, link, templates=read_templates(), loaders=loaders, https_port=settings.https_port)
+        apps = make_apps(
+            state,
+            link,
+            templates=read_templates(),
+            loaders=loaders,
+            https_port=settings.https_port,
+            download_bytes_s=settings.http_mib_s << 20,
+        )
         packets.on_lapse = apps.wakeups.wake_all
         most = settings.http_connections
         stack.push_async_callback(webs.close)

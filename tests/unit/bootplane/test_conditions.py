@@ -102,3 +102,20 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_harms_nobody(rig, monk
     assert await asyncio.wait_for(until_cut_off(reader), 10) < 64 << 20
     writer.close()
     await until(lambda: not any(m.kind == "artifact-sent" for m in rig.control.seen))
+
+
+async def test_downloads_share_what_they_may_and_scripts_get_through(rig) -> None:
+    """Two readers of 1 MiB at 2 MiB/s in all: neither is through before the wire was paid for."""
+    rig.apps.throttle.bytes_s = 2 << 20
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    async def whole() -> int:
+        async with rig.session.get(f"{rig.http}/artifacts/vmlinuz") as answer:
+            return len(await answer.read())
+
+    readers = [asyncio.create_task(whole()) for _ in range(2)]
+    async with rig.session.get(f"{rig.http}/boot/{MAC.replace(':', '-')}.ipxe") as answer:
+        assert answer.status == 200
+    assert await asyncio.gather(*readers) == [1 << 20, 1 << 20]
+    assert loop.time() - began >= 0.7  # 2 MiB less the last pieces, which nobody waits for
