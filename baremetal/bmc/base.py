@@ -48,6 +48,7 @@ __all__ = [
     "BootPlan",
     "Cap",
     "ConsoleStream",
+    "Firmware",
     "HttpBoot",
     "Identity",
     "LogRecord",
@@ -189,6 +190,7 @@ OPTIONAL: dict[Cap, tuple[str, ...]] = {
     Cap.VIRTUAL_MEDIA: ("insert_media", "eject_media"),
     Cap.HTTP_BOOT: ("set_http_boot",),
     Cap.BIOS: ("bios", "set_bios"),
+    Cap.FIRMWARE: ("firmware", "update_firmware"),
     Cap.SECURE_BOOT: ("secure_boot", "set_secure_boot"),
     Cap.NICS: ("nics",),
     # Not of the driver itself but of those above it: audit.py and passwords.py, run in the worker.
@@ -304,6 +306,19 @@ class BiosSettings(Protocol):
 
     async def set_bios(self, changes: dict[str, str | int | bool]) -> None:
         """Makes changes pending."""
+        ...
+
+
+@runtime_checkable
+class Firmware(Protocol):
+    """Firmware of the machine's parts (Cap.FIRMWARE)."""
+
+    async def firmware(self) -> dict[str, str]:
+        """Versions by the part's name."""
+        ...
+
+    async def update_firmware(self, url: str) -> None:
+        """The BMC fetches the image at this URL and installs it; returns when its task is done."""
         ...
 
 

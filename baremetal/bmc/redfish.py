@@ -52,6 +52,7 @@ class RedfishDriver:
             Cap.VIRTUAL_MEDIA,
             Cap.HTTP_BOOT,
             Cap.BIOS,
+            Cap.FIRMWARE,
             Cap.SECURE_BOOT,
             Cap.NICS,
         }
@@ -244,18 +245,23 @@ class RedfishDriver:
         path = link(await self._manager(await self.system()), "NetworkProtocol")
         return await self.http.get(path) if path else {}
 
+    async def firmware(self) -> dict[str, str]:
+        from baremetal.bmc import redfishextras
+
+        return {name: version for name, version, _ in await redfishextras.firmware(self.http)}
+
+    async def update_firmware(self, url: str) -> None:
+        from baremetal.bmc import redfishextras
+
+        await redfishextras.update_firmware(self.http, url)
+
     async def firmware_released(self) -> str | None:
-        """When the manager's firmware was released, where UpdateService's inventory tells (ReleaseDate)."""
-        manager = await self._manager(await self.system())
-        service = link(await self.http.root(), "UpdateService")
-        path = link(await self.http.get(service), "FirmwareInventory") if service else None
-        if path is None:
-            return None
-        async for item in self.http.members(path):
-            same = item.get("Version") and item.get("Version") == manager.get("FirmwareVersion")
-            if same and item.get("ReleaseDate"):
-                return str(item["ReleaseDate"])
-        return None
+        """When the manager's firmware was released, where the inventory tells (ReleaseDate)."""
+        from baremetal.bmc import redfishextras
+
+        ours = (await self._manager(await self.system())).get("FirmwareVersion")
+        dates = [date for _, version, date in await redfishextras.firmware(self.http) if version == ours and date]
+        return dates[0] if dates else None
 
     async def set_http_boot(self, url: str, *, once: bool = True) -> BootPlan:
         """UefiHttp with HttpBootUri: the firmware fetches this URL itself."""

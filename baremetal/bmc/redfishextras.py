@@ -95,3 +95,28 @@ async def set_secure_boot(http: RedfishHttp, system: Doc, on: bool) -> None:
     doc = await http.get(need(http.host, link(system, "SecureBoot"), "Secure Boot"))
     if bool(doc.get("SecureBootEnable")) is not on:
         await http.patch(str(doc["@odata.id"]), {"SecureBootEnable": on}, current=doc)
+
+
+async def firmware(http: RedfishHttp) -> list[tuple[str, str, str]]:
+    """(name, version, release date or "") of the update service's inventory; [] where there is none."""
+    service = link(await http.root(), "UpdateService")
+    path = link(await http.get(service), "FirmwareInventory") if service else None
+    if path is None:
+        return []
+    return [
+        (str(doc.get("Name") or doc.get("Id") or "?"), str(doc["Version"]), str(doc.get("ReleaseDate") or ""))
+        async for doc in http.members(path)
+        if doc.get("Version")
+    ]
+
+
+async def update_firmware(http: RedfishHttp, url: str) -> None:
+    """UpdateService.SimpleUpdate; waits for its task. The BMC may restart itself afterwards."""
+    service = await http.get(need(http.host, link(await http.root(), "UpdateService"), "update service"))
+    action = need(http.host, link_target(service, "#UpdateService.SimpleUpdate"), "update by URL")
+    body: Doc = {"ImageURI": url}
+    if url.startswith("https://"):
+        body["TransferProtocol"] = "HTTPS"
+    elif url.startswith("http://"):
+        body["TransferProtocol"] = "HTTP"
+    await http.post(action, body)

@@ -155,6 +155,16 @@ def media(
 
 
 @verb(app, timeout=120.0)
+def firmware(call: Call) -> None:
+    """Versions of all firmware the BMC knows of (Redfish)."""
+
+    async def ask(bmc: BmcDriver) -> dict[str, Any]:
+        return {"firmware": await bmc.optional("firmware")}  # type: ignore[attr-defined]
+
+    call.run(ask)
+
+
+@verb(app, timeout=120.0)
 def sensors(call: Call) -> None:
     """All sensors with unit, state and thresholds."""
     import dataclasses

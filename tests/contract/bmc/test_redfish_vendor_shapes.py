@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from baremetal.bmc.audit import audit
-from baremetal.bmc.base import BootDevice, Power, PowerOp
+from baremetal.bmc.base import BmcUnsupported, BootDevice, Power, PowerOp
 from baremetal.bmc.redfish import RedfishDriver
 from baremetal.bmc.url import BmcUrl
 
@@ -141,3 +141,17 @@ async def test_the_audit_of_an_old_one_names_services_and_firmware():
     checks = {one["check"] for one in found["findings"]}
     assert {"factory-password", "plain-http", "no-ntp", "http-enabled", "snmp-enabled", "firmware-old"} <= checks
     assert "calvin" not in str(found)
+
+
+async def test_firmware_is_listed_and_updated_by_url():
+    async with service("dell") as (shape, bmc):
+        assert await bmc.firmware() == {"Integrated Dell Remote Access Controller": "4.22.00.53"}
+        await bmc.update_firmware("http://10.0.0.9/idrac.d9")
+        assert shape.sent[-1][2] == {"ImageURI": "http://10.0.0.9/idrac.d9", "TransferProtocol": "HTTP"}
+
+
+async def test_no_update_service_is_said():
+    async with service("supermicro") as (_, bmc):
+        assert await bmc.firmware() == {}
+        with pytest.raises(BmcUnsupported, match="update service"):
+            await bmc.update_firmware("http://10.0.0.9/x")
