@@ -41,8 +41,8 @@ def add(
     render.json_out(doc) if as_json else print(doc["secret"])
 
 
-@app.command()
-def test(name: Name, as_json: Json = False) -> None:
+@app.command("test")
+def trial(name: Name, as_json: Json = False) -> None:
     """Store a `server` event that the webhook gets (if it takes that kind)."""
     doc = Client.default().post(f"/api/webhooks/{name}/test", {})
     render.json_out(doc) if as_json else render.note(f"event {doc['event']} is on its way; see: baremetal webhook list")

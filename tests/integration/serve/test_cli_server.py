@@ -76,7 +76,9 @@ def test_metadata_layers(served):
     }  # fmt: skip
     rows = {r["path"]: r for r in out(served.cli("metadata", "show", "r1-u01", "--explain", "--json"))["values"]}
     assert (rows["web.port"]["layer"], rows["web.port"]["hides"]) == ("role", ["site: 80"])
-    (line,) = out(served.cli("metadata", "diff", "r1-u01", "r1-u02", "--json"))["differences"]
+    differing = served.cli("metadata", "diff", "r1-u01", "r1-u02", "--json", check=False)
+    assert differing.returncode == 1  # as diff(1) says that there are differences
+    (line,) = out(differing)["differences"]
     assert line["path"] == "web.greeting"
     assert "0 of 0 configured" in served.cli("metadata", "status").stderr
     served.cli("metadata", "unset", "--role", "web", "web.port")
