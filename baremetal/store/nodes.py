@@ -171,6 +171,12 @@ def page(conn: Connection, *, after: str = "", limit: int | None = 100, states: 
     return [from_row(row) for row in conn.execute(query)]
 
 
+def resting(conn: Connection) -> list[Node]:
+    """Nodes of which nothing is wanted; those in flight are not even read."""
+    query = sa.select(nodes).where(nodes.c.wanted.is_(None), nodes.c.power_wanted.is_(None))
+    return [from_row(row) for row in conn.execute(query)]
+
+
 def many(conn: Connection, ids: Sequence[str]) -> list[Node]:
     """These nodes, those that exist."""
     return [from_row(row) for row in conn.execute(sa.select(nodes).where(nodes.c.id.in_(list(ids))))]

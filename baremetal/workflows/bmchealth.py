@@ -68,9 +68,8 @@ class BmcHealth:
 
     async def once(self, *, all_due: bool = False) -> int:
         """One round over the nodes that are due; how many nodes there are. `all_due`: every one is."""
-        found = await self._world.store.fetch(lambda c: nodes.page(c, limit=None))
+        present, found = await self._world.store.fetch(lambda c: (set(nodes.ids(c)), nodes.resting(c)))
         mine = await asyncio.to_thread(self._world.share)
-        present = {node.id for node in found}
         for gone in set(self.known) - present:
             del self.known[gone]
         now = time.monotonic()
@@ -84,7 +83,7 @@ class BmcHealth:
                 await self._look(node)
 
         await asyncio.gather(*(guarded(node) for node in due))
-        return len(found)
+        return len(present)
 
     def _of(self, node: Node, now: float) -> Health:
         """A node seen for the first time is read at a random moment of its first period; audited at once."""
