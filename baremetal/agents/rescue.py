@@ -114,10 +114,10 @@ def _host_key() -> str:
 
 def _open_door(door: Tuple[str, str, int], password: bool, say: Say) -> None:
     how, host, port = door
-    # -s: no passwords; -j -k: no forwarding; -E: log to stderr
-    options = ["-r", HOST_KEY, "-j", "-k", "-E", *([] if password else ["-s"])]
+    # -s: no passwords; -j -k: no forwarding
+    options = ["-r", HOST_KEY, "-j", "-k", *([] if password else ["-s"])]
     if how == "listen":
-        subprocess.Popen([DROPBEAR, "-F", "-p", str(port), *options], start_new_session=True)
+        subprocess.Popen([DROPBEAR, "-F", "-E", "-p", str(port), *options], start_new_session=True)
         say(f"rescue: ssh listens on port {port}, as the operator approved")
         return
     threading.Thread(target=_dial, args=(host, port, options, say), daemon=True).start()
@@ -131,7 +131,14 @@ def _dial(host: str, port: int, options: List[str], say: Say) -> None:
             with socket.create_connection((host, port), timeout=10) as line:
                 line.settimeout(None)
                 say(f"rescue: ssh serves {host}:{port}, which we dialled")
-                subprocess.run([DROPBEAR, "-i", *options], stdin=line.fileno(), stdout=line.fileno(), check=False)
+                # Without -E, which dropbear refuses beside -i: standard error would go to the client.
+                subprocess.run(
+                    [DROPBEAR, "-i", *options],
+                    stdin=line.fileno(),
+                    stdout=line.fileno(),
+                    stderr=subprocess.DEVNULL,
+                    check=False,
+                )
             told = False
         except OSError as exc:
             if not told:
