@@ -68,7 +68,7 @@ class Firmware:
 
     def quick(self, path: str, transport: asyncio.Transport) -> str | None:
         """The same for quick.py: the script of this path, None when it is no script's."""
-        match = _SCRIPT.fullmatch(path)
+        match = _SCRIPT.fullmatch(path) if self.state.standing.good() else None
         return self._script(match[1], path, self._where(transport), fetched=True) if match else None
 
     def _script(self, name: str, path: str, where: dict[str, str], fetched: bool) -> str:
@@ -127,7 +127,7 @@ class Firmware:
         return {
             "http": f"http://{host}:{port}",
             "http_host": f"{host}:{port}",
-            "https": f"https://{host}:{self.https_port}",
+            "https": self.state.standing.agents_from(f"https://{host}:{self.https_port}"),
             "client": str(peer[0]) if peer else "",
         }
 
