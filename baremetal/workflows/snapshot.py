@@ -27,6 +27,7 @@ from baremetal.workflows.site import Site, image_key
 
 Push = Callable[[list[NodeView], list[str]], None]
 FEW = 20  # nodes looked at one by one; more together
+MANY = 100  # views in one push: the boot plane serves the first while we write down the rest
 ON_DISK = (State.ACTIVE, State.ADOPTING, State.UNRESCUING)
 ON_DISK_STEPS = (
     "deploy.boot_instance",
@@ -228,6 +229,9 @@ class Publisher:
             if self._seen.get(node_id) != mark:
                 self._seen[node_id] = mark
                 views.append(view)
+            if len(views) == MANY:
+                self._tell(views, [])
+                views = []
         self._tell(views, gone)
 
     def show(self, node: Node, live: dict[str, Boot], order: OrderRow | None) -> None:
