@@ -84,7 +84,7 @@ def test_an_image_from_a_url_is_held_to_its_digest(tmp_path: Path, url: str) -> 
     assert added["name"] == "far"
     with pytest.raises(BadImage, match="not the file that was named"):
         run(image.app, "add", f"{url}/far.raw", "--sha256", "0" * 64, "--name", "other")
-    with pytest.raises(BaremetalError, match="nowhere.raw: File not found"):
+    with pytest.raises(BaremetalError, match=r"nowhere\.raw: File not found"):
         run(image.app, "add", f"{url}/nowhere.raw", "--sha256", digest)
     assert [i["name"] for i in json.loads(run(image.app, "list", "--json"))["images"]] == ["far"]
     assert not list((tmp_path / "state/images").glob(".draft-*"))
