@@ -44,7 +44,11 @@ class Cluster:
 
     def start(self, wait: bool = True) -> Cluster:
         """Run it in the foreground as our child."""
-        options = {"listen_addresses": self.listen, "port": str(self.port), "unix_socket_directories": str(self.directory)}
+        options = {
+            "listen_addresses": self.listen,
+            "port": str(self.port),
+            "unix_socket_directories": str(self.directory),
+        }
         arguments = [f"-c{key}={value}" for key, value in (options | self.settings).items()]
         log = (self.directory / "log").open("ab")
         self._process = subprocess.Popen(
@@ -61,7 +65,9 @@ class Cluster:
         """Until it takes connections."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            done = subprocess.run([BIN / "pg_isready", "-q", "-h", str(self.directory), "-p", str(self.port)], check=False)
+            done = subprocess.run(
+                [BIN / "pg_isready", "-q", "-h", str(self.directory), "-p", str(self.port)], check=False
+            )
             if done.returncode == 0:
                 return
             if self._process and self._process.poll() is not None:
@@ -90,7 +96,20 @@ class Cluster:
 
     def sql(self, text: str, name: str = "postgres") -> str:
         """Run it with psql; its bare output."""
-        command = [BIN / "psql", "-h", self.directory, "-p", str(self.port), "-U", "bm", "-d", name, "-qAtX", "-c", text]
+        command = [
+            BIN / "psql",
+            "-h",
+            self.directory,
+            "-p",
+            str(self.port),
+            "-U",
+            "bm",
+            "-d",
+            name,
+            "-qAtX",
+            "-c",
+            text,
+        ]
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(done.stderr)

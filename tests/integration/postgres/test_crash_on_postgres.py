@@ -69,6 +69,7 @@ def server_class(of: Callable[[Path], str]) -> type:
             """Its tasks end wherever they are, its sessions break; it says goodbye to nobody."""
             self.fate.dead = True
             engine: Any = self.con.engine
+            engine._stopping = True
             tasks = [*self.con._tasks, *engine._main, *engine._running.values()]
             if self.cluster._listener:
                 tasks.append(self.cluster._listener._task)

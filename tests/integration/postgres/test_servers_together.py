@@ -61,7 +61,9 @@ def database(place: Path, spaces: Any) -> Iterator[Any]:
 
 def urls(database: Any, spaces: Any) -> tuple[str, str]:
     """What servers are told, and our own way past all cuts."""
-    return database.url("fleet", spaces.address), f"postgresql://bm@/fleet?host={database.directory}&port={database.port}"
+    return database.url(
+        "fleet", spaces.address
+    ), f"postgresql://bm@/fleet?host={database.directory}&port={database.port}"
 
 
 @contextlib.asynccontextmanager
