@@ -1,0 +1,82 @@
+"""The server keeps a boot's serial console over the virtual BMC's SOL, and the fault says where to read it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from baremetal.bmc import consolelog
+from baremetal.bmc.pool import BmcPool
+from baremetal.lab.bmc import Fleet, VirtualBmc
+from baremetal.lab.chassis import MemoryChassis, diskless_bmc
+from baremetal.lifecycle import Verb
+from baremetal.model.event import Kind
+from baremetal.model.node import Node
+from baremetal.store import Store, events, nodes
+from baremetal.wire.ipmi.bmc import Identity
+from baremetal.workflows import registry, verbs
+from baremetal.workflows.conductor import Conductor
+from baremetal.workflows.policy import Policy
+from baremetal.workflows.simulated import SimulatedImages
+from baremetal.workflows.site import Keys, Ramdisk, Site
+
+pytestmark = pytest.mark.integration
+ADDRESS = "127.62.7.9"
+PEM = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+BODY = {
+    "name": "r1-u07",
+    "bmc_url": f"ipmi://admin@{ADDRESS}",
+    "password": "password",
+    "macs": ["52:54:00:00:00:07"],
+    "labels": {},
+}
+
+
+async def _until(con: Conductor, test, timeout_s: float = 60) -> Node:
+    async with asyncio.timeout(timeout_s):
+        while not test(node := con.store.read(lambda c: nodes.get(c, "r1-u07"))):
+            await con.wait_for_change(0.5)
+    return node
+
+
+async def test_a_boot_that_hangs_leaves_its_last_words(tmp_path: Path) -> None:
+    identity = Identity(name="r1-u07", vendor="Acme", product="X1", serial="SN42", uuid=uuid.UUID(int=7))
+    virtual = VirtualBmc(diskless_bmc(MemoryChassis(), identity=identity), ADDRESS)
+    store = Store.open(f"sqlite:///{tmp_path}/test.db")
+    async with Fleet([virtual]), BmcPool(1) as pool:
+        con = Conductor(
+            store=store,
+            keys=Keys(b"o" * 32, b"m" * 32, PEM),
+            bmc=pool,
+            site=Site(ca_pem="CA", ramdisks={"": Ramdisk("vmlinuz", "initrd")}),
+            images=SimulatedImages(),
+            policy=Policy(post_s=6.0, boot_tries=1, power_poll_s=0.1, sensor_poll_s=0),
+            state_dir=tmp_path,
+        )
+        await con.start()
+        now = con.clock.now()
+        node = await con.write(lambda c: registry.enroll(c, con.world, con.signer, BODY, "me", now))
+        con.touched(node.id)
+        await _until(con, lambda n: n.wanted is None and n.state == "manageable")
+        asked = con.clock.now()
+        await con.write(lambda c: verbs.ask(c, "r1-u07", Verb.INSPECT, {}, "me", asked, con.images))
+        con.touched(node.id)
+        await _until(con, lambda n: n.wait is not None)
+        async with asyncio.timeout(20):  # the recorder opened its session
+            while not con.store.read(lambda c: events.of_node(c, node.id, kinds=[str(Kind.CONSOLE)])):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        virtual.printed(b"Memory training failed: DIMM A3\r\n")
+        failed = await _until(con, lambda n: n.wanted is None)
+        await con.stop()
+    assert failed.fault is not None
+    assert failed.fault.code == "boot-no-dhcp"
+    link = failed.fault.evidence["console"]
+    assert link == f"baremetal node console r1-u07 --boot {failed.boot_id}"
+    recorded = tmp_path / "console" / node.id / f"{failed.boot_id}.log"
+    assert "DIMM A3" in "".join(text for _, kind, text in consolelog.read(recorded) if kind == "o")
+    store.close()
