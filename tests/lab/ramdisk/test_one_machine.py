@@ -241,6 +241,7 @@ def test_a_mirror_is_made_deployed_and_each_half_holds_the_image(
             assert f.read(len(wanted)) == wanted
 
 
+@pytest.mark.slow
 def test_rescue_lets_in_by_password_and_dials_out_and_listens_nowhere(cloud: tuple[Path, Path]) -> None:
     word = "abcd-efgh"
     args = {"password_hash": shacrypt.hashed(word), "ssh": {"dial": "192.168.77.1:2222"}}
