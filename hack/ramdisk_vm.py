@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -182,11 +183,22 @@ def converse(rig: Rig, scenario: dict, process, result: dict):
         process.wait(120)
 
 
+def drain(line: socket.socket):
+    """Until it closes."""
+    try:
+        while line.recv(4096):
+            pass
+    except OSError:
+        pass
+
+
 def typed(work: Path, dialogue: list[list[str]]):
     """Wait for each text on the serial console and answer it; give up on one that does not come within 60 s."""
     log, at = work / "console.log", 0
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(str(work / "console.sock"))
+        # Read it, or some hundred bytes later the machine's serial line stands still; what it said is in the log.
+        threading.Thread(target=drain, args=(line,), daemon=True).start()
         for wanted, answer in dialogue:
             deadline = time.monotonic() + 60
             while (found := log.read_text(errors="replace").find(wanted, at)) < 0 and time.monotonic() < deadline:
