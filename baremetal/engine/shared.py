@@ -264,7 +264,7 @@ class SharedEngine:
                 self._app,
                 queues=[jobs.ANY, self._me],
                 concurrency=self._workers,
-                fetch_job_polling_interval=1.0,
+                fetch_job_polling_interval=0.25,  # a notification that comes while it fetches is lost
                 abort_job_polling_interval=3600.0,
                 shutdown_graceful_timeout=STOP_S,
                 delete_jobs="always",
