@@ -190,7 +190,7 @@ def handler_of(rig: Rig):
                     self.step_by_step(f)
                 else:
                     self.wfile.flush()
-                    self.connection.sendfile(f)
+                    self.connection.sendfile(f, start)  # it does not look where the file stands
 
         def step_by_step(self, f):
             left = rig.scenario.get("cut_every") or 1 << 60

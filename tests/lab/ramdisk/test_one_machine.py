@@ -320,7 +320,7 @@ HEALING = {
 def test_what_can_heal_heals(cloud: tuple[Path, Path], raw: Path, tmp_path: Path, what: str) -> None:
     scenario = {"raw": str(raw), "orders": [orders("VD0")[2], {"kind": "power_off"}], **HEALING[what]}
     written, _ = all_done(boot(cloud, scenario, tmp_path))
-    assert written["resumed"] >= 1
+    assert written["resumed"] >= ("away" in HEALING[what]), "a cable that comes back in time breaks no connection"
     holds(tmp_path / "disk0", raw)
 
 
