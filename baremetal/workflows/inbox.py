@@ -273,7 +273,8 @@ class Inbox:
         if instance:
             boots.beat(conn, instance.id, m.time)
         node = nodes.get(conn, m.node)
-        if float(node.config.get("at") or 0.0) > m.time and node.config.get("boot_id") == (instance.id if instance else None):
+        same_boot = node.config.get("boot_id") == (instance.id if instance else None)
+        if same_boot and float(node.config.get("at") or 0.0) > m.time:
             return False  # a server that was away kept it; the node said more since, to another one
         config = {
             "outcome": report.outcome,
