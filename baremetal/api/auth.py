@@ -93,8 +93,8 @@ class Accounts:
         stamp = (_mtime(self._tokens_file), _mtime(self._users_file))
         if stamp == self._stamp:
             return
-        self._stamp = stamp
         self._tokens, self._users, self._right = _tokens(self._tokens_file), _users(self._users_file), {}
+        self._stamp = stamp  # last: a thread that comes meanwhile reads for itself, and refuses nobody it should know
 
 
 class Guard:
