@@ -363,7 +363,7 @@ def test_a_shell_only_when_the_operator_allowed_it(cloud: tuple[Path, Path], all
 @pytest.mark.slow
 @pytest.mark.parametrize("nic", ["e1000", "e1000e"])
 def test_generic_kernel_ahci(generic: tuple[Path, Path], raw: Path, tmp_path: Path, nic: str) -> None:
-    machine = {"disks": ["ahci", "usb"], "nic": nic, "nics": 2, "ipmi": True}
+    machine = {"disks": ["ahci", "usb"], "disk_gib": 1, "nic": nic, "nics": 2, "ipmi": True}
     result = boot(generic, {"machine": machine, "raw": str(raw), "orders": orders("AH0", "best")}, tmp_path)
     inspected, cleaned, written, _ = all_done(result)
     disks = {d["serial"]: d for d in inspected["inventory"]["disks"]}
