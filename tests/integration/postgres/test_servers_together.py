@@ -75,7 +75,10 @@ async def three(place: Path, database: Any, spaces: Any, **more: Any) -> AsyncIt
 
 async def deploying(one: Any, count: int = COUNT) -> list[str]:
     """Machines in the middle of their deploys, on all servers."""
-    names = await one.seed(count)
+    names = await one.enroll(count)
+    await one.reach("manageable", count, 60)
+    await one.ask(names, "provide")
+    await one.reach("available", count, 90)
     await one.ask(names, "deploy", image="web")
     await one.until(lambda: sum(b.running is not None for b in one.hall.boxes.values()) > count // 2, 30, "under way")
     return list(names)
