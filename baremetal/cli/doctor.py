@@ -18,7 +18,9 @@ def doctor(
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Send packets: look for a rival DHCP server.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", "--yaml", help="One document on stdout, as JSON or as YAML.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", "--yaml", help="One document on stdout, as JSON or as YAML.")
+    ] = False,
 ) -> None:
     """Check configuration, rights, ports, networks, loaders, keys, disk and clock. Changes nothing.
 

@@ -19,7 +19,11 @@ def config_path(given: str = "") -> Path:
 
 
 @app.command()
-def settings(as_json: Annotated[bool, typer.Option("--json", "--yaml", help="One document on stdout, as JSON or as YAML.")] = False) -> None:
+def settings(
+    as_json: Annotated[
+        bool, typer.Option("--json", "--yaml", help="One document on stdout, as JSON or as YAML.")
+    ] = False,
+) -> None:
     """Every setting: the value in force, its default, what it means."""
     import dataclasses
 

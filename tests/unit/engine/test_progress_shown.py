@@ -11,9 +11,10 @@ from baremetal.model.node import Node, State
 from baremetal.workflows import timeline
 
 MIB = 1 << 20
+WRITE = {"stage": "write", "total": 516 * MIB, "unit": "bytes"}
 FAR = [
-    ({"stage": "write", "done": 230 * MIB, "total": 516 * MIB, "unit": "bytes", "rate": 28 * MIB}, "write 230 of 516 MiB, 28 MiB/s"),
-    ({"stage": "write", "done": 0, "total": 516 * MIB, "unit": "bytes"}, "write 0 of 516 MiB"),
+    ({**WRITE, "done": 230 * MIB, "rate": 28 * MIB}, "write 230 of 516 MiB, 28 MiB/s"),
+    ({**WRITE, "done": 0}, "write 0 of 516 MiB"),
     ({"stage": "clean", "done": 1, "total": 3, "unit": "disks", "rate": 0}, "clean 1 of 3 disks"),
     ({"stage": "firmware", "done": 0, "total": 0, "unit": ""}, "firmware"),
     ({}, ""),
