@@ -140,7 +140,7 @@ class Webhooks:
         """A task for each hook there is."""
         while True:
             try:
-                known = {r.id for r in await self._con.store.fetch(lambda c: records.of_kind(c, KIND))}
+                known = await self._ours()
             except Exception:
                 log.exception("webhooks cannot be read")
                 known = set(self._tasks)
@@ -151,6 +151,12 @@ class Webhooks:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._con.wait_for_change(LOOK_S), LOOK_S)
             await asyncio.sleep(0.1)
+
+    async def _ours(self) -> set[str]:
+        """All hooks on the server that leads the site, none on the others: each event goes out once."""
+        if not self._con.leads():
+            return set()
+        return {r.id for r in await self._con.store.fetch(lambda c: records.of_kind(c, KIND))}
 
     async def _serve(self, hook_id: str) -> None:
         pause = FIRST_PAUSE_S

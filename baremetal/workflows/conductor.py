@@ -273,7 +273,7 @@ class Conductor:
         for node_id in self._runner.freed():
             self.engine.wake(node_id)
 
-    def _leads(self) -> bool:
+    def leads(self) -> bool:
         """Does this server do what one is enough for?"""
         return self.cluster is None or self.cluster.leads()
 
@@ -325,7 +325,7 @@ class Conductor:
                 await self.inbox.flush_beats()
                 if self.clock.jumped():
                     await self._follow_clock()
-                if time.monotonic() - pruned > PRUNE_S and self._leads():
+                if time.monotonic() - pruned > PRUNE_S and self.leads():
                     pruned = time.monotonic()
                     before = self.clock.now() - self.world.policy.events_keep_days * 86400
                     await self.store.write(lambda c, before=before: events.prune(c, before))  # type: ignore[misc]
@@ -335,7 +335,7 @@ class Conductor:
     async def _follow_clock(self) -> None:
         """Somebody set the clock: deadlines move with it, nothing passes or hangs for that reason."""
         delta = self.clock.drift_s()
-        if not self._leads():  # the leader moves the deadlines of all
+        if not self.leads():  # the leader moves the deadlines of all
             self.clock.rebase()
             return
         log.warning("the system clock jumped by %.0f s; deadlines move with it", delta)
