@@ -26,7 +26,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "metadata": ("metadata", "What nodes are configured from: show, set, unset, diff, status."),
     "image": ("image", "Golden images: build, add, list, show, delete."),
     "element": ("element", "Image elements: list, show, new."),
-    "network": ("network", "Provisioning networks: list, show, leases, unknown machines."),
+    "network": ("network", "Provisioning networks: add, list, show, leases, unknown machines."),
     "boot": ("boot", "What machines ask at boot and are told: explain, watch, iPXE errors."),
     "diagnose": ("diagnose", "A boot as the wire saw it, told per machine; rivals, switch ports."),
     "bmc": ("bmc", "BMCs by the rack, without a server: power, identity, boot device, audit, scan."),
