@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from baremetal.images.layers import remove
+from baremetal.images import drafts
+from baremetal.images.drafts import remove
 
 KEPT = 2  # bases of one image
 
@@ -45,16 +46,11 @@ def obtain(root: Path, key: str, name: str, make: Callable[[Path], None]) -> Bas
             os.utime(base.directory)
         return base
     remove(base.directory)
-    draft = root / f".draft-{os.getpid()}-{key[:12]}"
-    remove(draft)
-    draft.mkdir(parents=True)
-    try:
+    with drafts.draft(root) as draft:
         make(draft / "disk.raw")
         meta = {"name": name, "stamp": _stamp(draft / "disk.raw")}
         (draft / "meta.json").write_text(json.dumps(meta))
         os.rename(draft, base.directory)
-    finally:
-        remove(draft)
     for old in _of_image(root, name)[KEPT:]:
         remove(old)
     return base

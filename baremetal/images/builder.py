@@ -12,14 +12,15 @@ import os
 import time
 from pathlib import Path
 
+from baremetal.images import drafts
 from baremetal.images.definition import Definition
+from baremetal.images.drafts import remove
 from baremetal.images.environment import keyed
 from baremetal.images.errors import NoSpace
 from baremetal.images.explain import explain as explain
 from baremetal.images.explain import row
 from baremetal.images.job import DEFAULTS, Job
 from baremetal.images.job import Options as Options
-from baremetal.images.layers import remove
 from baremetal.images.locks import apt_lock, building, locked, scratch
 from baremetal.images.prune import prune
 from baremetal.images.results import BuildResult as BuildResult
@@ -62,7 +63,8 @@ def _build(definition: Definition, options: Options, progress: Progress) -> Buil
     options.cache.mkdir(parents=True, exist_ok=True)
     with locked(options.cache, definition.name), scratch(options.cache, definition.name) as directory:
         job = Job(definition, options)
-        job.store.sweep()
+        for kept in ("layers", "images", "bases"):
+            drafts.sweep(options.cache / kept)
         job.prepare(directory)
         logs = options.cache / "logs" / definition.name
         result = _known(job)
@@ -117,18 +119,14 @@ def _stored(job: Job, logs: Path, progress: Progress) -> BuildResult:
     if job.options.until:
         return BuildResult(job.definition.name, key, "partial", logs, logs, cached=False, log_dir=logs)
     progress("assemble", "", 0.95)
-    target, draft = root / key, root / f".draft-{os.getpid()}"
-    remove(draft)
-    draft.mkdir()
-    try:
+    target = root / key
+    with drafts.draft(root) as draft:
         assemble_image(job, draft, logs)
         hold_to_lock(job, draft)
         (draft / "provenance.json").write_text(statement(job, draft))
         (draft / "meta.json").write_text(json.dumps(_meta(job, key, draft), indent=1) + "\n")
         remove(target)
         os.rename(draft, target)
-    finally:
-        remove(draft)
     result = load_result(target)
     assert result is not None
     result.cached, result.log_dir = False, logs

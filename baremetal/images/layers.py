@@ -7,17 +7,17 @@ match the seal taken when it was kept is dropped, and built again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from baremetal.images import drafts
 from baremetal.images.contents import content, seal
 from baremetal.images.contents import walk as walk
+from baremetal.images.drafts import remove as remove
 
 
 @dataclass
@@ -73,16 +73,10 @@ class LayerStore:
     @contextlib.contextmanager
     def draft(self) -> Iterator[Path]:
         """A directory to write a layer in; gone afterwards unless keep() renamed it."""
-        path = self.root / f".draft-{os.getpid()}-{time.monotonic_ns():x}"
-        for name in ("tree", "hooks", "work", "hookwork"):
-            (path / name).mkdir(parents=True)
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
+        with drafts.draft(self.root) as path:
+            for name in ("tree", "hooks", "work", "hookwork"):
+                (path / name).mkdir()
             yield path
-        finally:
-            os.close(lock)
-            remove(path)
 
     def keep(self, draft: Path, layer: Layer) -> Layer:
         """Make the draft the layer of this key."""
@@ -112,30 +106,4 @@ class LayerStore:
 
     def sweep(self) -> None:
         """Remove what killed builds left."""
-        for path in self.root.glob(".draft-*"):
-            try:
-                lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            except OSError:
-                continue
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove(path)
-            except BlockingIOError:
-                pass
-            finally:
-                os.close(lock)
-
-
-def remove(path: Path) -> None:
-    """rm -rf that also enters directories without permission bits (overlay work directories have none)."""
-
-    def open_up(function: object, name: str, _exc: object) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(name), 0o700)
-            os.chmod(name, 0o700)
-            shutil.rmtree(name) if os.path.isdir(name) and not os.path.islink(name) else os.unlink(name)
-
-    if path.is_file():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path, onerror=open_up)
+        drafts.sweep(self.root)
