@@ -225,8 +225,9 @@ class SharedEngine:
         while True:
             self._timed.clear()
             wait = self._ring()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._timed.wait(), wait)
+            with contextlib.suppress(TimeoutError):  # not wait_for: before 3.12 it can swallow a cancellation
+                async with asyncio.timeout(wait):
+                    await self._timed.wait()
 
     def _ring(self) -> float | None:
         """Wake whose time came; seconds until the next."""

@@ -24,8 +24,9 @@ class Bell:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(future, timeout_s)
+            with contextlib.suppress(TimeoutError):  # not wait_for: before 3.12 it can swallow a cancellation
+                async with asyncio.timeout(timeout_s):
+                    await future
             return future.done() and not future.cancelled()
         finally:
             self._waiting.discard(future)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import itertools
@@ -78,9 +79,8 @@ def server_class(of: Callable[[Path], str]) -> type:
             for task in tasks:
                 task.cancel()
             self.cluster.lease.abandon()
-            for task in tasks:
-                with contextlib.suppress(BaseException):
-                    await task
+            _, alive = await asyncio.wait(tasks, timeout=20) if tasks else (None, None)
+            assert not alive, f"cancelled, and yet alive: {alive}"
             with contextlib.suppress(Exception):
                 await engine._app.close_async()
             self.store.close()
