@@ -80,7 +80,7 @@ def test_metadata_layers(served):
     assert differing.returncode == 1  # as diff(1) says that there are differences
     (line,) = out(differing)["differences"]
     assert line["path"] == "web.greeting"
-    assert "0 of 0 configured" in served.cli("metadata", "status").stderr
+    assert "0 of 0 on their newest generation" in served.cli("metadata", "status").stderr
     served.cli("metadata", "unset", "--role", "web", "web.port")
     assert out(served.cli("metadata", "show", "r1-u01"))["web"]["port"] == 80
     done = served.cli("metadata", "unset", "r1-u01", "nothing", check=False)
