@@ -32,7 +32,7 @@ def console(
     log: Annotated[bool, typer.Option("--log", help="Print the recording of the last boot and end.")] = False,
     replay: Annotated[bool, typer.Option("--replay", help="Play the recording with its times.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="The recordings there are.")] = False,
-    boot: Annotated[str, typer.Option(help="With --log, --replay, --raw: this recording [the last].")] = "",
+    boot: Annotated[str, typer.Option(help="Print this recording; with --replay, --raw: this one [the last].")] = "",
     speed: Annotated[float, typer.Option("--speed", help="Of the replay.")] = 1.0,
     raw: Annotated[bool, typer.Option("--raw", help="The recording as an asciicast (asciinema play).")] = False,
     as_json: Json = False,
@@ -49,7 +49,7 @@ def console(
       baremetal node console r1-u07 --replay --speed 4
     """
     client = Client.default()
-    if sum((follow or take, log, replay, list_, raw)) > 1:
+    if sum((follow or take, log or bool(boot and not (replay or raw)), replay, list_, raw)) > 1:
         raise UsageError("one of --follow, --log, --replay, --list and --raw at a time")
     if list_:
         doc = client.get(node_path(node, "consoles"))
@@ -59,7 +59,7 @@ def console(
         render.json_out(doc) if as_json else render.table(
             rows, ["boot", "size", "last"], empty="nothing was recorded yet"
         )
-    elif log or raw:
+    elif log or raw or (boot and not replay):
         print(client.get(node_path(node, "console"), boot=boot, raw=1 if raw else None) or "", end="")
     elif replay:
         _replay(client.get(node_path(node, "console"), boot=boot, raw=1) or "", speed)

@@ -75,7 +75,7 @@ class Recorder:
                 if log_file is None:
                     self._make_room(place)
                     log_file = ConsoleLog(place / f"{boot_id}.log", node.name)
-                    await self._tell(node, boot_id, "recording", f"baremetal node console {node.name}")
+                    await self._tell(node, boot_id, "recording", f"baremetal node console {node.name} --boot {boot_id}")
                 await self._copy(stream, log_file)
         finally:
             if log_file:
