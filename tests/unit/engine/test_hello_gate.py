@@ -21,7 +21,7 @@ async def waiting(bench: Any) -> Any:
     await bench.until("n1", "manageable")
     bench.rack.boxes["n1"].faults.add("no-kernel")
     await bench.ask("n1", "inspect")
-    await bench.when("n1", lambda n: n.wait is not None and n.wait.because.startswith("the ramdisk"))
+    await bench.when("n1", lambda n: n.wait is not None and n.step == "inspect.boot_ramdisk" and bool(n.boot_id))
     while (await hello_boot(bench)).nonce_serial is None:  # the script was handed out and that is stored
         await bench.con.wait_for_change(1.0)
     return bench
