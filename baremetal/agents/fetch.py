@@ -23,6 +23,8 @@ class Frames:
 
     `connect(url)` makes a Client for the URL's server. Every frame's SHA-256 is
     checked here, before anyone decompresses it. `resumed` counts reconnections.
+    Of several URLs the next is asked when one breaks off; one that has other
+    bytes than the manifest says is not asked again.
     """
 
     def __init__(
@@ -64,15 +66,23 @@ class Frames:
     def _frame(self, n: int) -> bytearray:
         """The bytes of chunk n, asked for again when they are wrong."""
         chunk = self._manifest.chunks[n]
-        found = ""
-        for _ in range(CORRUPT_TRIES):
+        tries = 0
+        while True:
             data = self._read(chunk.offset, chunk.zsize)
             found = hashlib.sha256(data).hexdigest()
             if found == chunk.sha256:
                 return data
             self._drop()
             self.resumed += 1
-        raise ImageChunkCorrupt(
+            tries += 1
+            if tries == CORRUPT_TRIES:
+                if not self._strike():
+                    raise self._corrupt(n, found)
+                tries = 0
+
+    def _corrupt(self, n: int, found: str) -> ImageChunkCorrupt:
+        chunk = self._manifest.chunks[n]
+        return ImageChunkCorrupt(
             f"chunk {n} of the image is damaged ({CORRUPT_TRIES} tries)",
             detail=f"sha256 {found}, the signed manifest says {chunk.sha256};\n"
             f"bytes {chunk.offset}+{chunk.zsize} of {self._url}",
@@ -100,6 +110,12 @@ class Frames:
                 self._sleep(pause * jitter())
                 pause = min(pause * 2, 10.0)
                 continue
+            except (ImageTruncated, DownloadFailed):
+                self._drop()
+                if not self._strike():
+                    raise
+                self.resumed += 1
+                continue
             done += got
             pause, since = 0.3, self._clock()
         return data
@@ -108,8 +124,18 @@ class Frames:
         """The next place that has the same bytes, where the order names several."""
         if len(self._urls) > 1:
             self._url = self._urls[(self._urls.index(self._url) + 1) % len(self._urls)]
+            self._etag = ""
             self._client.close()
             self._client = self._connect(self._url)
+
+    def _strike(self) -> bool:
+        """Ask this place no more and go on at the next; False when it is the last one."""
+        if len(self._urls) == 1:
+            return False
+        wrong = self._url
+        self._elsewhere()
+        self._urls.remove(wrong)
+        return True
 
     def _stand_at(self, place: int) -> None:
         """Have a stream whose next byte is `place`: over small gaps by reading on, else by a new request."""

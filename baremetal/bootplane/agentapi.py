@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import ipaddress
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -219,19 +220,42 @@ class AgentApi:
 
 
 def _reachable(order: dict[str, Any], request: web.Request, state: State) -> dict[str, Any]:
-    """The order with its URLs on the address that the agent reached us at: on a second network control's own is far."""
+    """The order with its URLs on the address that the agent reached us at: on a second network control's own is far.
+
+    Of several places for a file: ours, then those on the agent's network, then the rest.
+    """
     here = request.transport.get_extra_info("sockname")[0] if request.transport else ""
-    others = {network.server for network in state.networks} - {here}
     args = order.get("args")
-    if not others or not isinstance(args, dict):
+    if not isinstance(args, dict):
         return order
-    moved = {}
+    near = next((network.cidr for network in state.networks if network.server == here), None)
+    others = {network.server for network in state.networks} - {here}
+    moved: dict[str, Any] = {}
     for key, value in args.items():
         if key.endswith("_url") and isinstance(value, str):
-            url = urlsplit(value)
-            if url.hostname in others:
-                moved[key] = url._replace(netloc=f"{here}:{url.port}" if url.port else here).geturl()
-    return {**order, "args": {**args, **moved}} if moved else order
+            moved[key] = _moved(value, here, others)
+        elif key.endswith("_urls") and isinstance(value, list):
+            urls = dict.fromkeys(_moved(str(url), here, others) for url in value)
+            moved[key] = sorted(urls, key=lambda url: (urlsplit(url).hostname != here, not _within(url, near)))
+    return {**order, "args": {**args, **moved}}
+
+
+def _moved(url: str, here: str, others: set[str]) -> str:
+    """The URL on the address `here`, when it names another of ours."""
+    parts = urlsplit(url)
+    if parts.hostname not in others:
+        return url
+    return parts._replace(netloc=f"{here}:{parts.port}" if parts.port else here).geturl()
+
+
+def _within(url: str, network: str | None) -> bool:
+    """Is the address of this URL in that network?"""
+    try:
+        return network is not None and ipaddress.ip_address(urlsplit(url).hostname or "") in ipaddress.ip_network(
+            network
+        )
+    except ValueError:
+        return False
 
 
 def _document(document: dict[str, Any], generation: int) -> web.Response:

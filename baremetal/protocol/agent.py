@@ -59,6 +59,7 @@ INSPECT = "inspect"  # {"lldp_s": seconds} -> {"inventory": {...}}
 CLEAN = "clean"
 # {"manifest_url", "signature_url", "image_url", "image_id", "root_device": hints, "config_drive": base64 of gzip of an
 # ISO or null, "preserve": [names of partitions], "data_partition": {"name", "size_gib"}, "raid": bool}
+# and "manifest_urls", "signature_urls", "image_urls": the same files at several servers
 # -> {"disk", "bytes", "seconds"}
 WRITE_IMAGE = "write_image"
 RAID_CREATE = "raid_create"  # {"logical_disks": as Ironic's target_raid_config} -> {"logical_disks": as made}

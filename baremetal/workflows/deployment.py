@@ -140,10 +140,22 @@ def _order(p: Pass) -> dict[str, Any]:
         "manifest_url": f"{p.site.https_url}{base}/manifest.json",
         "signature_url": f"{p.site.https_url}{base}/manifest.sig",
         "image_url": f"{p.site.http_url}{base}/image.zst",
+        **_other_places(p, base),
         "root_device": p.node.wanted_args.get("root_device") or p.node.root_device or (raid.ROOT if arrays else {}),
         "config_drive": drive,
         **({"raid": True} if arrays else {}),
         **{k: p.node.wanted_args[k] for k in ("preserve", "data_partition") if p.node.wanted_args.get(k)},
+    }
+
+
+def _other_places(p: Pass, base: str) -> dict[str, list[str]]:
+    """All servers' addresses of the three files, where there are several: what breaks off here goes on there."""
+    if not p.site.peers:
+        return {}
+    return {
+        "manifest_urls": p.site.everywhere(f"{base}/manifest.json", tls=True),
+        "signature_urls": p.site.everywhere(f"{base}/manifest.sig", tls=True),
+        "image_urls": p.site.everywhere(f"{base}/image.zst", tls=False),
     }
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from baremetal.model.image import Manifest
 from baremetal.model.network import Network
+
+MOST_PLACES = 8  # that an order names for one file
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,13 @@ class Site:
     def ramdisk(self, arch: str) -> Ramdisk | None:
         """The ramdisk for this architecture."""
         return self.ramdisks.get(arch) or self.ramdisks.get("")
+
+    def everywhere(self, path: str, *, tls: bool) -> list[str]:
+        """URLs of `path` at this server, then at the others. All servers of a site use the same ports."""
+        own = self.https_url if tls else self.http_url
+        port = urlsplit(own).port
+        others = [f"{'https' if tls else 'http'}://{_host(peer)}:{port}" for peer in self.peers]
+        return [f"{base}{path}" for base in list(dict.fromkeys([own, *others]))[:MOST_PLACES]]
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,11 @@ class Images(Protocol):
     def list(self) -> Any:
         """Every stored image."""
         ...
+
+
+def _host(url: str) -> str:
+    """As it stands in a URL: an IPv6 address keeps its brackets."""
+    return urlsplit(url).netloc.rpartition(":")[0]
 
 
 def image_key(image_id: str) -> str:

@@ -180,14 +180,18 @@ async def test_urls_of_an_order_are_on_the_address_that_the_agent_reached(rig):
     from baremetal.protocol.plane import Snapshot
 
     far = Network("a", "eth0", "10.0.0.0/24", "10.0.0.1", "10.0.0.128", "10.0.0.254")
+    near = Network("b", "lo", "127.0.0.0/8", "127.0.0.1", "127.0.0.128", "127.0.0.254")
     args = {
         "image_url": "http://10.0.0.1:8080/images/x/image.zst",
         "manifest_url": "https://mirror/x",
         "config_drive": "y",
+        "image_urls": ["http://10.0.0.2:8080/x", "http://127.0.0.7:8080/x", "http://10.0.0.1:8080/x"],
     }
     node = view(ramdisk_token_sha256=sha(TOKEN), order={"id": "o", "kind": "write_image", "args": args})
-    rig.control.snapshot = Snapshot(networks=[dataclasses.asdict(far)], nodes=[node.to_json()])
+    rig.control.snapshot = Snapshot(networks=[dataclasses.asdict(n) for n in (far, near)], nodes=[node.to_json()])
     rig.control.link.push_all()
     await until(lambda: rig.state.networks)
     _, body = await get(rig, "/order")
-    assert body["args"] == {**args, "image_url": "http://127.0.0.1:8080/images/x/image.zst"}
+    # Of several places: ours, then those on the agent's network, then the rest.
+    places = ["http://127.0.0.1:8080/x", "http://127.0.0.7:8080/x", "http://10.0.0.2:8080/x"]
+    assert body["args"] == {**args, "image_url": "http://127.0.0.1:8080/images/x/image.zst", "image_urls": places}

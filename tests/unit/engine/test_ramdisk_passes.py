@@ -159,6 +159,20 @@ async def test_rebuild_keeps_a_partition_and_deploy_makes_one(bench: Any) -> Non
     assert last_order(bench, node, "write_image")["preserve"] == ["data"]
 
 
+async def test_an_image_is_said_to_lie_at_every_server(bench: Any) -> None:
+    node = await bench.to("n1", "active")
+    assert "image_urls" not in last_order(bench, node, "write_image"), "one server: one place"
+    others = ("https://127.0.0.1:8443", "https://10.0.0.2:8443", "https://[fd00::3]:8443")
+    bench.con.world.site = dataclasses.replace(bench.con.world.site, peers=others)
+    await bench.ask("n1", "rebuild", image="web")
+    node = await bench.until("n1", "active")
+    args = last_order(bench, node, "write_image")
+    path = args["image_url"].partition("8080")[2]
+    assert args["image_urls"] == [f"http://{host}:8080{path}" for host in ("127.0.0.1", "10.0.0.2", "[fd00::3]")]
+    assert args["signature_urls"][1].startswith("https://10.0.0.2:8443/images/")
+    assert args["manifest_urls"][0] == args["manifest_url"]
+
+
 async def test_a_diskless_node_boots_its_image_from_the_network_every_time(bench: Any) -> None:
     image = SimulatedImage(id="sha256:" + "d" * 64, name="memory", kind="ramdisk", properties={"use": "diskless"})
     bench.con.world.images = SimulatedImages(SimulatedImage(), image)
