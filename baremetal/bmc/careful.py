@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from baremetal.bmc.base import (
     OPTIONAL,
@@ -177,7 +177,7 @@ class Careful:
         except BmcTimeout:
             self._silences = 0
 
-    async def optional(self, op: str, *args: object, **kwargs: object) -> object:
+    async def optional(self, op: str, *args: object, **kwargs: object) -> Any:
         """A method of an optional capability by its name: `optional("insert_media", url)`; see base.OPTIONAL."""
         if not any(op in names for names in OPTIONAL.values()):
             raise ValueError(f"no optional method {op!r}")

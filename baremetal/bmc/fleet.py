@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from baremetal.bmc.base import BmcDriver
 from baremetal.bmc.careful import Care, Careful
 from baremetal.bmc.drivers import driver
 from baremetal.bmc.faults import BmcError, BmcTimeout
@@ -21,7 +20,7 @@ from baremetal.bmc.hosts import Target
 from baremetal.errors import BaremetalError
 from baremetal.secrets import Secret
 
-Question = Callable[[BmcDriver], Awaitable[dict[str, Any]]]
+Question = Callable[[Careful], Awaitable[dict[str, Any]]]
 # Sockets at once; more hosts wait for their turn.
 MOST_AT_ONCE = 1024
 _SPARE_FILES = 64
@@ -77,7 +76,7 @@ async def _one(
     care: Care | None,
     done: asyncio.Queue[dict[str, Any]],
 ) -> None:
-    bmc: BmcDriver | None = None
+    bmc: Careful | None = None
     verdict: dict[str, Any] = {"host": target.host}
     try:
         if target.error or target.url is None:

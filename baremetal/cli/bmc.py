@@ -16,7 +16,7 @@ from baremetal.cli.bmccall import Call, Yes, verb
 from baremetal.errors import UsageError
 
 if TYPE_CHECKING:
-    from baremetal.bmc.base import BmcDriver
+    from baremetal.bmc.careful import Careful
 
 app = typer.Typer(
     no_args_is_help=True, help="BMCs by the rack: power, identity, boot device, sensors, log, users, audit, scan."
@@ -69,17 +69,17 @@ def power(
     if then_off and not wait:
         raise UsageError("--then-off without --wait", fix="say how long the system may take: --wait 120")
 
-    async def status(bmc: BmcDriver) -> dict[str, Any]:
+    async def status(bmc: Careful) -> dict[str, Any]:
         return {"power": (await bmc.power()).value}
 
-    async def press(bmc: BmcDriver) -> dict[str, Any]:
+    async def press(bmc: Careful) -> dict[str, Any]:
         await bmc.set_power(PowerOp(what.value))
         return {"power": what.value} if what in (Press.ON, Press.OFF) else {"done": what.value}
 
-    async def softly(bmc: BmcDriver) -> dict[str, Any]:
+    async def softly(bmc: Careful) -> dict[str, Any]:
         from baremetal.bmc.softoff import soft_off
 
-        return {"power": "off", "how": await soft_off(bmc, bmc.name, patience_s=wait, then_off=then_off)}  # type: ignore[attr-defined]
+        return {"power": "off", "how": await soft_off(bmc, bmc.name, patience_s=wait, then_off=then_off)}
 
     if what is Press.STATUS:
         call.run(status)
@@ -95,7 +95,7 @@ def info(call: Call) -> None:
 
     seen: dict[str, str] = {}
 
-    async def ask(bmc: BmcDriver) -> dict[str, Any]:
+    async def ask(bmc: Careful) -> dict[str, Any]:
         doc = dataclasses.asdict(await bmc.identify())
         return {key: value for key, value in doc.items() if value not in (None, (), {})}
 
@@ -124,11 +124,11 @@ def bootdev(
     if url and device is not Boot.HTTP:
         raise UsageError(f"--url is for http, not {device.value}")
 
-    async def ask(bmc: BmcDriver) -> dict[str, Any]:
+    async def ask(bmc: Careful) -> dict[str, Any]:
         if device is Boot.SHOW:
             plan = await bmc.get_boot()
         elif url:
-            plan = await bmc.optional("set_http_boot", url, once=not persistent)  # type: ignore[attr-defined]
+            plan = await bmc.optional("set_http_boot", url, once=not persistent)
         else:
             plan = await bmc.set_boot(BootDevice(device.value), once=not persistent, uefi=uefi)
         shown = {"bootdev": plan.device.value, "once": plan.once, "uefi": plan.uefi}
@@ -144,11 +144,11 @@ def media(
 ) -> None:
     """Put an image into every machine's virtual CD drive (Redfish), or take it out."""
 
-    async def ask(bmc: BmcDriver) -> dict[str, Any]:
+    async def ask(bmc: Careful) -> dict[str, Any]:
         if image == "eject":
-            await bmc.optional("eject_media")  # type: ignore[attr-defined]
+            await bmc.optional("eject_media")
             return {"media": ""}
-        await bmc.optional("insert_media", image)  # type: ignore[attr-defined]
+        await bmc.optional("insert_media", image)
         return {"media": image}
 
     call.run(ask)
@@ -158,8 +158,8 @@ def media(
 def firmware(call: Call) -> None:
     """Versions of all firmware the BMC knows of (Redfish)."""
 
-    async def ask(bmc: BmcDriver) -> dict[str, Any]:
-        return {"firmware": await bmc.optional("firmware")}  # type: ignore[attr-defined]
+    async def ask(bmc: Careful) -> dict[str, Any]:
+        return {"firmware": await bmc.optional("firmware")}
 
     call.run(ask)
 
@@ -169,7 +169,7 @@ def sensors(call: Call) -> None:
     """All sensors with unit, state and thresholds."""
     import dataclasses
 
-    async def ask(bmc: BmcDriver) -> dict[str, Any]:
+    async def ask(bmc: Careful) -> dict[str, Any]:
         return {"sensors": [dataclasses.asdict(reading) for reading in await bmc.sensors()]}
 
     call.run(ask)
@@ -185,7 +185,7 @@ def events(
     """The system event log."""
     import dataclasses
 
-    async def ask(bmc: BmcDriver) -> dict[str, Any]:
+    async def ask(bmc: Careful) -> dict[str, Any]:
         records = [dataclasses.asdict(record) for record in await bmc.events(since)]
         if clear:
             await bmc.clear_events()
@@ -204,7 +204,7 @@ def locate(
 ) -> None:
     """The identify light."""
 
-    async def ask(bmc: BmcDriver) -> dict[str, Any]:
+    async def ask(bmc: Careful) -> dict[str, Any]:
         await bmc.locate(not off, seconds or None)
         return {"light": "off" if off else "on"}
 
@@ -215,7 +215,7 @@ def locate(
 def reset(call: Call, yes: Yes = False) -> None:
     """Restart the BMCs themselves; the machines run on. Silence of 30 to 180 s afterwards is normal."""
 
-    async def ask(bmc: BmcDriver) -> dict[str, Any]:
+    async def ask(bmc: Careful) -> dict[str, Any]:
         await bmc.reset_bmc()
         return {"done": "reset-bmc"}
 

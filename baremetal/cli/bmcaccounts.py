@@ -13,7 +13,7 @@ from baremetal.cli.bmccall import Call, Yes, new_password, verb
 from baremetal.errors import UsageError
 
 if TYPE_CHECKING:
-    from baremetal.bmc.base import BmcDriver
+    from baremetal.bmc.careful import Careful
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +26,7 @@ def users(call: Call) -> None:
     """The accounts of every BMC."""
     import dataclasses
 
-    async def ask(bmc: BmcDriver) -> dict[str, Any]:
+    async def ask(bmc: Careful) -> dict[str, Any]:
         return {"users": [dataclasses.asdict(found) for found in await bmc.users()]}
 
     call.run(ask)
@@ -64,8 +64,8 @@ def password(
     urls = {target.host: target.url for target in call.targets}
     kg = call.kg.reveal() if call.kg else None
 
-    async def ask(bmc: BmcDriver) -> dict[str, Any]:
-        name = bmc.name  # type: ignore[attr-defined]
+    async def ask(bmc: Careful) -> dict[str, Any]:
+        name = bmc.name
         url = urls[name]
         assert isinstance(url, BmcUrl)
         new = given
@@ -113,8 +113,8 @@ def audit(
     urls = {target.host: target for target in call.targets}
     firmware: dict[str, list[tuple[str, str]]] = defaultdict(list)
 
-    async def ask(bmc: BmcDriver) -> dict[str, Any]:
-        target = urls[bmc.name]  # type: ignore[attr-defined]
+    async def ask(bmc: Careful) -> dict[str, Any]:
+        target = urls[bmc.name]
         assert target.url is not None
         secret = (target.password or call.password).reveal()
         return await examine(target.url, bmc, factory=pairs, password=secret)

@@ -9,15 +9,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from baremetal.cli.joined import Option, joined
 from baremetal.errors import EXIT_FAILED, EXIT_OK, Refused, UsageError
 from baremetal.secrets import Secret
 
 if TYPE_CHECKING:
-    from baremetal.bmc.base import BmcDriver
+    from baremetal.bmc.careful import Careful
     from baremetal.bmc.hosts import Target
 
 PASSWORD_ENV = "BAREMETAL_BMC_PASSWORD"  # noqa: S105 - the name of a variable
@@ -45,7 +46,7 @@ Yes = Annotated[
 
 
 # The options every verb takes, in the order of its help.
-COMMON: tuple[tuple[str, Any, Any], ...] = (
+COMMON: tuple[Option, ...] = (
     ("hosts", Hosts, inspect.Parameter.empty),
     ("user", User, ""),
     ("password_env", PasswordEnv, None),
@@ -61,27 +62,10 @@ COMMON: tuple[tuple[str, Any, Any], ...] = (
 
 def verb(app: typer.Typer, *, timeout: float = 60.0) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Registers `function(call, its own options…)` as a verb that takes COMMON beside them."""
+    options = [(name, kind, timeout if name == "timeout" else default) for name, kind, default in COMMON]
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        hints = get_type_hints(function, include_extras=True)
-        own = [one for one in inspect.signature(function).parameters.values() if one.name != "call"]
-        taken = {one.name for one in own}
-        kind = inspect.Parameter.KEYWORD_ONLY
-        shared = [
-            inspect.Parameter(name, kind, default=timeout if name == "timeout" else default, annotation=annotation)
-            for name, annotation, default in COMMON
-            if name not in taken
-        ]
-        mine = [one.replace(kind=kind, annotation=hints[one.name]) for one in own]
-
-        def run(**given: Any) -> None:
-            common = [given.pop(name) if name not in taken else default for name, _, default in COMMON]
-            function(Call(*common), **given)
-
-        run.__doc__, run.__name__ = function.__doc__, function.__name__
-        run.__signature__ = inspect.Signature([*mine, *shared])  # type: ignore[attr-defined]
-        run.__annotations__ = {one.name: one.annotation for one in (*mine, *shared)}
-        app.command()(run)
+        app.command()(joined(function, Call, after=options))
         return function
 
     return register
@@ -134,7 +118,7 @@ class Call:
 
     def run(
         self,
-        question: Callable[[BmcDriver], Any],
+        question: Callable[[Careful], Any],
         *,
         care: Any = None,
         touch: Callable[[dict[str, Any]], None] | None = None,

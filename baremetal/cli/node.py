@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from baremetal.cli import nodebmc, nodeconsole, nodeenroll, nodelook, nodeverbs, render
+from baremetal.cli.asked import expand
 from baremetal.cli.client import Client, node_path
 from baremetal.cli.words import Json, NodeName, NodeNames, Where, Yes, complete_states, confirm, flat_pairs, pairs
 from baremetal.errors import UsageError
@@ -150,7 +151,7 @@ def delete(
     yes: Yes = False,
 ) -> None:
     """Forget nodes. A deployed node is refused without --force."""
-    names = nodeverbs.expand(nodes, "")
+    names = expand(nodes, "")
     confirm(
         f"Forget {len(names)} node{'s' if len(names) > 1 else ''}: {' '.join(names[:10])}?", yes=yes or len(names) == 1
     )

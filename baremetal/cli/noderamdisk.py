@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from baremetal.cli import nodeverbs, render
+from baremetal.cli import render
+from baremetal.cli.asked import LONG_S, Asked, asking
 from baremetal.cli.client import Client, node_path
-from baremetal.cli.words import DryRun, Json, NodeName, NodeNames, Timeout, Wait, Where, Yes, complete_images, document
+from baremetal.cli.words import Json, NodeName, complete_images, document
 from baremetal.errors import UsageError
 
 Steps = Annotated[Path | None, typer.Option(help="JSON or YAML list of steps.")]
@@ -19,33 +21,21 @@ LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that looks like another on a
 
 
 def inspect(
-    nodes: NodeNames = None,
-    where: Where = "",
+    asked: Asked,
     lldp: Annotated[
         float, typer.Option(help="Seconds to wait for switches to say who they are; they do every 30.")
     ] = 0,
-    wait: Wait = False,
-    timeout: Timeout = 3600.0,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: Json = False,
 ) -> None:
     """Boot the ramdisk and read the hardware; rules and SKUs judge it. Never writes to a disk."""
     args = {"lldp_s": lldp} if lldp else {}
-    nodeverbs.ask("inspect", nodes, where, args, wait=wait, timeout=timeout, dry_run=dry_run, yes=yes, as_json=as_json)
+    asked.ask("inspect", args)
 
 
 def provide(
-    nodes: NodeNames = None,
-    where: Where = "",
+    asked: Asked,
     method: Annotated[str, typer.Option(help="metadata, zero, discard, secure or best.")] = "",
     erase_foreign: Annotated[bool, typer.Option("--erase-foreign", help="Also data that was never ours.")] = False,
     steps: Steps = None,
-    wait: Wait = False,
-    timeout: Timeout = 86400.0,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: Json = False,
 ) -> None:
     """Clean the listed disks and make the node available.
 
@@ -56,21 +46,15 @@ def provide(
     if steps:
         args["steps"] = document(steps)
     args = {k: v for k, v in args.items() if v}
-    nodeverbs.ask("provide", nodes, where, args, wait=wait, timeout=timeout, dry_run=dry_run, yes=yes, as_json=as_json)
+    asked.ask("provide", args)
 
 
 def rescue(
-    nodes: NodeNames = None,
-    where: Where = "",
+    asked: Asked,
     password: Annotated[bool, typer.Option("--password/--no-password", help="A one-time password is shown.")] = True,
     key: Annotated[Path | None, typer.Option(help="File with an SSH public key; needs an --ssh option.")] = None,
     ssh_dial: Annotated[str, typer.Option(help="HOST:PORT that the node connects to, where your client waits.")] = "",
     ssh_listen: Annotated[int, typer.Option(help="Port the node may listen on: your approval of an open port.")] = 0,
-    wait: Wait = False,
-    timeout: Timeout = 3600.0,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: Json = False,
 ) -> None:
     """Boot deployed nodes into the rescue ramdisk; root logs in on the serial console, by a one-time password.
 
@@ -94,9 +78,9 @@ def rescue(
         args["ssh"] = {"dial": ssh_dial}
     elif ssh_listen:
         args["ssh"] = {"listen": ssh_listen}
-    if word and not dry_run:
+    if word and not asked.dry_run:
         render.note(f"one-time password of root: {word}")
-    nodeverbs.ask("rescue", nodes, where, args, wait=wait, timeout=timeout, dry_run=dry_run, yes=yes, as_json=as_json)
+    asked.ask("rescue", args)
 
 
 def _key(path: Path) -> str:
@@ -107,18 +91,12 @@ def _key(path: Path) -> str:
 
 
 def service(
-    nodes: NodeNames = None,
-    where: Where = "",
+    asked: Asked,
     script: Annotated[
         list[str] | None, typer.Option(help="Program of an element: NAME or NAME={JSON arguments}; may repeat.")
     ] = None,
     inventory: Annotated[bool, typer.Option("--inventory", help="Read the hardware again.")] = False,
     steps: Steps = None,
-    wait: Wait = False,
-    timeout: Timeout = 86400.0,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: Json = False,
 ) -> None:
     """Boot deployed nodes into the ramdisk, do in-band work there, boot their own system again.
 
@@ -127,12 +105,12 @@ def service(
       baremetal node service r1-u07 --script nic-firmware --wait
       baremetal node service r1-u07 --inventory --wait
     """
-    asked = list(document(steps)) if steps else []
-    asked += [{"step": "run_script", "priority": 90 - n, "args": _script(s)} for n, s in enumerate(script or ())]
+    work = list(document(steps)) if steps else []
+    work += [{"step": "run_script", "priority": 90 - n, "args": _script(s)} for n, s in enumerate(script or ())]
     if inventory:
-        asked.append({"step": "collect_inventory", "priority": 45, "args": {}})
-    args = {"steps": asked} if asked else {}
-    nodeverbs.ask("service", nodes, where, args, wait=wait, timeout=timeout, dry_run=dry_run, yes=yes, as_json=as_json)
+        work.append({"step": "collect_inventory", "priority": 45, "args": {}})
+    args = {"steps": work} if work else {}
+    asked.ask("service", args)
 
 
 def _script(text: str) -> dict[str, Any]:
@@ -146,18 +124,12 @@ def _script(text: str) -> dict[str, Any]:
 
 
 def adopt(
-    nodes: NodeNames = None,
-    where: Where = "",
+    asked: Asked,
     image: Annotated[str, typer.Option("--image", "-i", help="What runs on it.", autocompletion=complete_images)] = "",
-    wait: Wait = False,
-    timeout: Timeout = 3600.0,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: Json = False,
 ) -> None:
     """Take over machines that run already: they become active as they are, nothing on them is touched."""
     args = {"image": image} if image else {}
-    nodeverbs.ask("adopt", nodes, where, args, wait=wait, timeout=timeout, dry_run=dry_run, yes=yes, as_json=as_json)
+    asked.ask("adopt", args)
 
 
 def raid(
@@ -188,5 +160,9 @@ def raid(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `node`."""
-    for command in (inspect, provide, rescue, service, adopt, raid):
-        app.command(command.__name__)(command)
+    quick: dict[str, Callable[..., None]] = {"inspect": inspect, "rescue": rescue, "adopt": adopt}
+    for name, command in quick.items():
+        app.command(name)(asking(command))
+    app.command("provide")(asking(provide, LONG_S))
+    app.command("service")(asking(service, LONG_S))
+    app.command("raid")(raid)
