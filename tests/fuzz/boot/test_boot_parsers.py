@@ -1,22 +1,14 @@
 """Coverage-guided fuzzing of every parser that reads the wire: any bytes give a packet or a clean error.
 
-The gate replays the corpus (tests/data/fuzz/<parser>/, one file an input, named by what it covers first) and
-mutates it for a moment. `BAREMETAL_FUZZ_S=600 pytest tests/fuzz/boot` goes on for ten minutes a parser and adds
-inputs that reach lines nothing in the corpus reached.
+How the fuzzer works: conftest.py, one folder up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
-import os
-import random
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -25,7 +17,6 @@ from baremetal.boot.decide import Urls, decide
 from baremetal.bootplane.conditions import conditions
 from baremetal.bootplane.files import span_of
 from baremetal.bootplane.quick import Front
-from baremetal.errors import BaremetalError
 from baremetal.model.network import Mode, Network
 from baremetal.serve.loaders import read_loaders
 from baremetal.serve.rivalwatch import rival_of
@@ -47,7 +38,6 @@ WATCHED = (
     str(PACKAGE / "bootplane" / "conditions.py"),
     str(PACKAGE / "bootplane" / "files.py"),
 )
-FOR_S = float(os.environ.get("BAREMETAL_FUZZ_S", "0.5"))
 NETWORK = Network("n", "eth0", "10.0.0.0/16", "10.0.0.1", "10.0.1.1", "10.0.250.250", mode=Mode.ANYBODY)
 ANSWERS = functools.partial(decide, urls=Urls(http="http://10.0.0.1:8080", loaders=read_loaders()))
 INTERESTING = [
@@ -190,61 +180,6 @@ PARSERS: dict[str, Callable[[bytes], None]] = {
 }  # fmt: skip
 
 
-def lines_of(parser: Callable[[bytes], None], data: bytes) -> set[tuple[str, int]]:
-    """Which lines this input reaches; anything but a clean error is raised on."""
-    hit: set[tuple[str, int]] = set()
-
-    def trace(frame: FrameType, event: str, _arg: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(WATCHED):
-            return None
-        hit.add((frame.f_code.co_filename, frame.f_lineno))
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        parser(data)
-    except BaremetalError:
-        pass
-    finally:
-        sys.settrace(before)
-    return hit
-
-
-def mutate(rnd: random.Random, data: bytes) -> bytes:
-    raw = bytearray(data or b"\0")
-    for _ in range(rnd.choice((1, 1, 2, 4, 16))):
-        at = rnd.randrange(len(raw) + 1)
-        match rnd.randrange(5):
-            case 0 if at < len(raw):
-                raw[at] = rnd.choice((0, 1, 127, 128, 255, rnd.randrange(256)))
-            case 1:
-                raw[at:at] = rnd.choice(INTERESTING)
-            case 2:
-                del raw[at : at + rnd.choice((1, 4, 100))]
-            case 3:
-                raw[at:at] = raw[at : at + rnd.randrange(40)]
-            case _:
-                raw[at:at] = rnd.randbytes(rnd.randrange(6))
-    return bytes(raw[:1500])
-
-
 @pytest.mark.parametrize("name", sorted(PARSERS))
-def test_any_bytes(name: str) -> None:
-    parser, folder = PARSERS[name], CORPUS / name
-    corpus = [f.read_bytes() for f in sorted(folder.glob("*"))]
-    assert corpus, f"{folder} is empty"
-    known: set[tuple[str, int]] = set()
-    for data in corpus:
-        known |= lines_of(parser, data)
-    rnd, end = random.Random(os.environ.get("BAREMETAL_FUZZ_SEED", name)), time.monotonic() + FOR_S
-    while time.monotonic() < end:
-        data = mutate(rnd, rnd.choice(corpus))
-        new = lines_of(parser, data) - known
-        if new:
-            known |= new
-            corpus.append(data)
-            if FOR_S > 5:
-                where = min(new)
-                digest = hashlib.sha256(data).hexdigest()[:8]
-                (folder / f"{Path(where[0]).stem}-{where[1]}-{digest}").write_bytes(data)
+def test_any_bytes(name: str, climb: Any, mutation: Any) -> None:
+    climb(PARSERS[name], CORPUS / name, WATCHED, mutation(INTERESTING, 1500))
