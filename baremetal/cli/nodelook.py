@@ -11,7 +11,7 @@ import typer
 
 from baremetal.cli import chart, render, waiting
 from baremetal.cli.client import Client, node_path
-from baremetal.cli.words import Json, NodeName
+from baremetal.cli.words import Json, NodeName, complete_nodes
 from baremetal.errors import EXIT_FAILED
 
 
@@ -182,6 +182,39 @@ def inventory(node: NodeName, as_json: Json = False) -> None:
             print(f"{name}: {render.text_of(value)}")
 
 
+def erasures(
+    node: Annotated[
+        str, typer.Argument(metavar="[NODE]", help="Only this node's.", autocompletion=complete_nodes)
+    ] = "",
+    disk: Annotated[str, typer.Option(help="Only the disk with this serial or WWN, in whatever node.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Proofs of erased disks: when, by which method, how much was read again. They are kept for ever.
+
+    \b
+    Examples:
+      baremetal node erasures r1-u07
+      baremetal node erasures --disk S3X0NX0J --json
+    """
+    path = node_path(node, "erasures") if node else "/api/erasures"
+    found = Client.default().get(path, disk=disk)["erasures"]
+    if as_json:
+        render.json_out({"erasures": found})
+        return
+    rows = [
+        p
+        | {
+            "when": render.clock(p["time"]),
+            "disk": p["name"],
+            "read again": f"{(p['bytes_verified'] or 0) / 2**20:.0f} MiB",
+            "size": f"{(p['size'] or 0) / 1e9:.1f} GB",
+        }
+        for p in found
+    ]
+    columns = ["when", "node", "disk", "serial", "size", "method", "read again", "seconds"]
+    render.table(rows, columns, empty="no disk was erased by this server" + (f" in {node}" if node else ""))
+
+
 def validate(
     node: NodeName,
     group: Annotated[str, typer.Option(help="pre-enroll, pre-deploy, post-deploy or pre-upgrade.")] = "pre-deploy",
@@ -197,5 +230,5 @@ def validate(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `node`."""
-    for command in (explain, timeline, history, inventory, validate):
+    for command in (explain, timeline, history, inventory, erasures, validate):
         app.command(command.__name__)(command)

@@ -17,7 +17,7 @@ DATA_LIMIT = 4096
 # Kinds that tell a node's story in short: `baremetal node history`.
 HISTORY = (Kind.VERB, Kind.STATE, Kind.FAULT, Kind.SECURITY)
 
-
+PROOF = "erased"  # stage of the events that prove what was erased, how and when
 _EXISTS = sa.select(events.c.seq).where(events.c.id == sa.bindparam("id"))
 
 
@@ -108,6 +108,19 @@ def seq_of(conn: Connection, ref: str) -> int:
     return int(conn.execute(sa.select(events.c.seq).where(events.c.id == ref)).scalar() or 0)
 
 
+def proofs(conn: Connection, node_id: str | None = None, limit: int = 1000) -> list[Event]:
+    """The newest proofs of erased disks, of one node or of all, oldest first."""
+    query = sa.select(events).where(events.c.stage == PROOF, events.c.kind == str(Kind.STEP))
+    if node_id:
+        query = query.where(events.c.node_id == node_id)
+    rows = conn.execute(query.order_by(events.c.seq.desc()).limit(limit)).all()
+    return [from_row(row)[1] for row in reversed(rows)]
+
+
 def prune(conn: Connection, before: float) -> int:
-    """Drop events older than `before` (Unix seconds); explain reads the node row first, so it survives that."""
-    return conn.execute(events.delete().where(events.c.time < before)).rowcount
+    """Drop events older than `before` (Unix seconds), but no proof of an erased disk.
+
+    explain reads the node row first, so it survives that.
+    """
+    old = sa.and_(events.c.time < before, events.c.stage != PROOF)
+    return conn.execute(events.delete().where(old)).rowcount

@@ -8,7 +8,7 @@ from baremetal.lifecycle import Verb
 from baremetal.model.event import Kind
 from baremetal.model.fault import Fault
 from baremetal.protocol import agent
-from baremetal.store import inventories
+from baremetal.store import events, inventories
 from baremetal.store.orders import OrderRow
 from baremetal.workflows import inspection
 from baremetal.workflows.outcome import Again, Done, Failed, Outcome
@@ -18,6 +18,7 @@ from baremetal.workflows.release import rest
 from baremetal.workflows.steps import step
 
 METHODS = ("metadata", "zero", "discard", "secure", "best")
+DISKS_AN_EVENT = 8  # an event holds 4 KiB
 OURS = (
     "disks"  # entry of node.extra: identities of disks that we erased or wrote, so that nobody else's data is on them
 )
@@ -94,7 +95,10 @@ def _proved(p: Pass, listed: list[dict[str, Any]], data: dict[str, Any]) -> Outc
             )
         )
     kept = ("name", "serial", "wwn", "size", "method", "bytes_verified", "discarded", "seconds")
-    p.event(Kind.STEP, "erased", source="agent", data={"disks": [{k: d.get(k) for k in kept} for d in told][:16]})
+    proofs = [{k: d.get(k) for k in kept} for d in told]
+    for at in range(0, len(proofs), DISKS_AN_EVENT):
+        some = proofs[at : at + DISKS_AN_EVENT]
+        p.event(Kind.STEP, events.PROOF, source="agent", data={"node": p.node.name, "disks": some})
     own(p, listed)
     return Done(f"{len(listed)} disk{'s' if len(listed) > 1 else ''} clean, by {', '.join(sorted(_methods(told)))}")
 

@@ -88,6 +88,13 @@ def event_json(event: Event, names: Mapping[str, str], seq: int | None = None) -
     return doc
 
 
+def proof_json(event: Event) -> list[dict[str, Any]]:
+    """The proofs of an event, one a disk. The node's name as it was then: it may be gone now."""
+    same = {"time": event.time, "node": event.data.get("node"), "node_id": event.node_id, "boot_id": event.boot_id}
+    plain = ("name", "serial", "wwn", "size", "method", "bytes_verified", "discarded", "seconds")
+    return [{**same, **{k: disk.get(k) for k in plain}} for disk in event.data.get("disks") or []]
+
+
 def _config(node: Node, generation: int | None) -> dict[str, Any]:
     known = {k: node.config.get(k) for k in ("outcome", "generation", "applied", "at", "fault", "seconds")}
     failed = [f"{s.get('phase')}.d/{s.get('name')}" for s in node.config.get("scripts") or []]

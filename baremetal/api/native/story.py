@@ -65,6 +65,30 @@ async def get_events(ref: str, request: Request) -> Response:
     return await _events(ref, request, [])
 
 
+@router.get("/nodes/{ref}/erasures", summary="Proofs of erased disks of a node: method, bytes read again, when")
+async def get_erasures(ref: str, request: Request) -> Response:
+    """Oldest first."""
+    return await _erasures(request, ref)
+
+
+@router.get("/erasures", summary="Proofs of erased disks of all nodes; disk=SERIAL or WWN for one disk")
+async def list_erasures(request: Request) -> Response:
+    """Oldest first; also of nodes that were deleted."""
+    return await _erasures(request, None)
+
+
+async def _erasures(request: Request, ref: str | None) -> Response:
+    con = conductor(request)
+    disk, limit = request.query_params.get("disk", ""), number(request, "limit", 1000, 100_000)
+
+    def query(conn: Connection) -> dict[str, object]:
+        node_id = nodes.get(conn, ref).id if ref else None
+        found = [p for e in events.proofs(conn, node_id, limit) for p in views.proof_json(e)]
+        return {"erasures": [p for p in found if not disk or disk in (p["serial"], p["wwn"])]}
+
+    return reply(await con.store.fetch(query))
+
+
 async def _events(ref: str, request: Request, kinds: list[str]) -> Response:
     con = conductor(request)
     limit = number(request, "limit", 500, 10_000)

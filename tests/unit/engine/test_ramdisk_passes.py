@@ -11,7 +11,7 @@ from baremetal.errors import UsageError
 from baremetal.model.boot import Purpose
 from baremetal.model.node import Node, State
 from baremetal.store import events, nodes, orders
-from baremetal.workflows import snapshot
+from baremetal.workflows import snapshot, views
 from baremetal.workflows.simulated import SimulatedImage, SimulatedImages
 from baremetal.workflows.site import Ramdisk
 
@@ -110,6 +110,22 @@ async def test_the_proof_is_kept_as_an_event(bench: Any) -> None:
         "name": "/dev/sda", "serial": "S-n1", "method": "metadata", "bytes_verified": 2**20,
         **{k: erased.data["disks"][0][k] for k in ("wwn", "size", "discarded", "seconds")},
     }  # fmt: skip
+
+
+async def test_proofs_of_many_disks_are_whole_and_outlive_other_events(bench: Any) -> None:
+    await bench.to("n1", "manageable")
+    disks = [{"name": f"/dev/sd{n}", "serial": f"S-{n:02}-{'x' * 30}", "size": 64 * 10**9} for n in range(24)]
+    bench.rack.boxes["n1"].hardware = {"disks": disks}
+    await bench.ask("n1", "inspect")
+    await bench.until("n1", "manageable")
+    await bench.ask("n1", "provide")
+    node = await bench.until("n1", "available")
+    await bench.store.write(lambda c: events.prune(c, node.state_since + 1e9))
+    told = bench.store.read(lambda c: events.of_node(c, node.id))
+    assert {e.stage for e in told} == {"erased"}
+    found = [p for e in bench.store.read(events.proofs) for p in views.proof_json(e)]
+    assert [p["serial"] for p in found] == [d["serial"] for d in disks]
+    assert all((p["node"], p["method"], p["bytes_verified"]) == ("n1", "metadata", 2**20) for p in found)
 
 
 async def test_wanted_raid_is_made_after_every_clean_and_deployed_to(bench: Any) -> None:
