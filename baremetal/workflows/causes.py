@@ -89,7 +89,7 @@ def boot_stopped(boot: Boot, seen: Sequence[Event], macs: Sequence[str]) -> Caus
             "hello",
             f"it said hello and was refused: {why}",
             f"{len(refused)} refusals, the last from {refused[-1].data.get('source', 'an unknown address')}",
-            "a replayed or outdated boot script: power it off, then ask again",
+            str(refused[-1].data.get("fix") or "a replayed or outdated boot script: power it off, then ask again"),
         )
     stage = last_stage(ours)
     code, _, brief, why, fix = next(row for row in TABLE if row[1] is stage)

@@ -6,17 +6,18 @@ cannot be understood is noted and dropped, so that it blocks nothing behind it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import secrets as stdlib_secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from sqlalchemy.engine import Connection
 
 from baremetal.errors import BaremetalError, Denied
 from baremetal.model.event import Event, Kind
-from baremetal.model.node import State
+from baremetal.model.node import Node, State
 from baremetal.protocol import nonce
 from baremetal.protocol.agent import FAILED, INSTANCE, PROGRESS, ConfigReport, Hello, HelloAnswer, Report
 from baremetal.protocol.doc import BadDocument
@@ -25,6 +26,7 @@ from baremetal.store import boots, events, nodes, orders, ports, wire_seen
 from baremetal.store.boots import Boot
 from baremetal.workflows import ids
 from baremetal.workflows.passes import World
+from baremetal.workflows.sameness import stranger
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ class HelloRefused(Denied):
     http_status: ClassVar[int] = 403
 
 
+# What a message that nobody can understand raises.
+UNREADABLE = (BadDocument, KeyError, TypeError, ValueError)
 # Refused hellos stored at once, and a second after that; anybody on the wire can cause them.
 ALARMS = 30
 ALARMS_PER_S = 0.5
@@ -81,10 +85,18 @@ class Beats:
             return False
         if m.body.get("agent") == INSTANCE:
             if m.node:
-                self._instances[m.node] = max(m.time, self._instances.get(m.node, 0.0))
+                self.instance(m.node, m.time)
         elif boot_id := m.body.get("boot_id"):
-            self._ramdisks[str(boot_id)] = max(m.time, self._ramdisks.get(str(boot_id), 0.0))
+            self.ramdisk(str(boot_id), m.time)
         return True
+
+    def ramdisk(self, boot_id: str, at: float) -> None:
+        """The ramdisk of this boot was heard."""
+        self._ramdisks[boot_id] = max(at, self._ramdisks.get(boot_id, 0.0))
+
+    def instance(self, node_id: str, at: float) -> None:
+        """The deployed system of this node was heard."""
+        self._instances[node_id] = max(at, self._instances.get(node_id, 0.0))
 
     def heard(self, boot_id: str, node_id: str) -> bool:
         """A beat that is not stored yet?"""
@@ -130,13 +142,17 @@ class Inbox:
         due: set[str] = set()
         changed: set[str] = set()
 
-        def write(conn: Connection) -> None:
+        def write(conn: Connection, careful: bool) -> None:
             due.clear()
             changed.clear()
             for message in batch:
-                self._take(conn, message, due, changed)
+                self._take(conn, message, due, careful)
 
-        await self._world.store.write(write)
+        careful = not self._world.store.shared  # else a savepoint costs two more messages to the database
+        try:
+            await self._world.store.write(functools.partial(write, careful=careful))
+        except UNREADABLE:
+            await self._world.store.write(functools.partial(write, careful=True))
         self._woken(due, changed)
         if self._moved:
             self._moved = False
@@ -163,8 +179,12 @@ class Inbox:
 
     # -- messages --------------------------------------------------------------
 
-    def _take(self, conn: Connection, message: Message, due: set[str], changed: set[str]) -> None:
-        handler = getattr(self, "_on_" + message.kind.replace("-", "_"), None)
+    def _take(self, conn: Connection, message: Message, due: set[str], careful: bool) -> None:
+        if not careful and (plain := self._handler(message)):
+            if plain(conn, message) and message.node:
+                due.add(message.node)
+            return
+        handler = self._handler(message)
         try:
             if handler is None:
                 raise BadDocument(f"unknown message kind {message.kind!r}")
@@ -177,16 +197,19 @@ class Inbox:
                 raise
             finally:
                 conn.exec_driver_sql("RELEASE message")
-        except (BadDocument, KeyError, TypeError, ValueError) as exc:
+        except UNREADABLE as exc:
             log.warning("message %s (%s) is dropped: %s", message.id, message.kind, exc)
             self._event(conn, message, Kind.SERVER, "message-dropped", outcome="failed", data={"why": str(exc)[:300]})
 
+    def _handler(self, message: Message) -> Callable[[Connection, Message], bool] | None:
+        return getattr(self, "_on_" + message.kind.replace("-", "_"), None)
+
     def _event(self, conn: Connection, message: Message, kind: Kind, stage: str, **more: Any) -> bool:
         """Append; False when this message was stored before."""
-        node = message.node if message.node and nodes.fence(conn, message.node) is not None else None
         more.setdefault("source", "boot")
         boot_id = more.pop("boot_id", None) or message.body.get("boot_id")
-        return events.add(conn, Event(f"m-{message.id}", message.time, node, kind, stage, boot_id=boot_id, **more))
+        told = Event(f"m-{message.id}", message.time, message.node, kind, stage, boot_id=boot_id, **more)
+        return events.add(conn, told)
 
     def _on_boot_seen(self, conn: Connection, m: Message) -> bool:
         loader = str(m.body.get("loader", ""))
@@ -226,7 +249,7 @@ class Inbox:
         order = orders.get(conn, report.order_id)
         if order is None or order.node_id != m.node:
             raise BadDocument(f"report about order {report.order_id!r}, which this node does not have")
-        boots.beat(conn, order.boot_id, m.time)
+        self._beats.ramdisk(order.boot_id, m.time)
         if report.outcome == PROGRESS:
             orders.progress(conn, order.id, report.data, m.time)
             return False
@@ -271,7 +294,7 @@ class Inbox:
         if not new:
             return False
         if instance:
-            boots.beat(conn, instance.id, m.time)
+            self._beats.instance(m.node, m.time)
         node = nodes.get(conn, m.node)
         same_boot = node.config.get("boot_id") == (instance.id if instance else None)
         if same_boot and float(node.config.get("at") or 0.0) > m.time:
@@ -341,6 +364,8 @@ class Inbox:
         """The boot this nonce was made for, a fresh token, the node's name."""
         boot = self._boot_of(conn, hello)
         node = nodes.get(conn, boot.node_id)
+        if hello.agent != INSTANCE:
+            self._check_machine(conn, node, hello)
         self._check_age(boot, hello, now)
         first = boot.hello_at is None
         token = stdlib_secrets.token_hex(32)
@@ -384,18 +409,17 @@ class Inbox:
 
     def _boot_of(self, conn: Connection, hello: Hello) -> Boot:
         purpose = boots.INSTANCE if hello.agent == INSTANCE else boots.RAMDISK
-        owners = [ports.owner(conn, mac) for mac in hello.macs]
-        owners += [node.id for node in nodes.by_uuid(conn, hello.uuid)]
-        known = list(dict.fromkeys(o for o in owners if o))
+        known = set()
+        for node_id in _owners(conn, hello):
+            known.add(node_id)
+            boot = boots.live(conn, node_id).get(purpose)
+            if boot and boot.nonce_key and self._made_for(hello.nonce, boot):
+                return boot
         if not known:
             raise HelloRefused(
                 f"no node has one of the MAC addresses {', '.join(hello.macs) or '(none)'}",
                 fix="enroll the machine first, with the MAC it boots from",
             )
-        for node_id in known:
-            boot = boots.live(conn, node_id).get(purpose)
-            if boot and boot.nonce_key and self._made_for(hello.nonce, boot):
-                return boot
         raise HelloRefused(
             "the nonce was not made for a boot that is under way", fix="power it off, then ask the verb again"
         )
@@ -408,6 +432,14 @@ class Inbox:
             return nonce.verify(text, key, boot.node_id, boot.id)
         except ValueError:
             return False
+
+    def _check_machine(self, conn: Connection, node: Node, hello: Hello) -> None:
+        before = stranger(conn, node, hello.uuid)
+        if before is not None:
+            raise HelloRefused(
+                f"another machine has the MAC of {node.name}: its UUID is {hello.uuid}, {node.name} was inspected as {before}",
+                fix=f"find the machine with the doubled MAC; after a change of mainboard: baremetal node inspect {node.name}",
+            )
 
     def _check_age(self, boot: Boot, hello: Hello, now: float) -> None:
         made = nonce.serial_ms(hello.nonce)
@@ -433,6 +465,7 @@ class Inbox:
             return
         owners = [o for mac in hello.macs if (o := ports.owner(conn, mac))]
         data: dict[str, Any] = {"why": exc.brief, "source": source, "macs": hello.macs[:8], "agent": hello.agent}
+        data |= {"uuid": hello.uuid, "fix": exc.fix}
         if left_out := self._alarms.left_out():
             data["left_out"] = left_out
         node_id = owners[0] if owners else None
@@ -440,6 +473,17 @@ class Inbox:
             conn,
             [Event(ids.ulid(now), now, node_id, Kind.SECURITY, "hello-refused", "boot", outcome="refused", data=data)],
         )
+
+
+def _owners(conn: Connection, hello: Hello) -> Iterator[str]:
+    """Nodes this machine may be, the likeliest first."""
+    seen = set()
+    for mac in hello.macs:
+        owner = ports.owner(conn, mac)
+        if owner and owner not in seen:
+            seen.add(owner)
+            yield owner
+    yield from (node.id for node in nodes.by_uuid(conn, hello.uuid) if node.id not in seen)
 
 
 def _mark(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from baremetal.protocol import nonce
 from baremetal.protocol.agent import Hello, Report
 from baremetal.protocol.plane import Message
 from baremetal.store import boots, events, nodes
+from baremetal.workflows import causes
 
 
 @pytest.fixture
@@ -121,3 +123,60 @@ async def test_a_flood_of_refused_hellos_fills_no_database(waiting: Any) -> None
     alarms = waiting.store.read(lambda c: events.of_node(c, node.id, kinds=["security"]))
     assert 30 <= len(alarms) < 60
     assert (await hello(waiting, made(waiting)))["token"], "the right one still gets in"
+
+
+@pytest.fixture
+async def inspected(make_bench: Any) -> Any:
+    """A node that was inspected and is off; its next boot stops before its hello."""
+    async with make_bench(fast_track=False) as bench:
+        await bench.enroll("n1")
+        await bench.until("n1", "manageable")
+        await bench.ask("n1", "inspect")
+        await bench.until("n1", "manageable")
+        bench.rack.boxes["n1"].faults.add("no-kernel")
+        yield bench
+
+
+async def begin(bench: Any, verb: str) -> str:
+    """Its ramdisk boots for this verb; the nonce of its script."""
+    await bench.ask("n1", verb)
+    await bench.when("n1", lambda n: n.wait is not None and "boot_ramdisk" in (n.step or "") and bool(n.boot_id))
+    while (await hello_boot(bench)).nonce_serial is None:
+        await bench.con.wait_for_change(1.0)
+    return made(bench)
+
+
+async def test_another_machine_with_the_same_mac_gets_no_order(inspected: Any) -> None:
+    text = await begin(inspected, "provide")
+    with pytest.raises(BaremetalError, match="another machine has the MAC of n1") as caught:
+        await hello(inspected, text, uuid=str(uuid.uuid4()))
+    assert "doubled MAC" in caught.value.fix
+    node = inspected.node("n1")
+    alarm = inspected.store.read(lambda c: events.of_node(c, node.id, kinds=["security"]))[-1]
+    assert "doubled MAC" in alarm.data["fix"]
+    cause = causes.boot_stopped(await hello_boot(inspected), [alarm], [])
+    assert (cause.code, "another machine" in cause.brief, "doubled MAC" in cause.fix) == (
+        "boot-hello-refused",
+        True,
+        True,
+    )
+    assert (await hello(inspected, text, uuid=inspected.rack.boxes["n1"].bmc.uuid))["token"], "the right one gets in"
+
+
+SAME = {  # what the machine says of itself, and it is let in
+    "the same in capitals": lambda known: known.upper(),
+    "the first three fields swapped": lambda known: str(uuid.UUID(bytes=uuid.UUID(known).bytes_le)),
+    "nothing": lambda known: None,
+    "a board that never got one": lambda known: "ffffffff-ffff-ffff-ffff-ffffffffffff",
+}
+
+
+@pytest.mark.parametrize("how", SAME)
+async def test_the_same_machine_is_known_however_it_writes_its_uuid(inspected: Any, how: str) -> None:
+    text = await begin(inspected, "provide")
+    assert (await hello(inspected, text, uuid=SAME[how](inspected.rack.boxes["n1"].bmc.uuid)))["token"]
+
+
+async def test_a_new_mainboard_gets_known_by_inspecting(inspected: Any) -> None:
+    text = await begin(inspected, "inspect")
+    assert (await hello(inspected, text, uuid=str(uuid.uuid4())))["token"]
