@@ -436,9 +436,10 @@ class Inbox:
     def _check_machine(self, conn: Connection, node: Node, hello: Hello) -> None:
         before = stranger(conn, node, hello.uuid)
         if before is not None:
+            name = node.name
             raise HelloRefused(
-                f"another machine has the MAC of {node.name}: its UUID is {hello.uuid}, {node.name} was inspected as {before}",
-                fix=f"find the machine with the doubled MAC; after a change of mainboard: baremetal node inspect {node.name}",
+                f"another machine has the MAC of {name}: its UUID is {hello.uuid}, {name} was inspected as {before}",
+                fix=f"find the doubled MAC; after a change of mainboard: baremetal node inspect {name}",
             )
 
     def _check_age(self, boot: Boot, hello: Hello, now: float) -> None:

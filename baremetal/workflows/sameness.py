@@ -1,4 +1,4 @@
-"""Is the machine that says hello the one that was inspected? Another one with its MAC must get no order: it would be erased.
+"""Is the machine that says hello the one that was inspected? Another one with its MAC would be erased in its place.
 
 Compared with what the ramdisk read from this machine's own DMI, never with its BMC's word: BMCs write the same
 UUID in another byte order, or have one of their own.
