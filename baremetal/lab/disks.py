@@ -16,14 +16,17 @@ SMALL_MIB = 64
 
 @dataclass
 class DiskShelf:
-    """The disk files of a machine in its directory. `small`: the next power-on finds a tiny first disk."""
+    """The disk files of a machine in its directory. `small`: the next power-on finds a tiny one; `gone`: none."""
 
     spec: MachineSpec
     directory: Path
     small: bool = False
+    gone: bool = False
 
     async def files(self) -> tuple[tuple[Path, str], ...]:
         """(file, format) of each disk; missing ones are made."""
+        if self.gone:
+            return ()
         mib = round(self.spec.disk_gib * 1024)
         out = [await self._file(f"disk{number}.qcow2", mib) for number in range(self.spec.disks)]
         if self.small and out:

@@ -27,7 +27,11 @@ FAULTS: dict[str, str] = {
     "power-slow": "power orders take 20 s",
     "boot-dropped": "boot device orders are acknowledged and not kept",
     "disk-small": "the disk is 64 MiB small, from the next power-on",
-    "disk-ok": "the disk has its full size again, from the next power-on",
+    "disk-none": "no disk is in the machine, from the next power-on",
+    "disk-ok": "the disk is there in its full size again, from the next power-on",
+    "box-other": "another machine stands there, with the same MACs, from the next power-on",
+    "box-starved": "96 MiB of memory, from the next power-on",
+    "box-ok": "the machine is itself again, from the next power-on",
     "corrupt-image": "the image sent to the node is corrupt",
     "heal": "all faults are taken back",
 }

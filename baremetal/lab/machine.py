@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from baremetal.wire.ipmi.codes import ChassisControl
 log = logging.getLogger(__name__)
 
 _QUIT_S = 5.0
+LOW_MIB = 96  # too little for any of today's ramdisks
 
 
 @dataclass
@@ -61,6 +62,8 @@ class Machine:
         self.cd: Path | None = None
         self.cable = True
         self.delay_s = 0.0
+        self.foreign = False  # from the next power-on another machine stands here: same MACs, other UUID and serials
+        self.starved = False  # from the next power-on it has LOW_MIB of memory
         self.boots: list[tuple[float, Override]] = []
         self.trouble = ""
         self.on_change: Callable[[Machine], None] = lambda _: None
@@ -158,6 +161,13 @@ class Machine:
             await self.plug(False)
         self.on_change(self)
 
+    def _inside(self) -> MachineSpec:
+        """What is in the machine now."""
+        spec = self.spec
+        if self.foreign:
+            spec = replace(spec, name=f"{spec.name}-other")
+        return replace(spec, memory_mib=LOW_MIB) if self.starved else spec
+
     async def _spawn(self, boot: qemu.Boot) -> _Instance:
         self.disks.nvram()
         files = await self.disks.files()
@@ -166,7 +176,7 @@ class Machine:
         with qmp_theirs, line_theirs:
             fds = (qmp_theirs.fileno(), line_theirs.fileno())
             wiring = qemu.Wiring(self.directory, self.taps, files, tuple(self._accel.arguments), *fds)
-            process = await self._execute(qemu.arguments(self.spec, wiring, boot), fds)
+            process = await self._execute(qemu.arguments(self._inside(), wiring, boot), fds)
         instance = _Instance(process, Qmp(qmp_ours, lambda event: instance.heard(event)))
         run = asyncio.get_running_loop().create_task
         instance.tasks = [

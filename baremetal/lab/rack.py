@@ -88,7 +88,7 @@ class Rack:
         if fault not in FAULTS:
             raise UsageError(f"no fault {fault!r}", fix="known: " + ", ".join(FAULTS))
         if fault == "heal":
-            for undo in ("nic-up", "bmc-ok", "disk-ok"):
+            for undo in ("nic-up", "bmc-ok", "disk-ok", "box-ok"):
                 await self.inject(name, undo)
             for hook in self.hooks.values():
                 await hook(name, False)
@@ -96,7 +96,12 @@ class Rack:
         if fault.startswith("nic-"):
             await self._cable(name, fault == "nic-up")
         elif fault.startswith("disk-"):
-            self.machines[name].disks.small = fault == "disk-small"
+            shelf = self.machines[name].disks
+            shelf.small, shelf.gone = fault == "disk-small", fault == "disk-none"
+        elif fault.startswith("box-"):
+            box = self.machines[name]
+            box.foreign = fault == "box-other" or (box.foreign and fault != "box-ok")
+            box.starved = fault == "box-starved" or (box.starved and fault != "box-ok")
         elif fault in self.hooks:
             await self.hooks[fault](name, True)
         elif fault == "corrupt-image":

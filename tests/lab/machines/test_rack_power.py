@@ -215,6 +215,32 @@ def test_small_disk(lab):
     lab.off(BIOS)
 
 
+def test_another_machine_with_little_memory_and_no_disk(lab):
+    for fault in ("box-other", "box-starved", "disk-none"):
+        lab.fault(BIOS, fault)
+    lab.ipmitool(BIOS, "power", "on")
+    lab.until("on", lambda: lab.node(BIOS.name)["power"] == "on")
+    words = _command_of(lab, BIOS)
+    assert "-uuid" in words
+    assert str(BIOS.uuid) not in words
+    assert ("96", BIOS.mac in " ".join(words), "disk0" in " ".join(words)) == (
+        words[words.index("-m") + 1],
+        True,
+        False,
+    )
+    lab.off(BIOS)
+    lab.fault(BIOS, "heal")
+    lab.ipmitool(BIOS, "power", "on")
+    lab.until("on", lambda: lab.node(BIOS.name)["power"] == "on")
+    assert str(BIOS.uuid) in _command_of(lab, BIOS)
+    lab.off(BIOS)
+
+
+def _command_of(lab: Lab, spec: MachineSpec) -> list[str]:
+    """QEMU's words; the lab's processes have numbers of their own inside, so it is found by its directory."""
+    return lab.run("cat", f"/proc/{lab.node(spec.name)['pid']}/cmdline").split("\0")
+
+
 def _insert_cd(lab: Lab, spec: MachineSpec, files: Path, *boot_image: str) -> None:
     """Make an ISO of a folder, serve it on the rack's network, insert it through Redfish, and order to boot it once."""
     iso = files.with_suffix(".iso")
