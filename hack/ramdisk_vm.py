@@ -4,7 +4,7 @@ hack/ramdisk-vm KERNEL INITRD < scenario.json > result.json      (root; runs in 
 
 Scenario: {"machine": {"disks": ["virtio"|"nvme"|"ahci"|"scsi"|"usb"|"blkdebug"|"readonly"|"twin"], "disk_gib": 8,
 "fill": {"0": "raw file"}, "nic": "virtio-net-pci", "nics": 1, "memory_mib": 1024, "cpus": 1, "uefi": false,
-"clock": "2001-01-01", "ipmi": false, "sizes_mib": {"1": 64}}, "raw": path of a raw image to serve,
+"clock": "2001-01-01", "ipmi": false (a BMC inside), "sizes_mib": {"1": 64}}, "raw": path of a raw image to serve,
 "orders": [{"kind", "args"}], "run": shell text to run instead of the agent, "cmdline": more kernel arguments,
 "files": {name: text of a program in the ramdisk},
 "type": [[text to wait for on the serial console, answer]…], and the misbehaviour of ramdisk_server.py}.
@@ -13,6 +13,7 @@ Result: {"hello_s", "hello_cpu_s", "hello", "orders": [{"kind", "seconds", "cpu_
 "console", "dialled": first words to "listen"}. RAMDISK_VM_KEEP=FOLDER keeps the disks as raw files disk0, disk1 ….
 """
 
+import asyncio
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from pathlib import Path
 from ramdisk_server import SERVER, Rig, cpu_s, store_image
 
 MAC = "52:54:00:77:00:01"
+BMC = "10.91.77.11"  # what a BMC says of itself
 BUS = {  # device arguments of a disk n
     "virtio": ["-device", "virtio-blk-pci,drive=d{n},serial=VD{n},id=disk{n}"],
     "twin": ["-device", "virtio-blk-pci,drive=d{n},serial=TWIN,id=disk{n}"],
@@ -103,7 +105,9 @@ def command(work: Path, kernel: Path, scenario: dict) -> list[str]:
     if machine.get("clock"):
         args += ["-rtc", f"base={machine['clock']}"]
     if machine.get("ipmi"):
-        args += ["-device", "ipmi-bmc-sim,id=bmc0", "-device", "isa-ipmi-kcs,bmc=bmc0"]
+        # QEMU's own simulator knows no LAN parameter: the lab's BMC answers behind the standard port.
+        args += ["-chardev", f"socket,id=ipmi0,path={work}/kcs.sock,reconnect=1"]
+        args += ["-device", "ipmi-bmc-extern,id=bmc0,chardev=ipmi0", "-device", "isa-ipmi-kcs,bmc=bmc0"]
     if machine.get("uefi"):
         shutil.copy("/usr/share/OVMF/OVMF_VARS_4M.fd", work / "vars.fd")
         args += ["-drive", "if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd"]
@@ -149,6 +153,8 @@ def inside(kernel: Path, source: Path, work: Path) -> dict:
     if scenario.get("raw"):
         store_image(rig, Path(scenario["raw"]))
     initrd(work, source, scenario.get("run", ""), scenario.get("files", {}))
+    if scenario.get("machine", {}).get("ipmi"):
+        threading.Thread(target=bmc, args=(work,), daemon=True).start()
     rig.started = time.monotonic()
     process = subprocess.Popen(command(work, kernel, scenario))
     result = {"orders": []}
@@ -161,6 +167,21 @@ def inside(kernel: Path, source: Path, work: Path) -> dict:
         result["dialled"] = rig.dialled.decode(errors="replace")
         result["console"] = (work / "console.log").read_text(errors="replace")
     return result
+
+
+def bmc(work: Path):
+    """The lab's BMC, as the system inside reaches it."""
+    from baremetal.lab import kcs
+    from baremetal.lab.chassis import MemoryChassis, diskless_bmc
+    from baremetal.wire.ipmi.bmc import LanConfig
+
+    found = diskless_bmc(MemoryChassis(on=True), lan=LanConfig(BMC))
+
+    async def serve():
+        async with await kcs.serve(work, lambda: found) as server:
+            await server.serve_forever()
+
+    asyncio.run(serve())
 
 
 def converse(rig: Rig, scenario: dict, process, result: dict):

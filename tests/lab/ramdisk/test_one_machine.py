@@ -369,6 +369,8 @@ def test_generic_kernel_ahci(generic: tuple[Path, Path], raw: Path, tmp_path: Pa
     disks = {d["serial"]: d for d in inspected["inventory"]["disks"]}
     assert disks["AH0"]["by_path"].endswith("-ata-1")
     assert disks["US1"]["refusal"]
+    assert inspected["inventory"]["bmc_address"] == "10.91.77.11"
+    assert inspected["inventory"]["bmc_mac"]
     assert disks["AH0"]["health"]["failing"] is False
     assert cleaned["disks"][0]["method"].startswith("zero ("), "QEMU's ATA disk cannot erase itself"
     assert inspected["inventory"]["interfaces"][0]["driver"] == nic
