@@ -42,8 +42,16 @@ def build(
     qemu_img_options: Annotated[
         str, typer.Option("--qemu-img-options", help="compression_type=zstd|zlib,cluster_size=BYTES")
     ] = "",
-    checksum: Annotated[bool, typer.Option("--checksum", help="A .sha256 file beside each file of -o.")] = False,
+    checksum: Annotated[bool, typer.Option("--checksum", help=".md5 and .sha256 beside each file of -o.")] = False,
+    extra_size: Annotated[str, typer.Option("--image-extra-size", help="Free space on the disk in GB.")] = "",
+    logfile: Annotated[Path | None, typer.Option("--logfile", help="Every script's output, in one file.")] = None,
     no_tmpfs: Annotated[bool, typer.Option("--no-tmpfs", help="Accepted; builds are on disk always.")] = False,
+    min_tmpfs: Annotated[str, typer.Option("--min-tmpfs", hidden=True)] = "",
+    mkfs_options: Annotated[str, typer.Option("--mkfs-options", hidden=True)] = "",
+    journal_size: Annotated[str, typer.Option("--mkfs-journal-size", hidden=True)] = "",
+    max_online_resize: Annotated[str, typer.Option("--max-online-resize", hidden=True)] = "",
+    ramdisk_element: Annotated[str, typer.Option("--ramdisk-element", hidden=True)] = "",
+    docker_target: Annotated[str, typer.Option("--docker-target", hidden=True)] = "",
     original: Annotated[
         list[str] | None, typer.Option("--dib", metavar="WORD", help="Passed on to the original; with --engine dib.")
     ] = None,
@@ -63,7 +71,9 @@ def build(
     ] = False,
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Longest time of a phase.")] = 3600.0,
     epoch: Annotated[str, typer.Option("--epoch", help="SOURCE_DATE_EPOCH: the date of everything.")] = "",
-    cache_dir: Annotated[Path | None, typer.Option("--cache-dir", help="Layers and built images.")] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option("--cache-dir", "--image-cache", help="Layers and built images.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Build an image from a definition, or from elements as disk-image-create does."""
@@ -83,7 +93,21 @@ def build(
         install_type=install_type,
         qemu_img_options=qemu_img_options,
         checksum=checksum,
-        original=[*(original or []), *(["--no-tmpfs"] if no_tmpfs and engine == "dib" else [])],
+        extra_size=extra_size,
+        original=[
+            *(original or []),
+            *work.for_the_original(
+                {
+                    "--mkfs-options": mkfs_options,
+                    "--mkfs-journal-size": journal_size,
+                    "--max-online-resize": max_online_resize,
+                    "--ramdisk-element": ramdisk_element,
+                    "--docker-target": docker_target,
+                }
+            ),
+            *(work.for_the_original({"--min-tmpfs": min_tmpfs, "--logfile": logfile}) if engine == "dib" else []),
+            *(["--no-tmpfs"] if no_tmpfs and engine == "dib" else []),
+        ],
     )
     if engine not in ("own", "dib"):
         raise UsageError(f"no engine {engine!r}", fix="own or dib")
@@ -95,7 +119,10 @@ def build(
     options = dataclasses.replace(options, confined=not unconfined, cache_limit_bytes=parse_size(cache_limit))
     userns.enter()
     with Bar(definition.name, plain=options.shell_on_failure or bool(options.breaks)) as bar:
-        result = builder.build(definition, options, bar.step)
+        try:
+            result = builder.build(definition, options, bar.step)
+        finally:
+            work.one_log(options.cache / "logs" / definition.name, logfile)
     for warning in result.warnings:
         render.note(f"warning: {warning}")
     written = work.deliver(result, classic)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ class Classic:
     install_type: str = ""
     qemu_img_options: str = ""
     checksum: bool = False
+    extra_size: str = ""
     original: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ def definition(what: list[str], option: list[str] | None, classic: Classic) -> D
         root_label=classic.root_label,
         install_type=classic.install_type,
         qemu_img_options=classic.qemu_img_options,
+        extra_size_gib=classic.extra_size,
     )
     if len(what) == 1 and catalog.is_definition(what[0]) and not classic.no_base:
         found = with_options(catalog.find(what[0]), dict(pair(text) for text in option or []))
@@ -72,6 +75,19 @@ def definition(what: list[str], option: list[str] | None, classic: Classic) -> D
     if option:
         raise UsageError("--option belongs to a definition, not to a list of elements")
     return calls.definition(call, os.environ)
+
+
+def for_the_original(given: Mapping[str, object]) -> list[str]:
+    """Options with a value as words of the original's command line."""
+    return [word for name, value in given.items() if value for word in (name, str(value))]
+
+
+def one_log(directory: Path, target: Path | None) -> None:
+    """The logs of all phases of the last build in one file, as --logfile asks."""
+    if target is None or not directory.is_dir():
+        return
+    logs = sorted(path for path in directory.glob("*.log") if path.name != "assemble.log")
+    target.write_bytes(b"".join(path.read_bytes() for path in logs))
 
 
 def options(
@@ -162,9 +178,12 @@ def deliver(result: BuildResult, classic: Classic) -> list[Path]:
         written.append(target)
     if classic.checksum:
         for target in list(written):
-            sums = target.with_name(f"{target.name}.sha256")
-            sums.write_text(f"{file_digest(target)}  {target.name}\n")
-            written.append(sums)
+            for kind in ("md5", "sha256"):
+                sums = target.with_name(f"{target.name}.{kind}")
+                sums.write_text(f"{file_digest(target, kind)}  {target.name}\n")
+                written.append(sums)
+    for path in result.directory.glob(f"{result.name}.*/"):
+        shutil.copytree(path, f"{stem}{path.name.removeprefix(result.name)}", symlinks=True, dirs_exist_ok=True)
     return written
 
 

@@ -25,7 +25,7 @@ from baremetal.images.locks import apt_lock, building, locked, scratch
 from baremetal.images.prune import prune
 from baremetal.images.results import BuildResult as BuildResult
 from baremetal.images.results import load_result as load_result
-from baremetal.images.running import Progress, assemble_image, hold_to_lock, run_step, statement
+from baremetal.images.running import Progress, assemble_image, hold_to_lock, left_beside, run_step, statement
 from baremetal.images.tools import versions
 from baremetal.version import __version__
 
@@ -122,6 +122,7 @@ def _stored(job: Job, logs: Path, progress: Progress) -> BuildResult:
     target = root / key
     with drafts.draft(root) as draft:
         assemble_image(job, draft, logs)
+        left_beside(job, draft)
         hold_to_lock(job, draft)
         (draft / "provenance.json").write_text(statement(job, draft))
         (draft / "meta.json").write_text(json.dumps(_meta(job, key, draft), indent=1) + "\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from baremetal.images.definition import FILESYSTEMS, FORMATS, Definition, Disk, cluster_bytes
+from baremetal.images.environment import ambient
 from baremetal.images.errors import BadDefinition
 
 # What diskimage-builder can write and we leave to it.
@@ -27,6 +28,7 @@ class Call:
     skip_base: bool = False
     trace: int = 0
     image_size_gib: str = ""
+    extra_size_gib: str = ""  # free space beside the tree
     uncompressed: bool = False
     root_label: str = ""
     install_type: str = ""
@@ -53,6 +55,7 @@ def definition(call: Call, env: Mapping[str, str]) -> Definition:
         formats=_formats(call.types),
         packages=call.packages,
         env=passed,
+        ambient=ambient(env),
         disk=_disk(call, passed),
     )
 
@@ -69,6 +72,8 @@ def changed(found: Definition, call: Call, *, types_given: bool) -> Definition:
     disk = replace(found.disk, **_qemu_img(call.qemu_img_options))
     if call.image_size_gib:
         disk = replace(disk, size_bytes=_gib(call.image_size_gib))
+    if call.extra_size_gib:
+        disk = replace(disk, extra_bytes=_gib(call.extra_size_gib, "--image-extra-size"))
     if call.root_label:
         disk = replace(disk, root_label=call.root_label)
     if call.uncompressed:
@@ -79,6 +84,7 @@ def changed(found: Definition, call: Call, *, types_given: bool) -> Definition:
 
 def _disk(call: Call, env: Mapping[str, str]) -> Disk:
     size = call.image_size_gib or env.get("DIB_IMAGE_SIZE", "")
+    extra = call.extra_size_gib or env.get("DIB_IMAGE_EXTRA_SIZE", "")
     label = call.root_label or env.get("ROOT_LABEL", "") or "cloudimg-rootfs"
     filesystem = env.get("FS_TYPE", "ext4")
     if filesystem not in FILESYSTEMS:
@@ -87,6 +93,7 @@ def _disk(call: Call, env: Mapping[str, str]) -> Disk:
         )
     disk = Disk(
         size_bytes=_gib(size) if size else 0,
+        extra_bytes=_gib(extra, "--image-extra-size") if extra else Disk().extra_bytes,
         root_label=label,
         filesystem=filesystem,
         compression="none" if call.uncompressed else "zstd",
@@ -95,13 +102,13 @@ def _disk(call: Call, env: Mapping[str, str]) -> Disk:
     return replace(disk, **_qemu_img(call.qemu_img_options))
 
 
-def _gib(text: str) -> int:
+def _gib(text: str, option: str = "--image-size") -> int:
     try:
         size = int(float(text) * (1 << 30))
     except (ValueError, OverflowError) as exc:
-        raise BadDefinition(f"--image-size {text!r} is not a number of GB") from exc
+        raise BadDefinition(f"{option} {text!r} is not a number of GB") from exc
     if size <= 0:
-        raise BadDefinition(f"--image-size {text!r} is not a size")
+        raise BadDefinition(f"{option} {text!r} is not a size")
     return size
 
 

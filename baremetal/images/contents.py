@@ -44,8 +44,10 @@ def content(draft: Path) -> tuple[str, int]:
     digest = hashlib.blake2b(digest_size=16)
     size = 0
     index: list[str] = []
-    for top in ("tree", "hooks"):
+    for top in ("tree", "hooks", "out"):
         root = draft / top
+        if not root.is_dir():
+            continue
         skip = len(str(root))
         for path, st in walk(root):
             head = f"{top}{path[skip:]}\0{st.st_mode}\0{st.st_uid}:{st.st_gid}\0{st.st_rdev}\0"

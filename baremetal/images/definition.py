@@ -59,6 +59,7 @@ class Definition:
     formats: tuple[str, ...] = ("qcow2",)
     packages: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
+    ambient: dict[str, str] = field(default_factory=dict)  # of the calling shell; given to elements that name them
     properties: dict[str, str] = field(default_factory=dict)
     options: tuple[Option, ...] = ()
     disk: Disk = Disk()

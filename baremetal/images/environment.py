@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import yaml
@@ -80,16 +82,18 @@ def phase_environment(
     mirror: Mirror,
     epoch: int,
     layout: Layout,
+    ambient: Mapping[str, str] = MappingProxyType({}),
     host: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
     """What every script of this build sees (research: the list elements rely on)."""
     names = [element.name for element in elements]
     boot = layout.part("/boot")
     array = "".join(f"[{element.name}]={elements_path / element.name} " for element in elements)
-    env = {name: host[name] for name in _PROXIES if name in host}
+    env = {**ambient, **{name: host[name] for name in _PROXIES if name in host}}
     env |= {
         "PATH": f"{build}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
+        "USER": "root",
         "LC_ALL": "C",
         "LANG": "C",
         "PYTHONHASHSEED": "0",
@@ -135,6 +139,19 @@ def phase_environment(
     env |= definition.env
     env["DIB_ENV"] = "\n".join(f'declare -x {k}="{v}"' for k, v in sorted(definition.env.items()) if k[:4] == "DIB_")
     return env
+
+
+# What a shell sets for itself: never meant for an element, even when one names it.
+_SHELLS_OWN = re.compile(
+    "_|HOME|USER|LOGNAME|SHELL|TERM|PWD|OLDPWD|SHLVL|MAIL|EDITOR|VISUAL|PAGER|PATH|MANPATH|TMP|TEMP|TMPDIR|TMP_DIR|IFS"
+    "|HOSTNAME|HOST|DISPLAY|LANG|LANGUAGE|COLUMNS|LINES|VIRTUAL_ENV|PS[0-9]|UID|EUID|PPID|GROUPS|OPT(ARG|IND|ERR)"
+    "|LS_COLORS|(LC|XDG|SSH|SUDO|GIT|DBUS|BAREMETAL|LD|PYTEST)_.*|(PYTHON|BASH).*"
+)
+
+
+def ambient(host: Mapping[str, str]) -> dict[str, str]:
+    """Variables of the calling shell an element may have been written for (tripleo's, for example, want NODE_DIST)."""
+    return {name: value for name, value in host.items() if not (_SHELLS_OWN.fullmatch(name) or name in BUILD_ONLY)}
 
 
 def keyed(env: Mapping[str, str]) -> dict[str, str]:

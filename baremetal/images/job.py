@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from baremetal.images import assemble, disk, errors, keys, layout, lockfile, mirror, plan, tools, userns
+from baremetal.images import assemble, disk, errors, keys, layout, lockfile, mirror, plan, sources, tools, userns
 from baremetal.images.definition import Definition
 from baremetal.images.elements import Element, dib_lib_dir, merge_hooks, resolve, search_path, with_defaults
 from baremetal.images.environment import lay_out, phase_environment, uuid_for
@@ -85,6 +86,7 @@ class Job:
         hooks = directory / "hooks.base"
         self.owner = merge_hooks(self.elements, hooks)
         mirror.required(self.mirror, sorted(hooks.glob("root.d/*")))
+        _no_block_device_scripts(hooks, self.owner)
         shutil.copy2(dib_lib_dir() / "dib-run-parts", hooks / "dib-run-parts")
         (hooks / "environment.d").mkdir(exist_ok=True)
         install_type = hooks / "environment.d/11-dib-install-type.bash"
@@ -102,6 +104,7 @@ class Job:
             mirror=self.mirror,
             epoch=self.epoch,
             layout=self.layout,
+            ambient=keys.named_in(self.definition.ambient, [element.path for element in self.elements]),
         )
         if self.pins:
             pinned = directory / "apt-preferences"
@@ -111,6 +114,9 @@ class Job:
         self.context = plan.Context(
             self.definition.name, self.elements, hooks, self.env, self.definition.packages, self._base_inputs()
         )
+        if "source-repositories" in {element.name for element in self.elements}:
+            refresh, offline = self.options.refresh, self.options.offline
+            self.context.sources = sources.states(hooks, self.env, self.options.cache, refresh=refresh, offline=offline)
 
     def _base_inputs(self) -> dict[str, str]:
         lock = self.definition.lock.read_text() if self.definition.lock else ""
@@ -215,4 +221,15 @@ class Job:
             extra_bytes=d.disk.extra_bytes,
             cluster_bytes=d.disk.cluster_bytes,
             compression=d.disk.compression,
+        )
+
+
+def _no_block_device_scripts(hooks: Path, owner: Mapping[str, str]) -> None:
+    """block-device.d makes the disk itself, with loop devices and mounts: the original's business."""
+    scripts = keys.scripts_of(hooks, "block-device")
+    if scripts:
+        where = f"block-device.d/{scripts[0]}"
+        raise errors.BadElement(
+            f"{owner.get(where, 'an element')}: {where} makes a disk of its own, which is not done here",
+            fix="--engine dib does it; or describe the disk in block-device-default.yaml",
         )

@@ -17,6 +17,9 @@ from pathlib import Path
 VERSION = 4  # raise it when the runner's own effect on layers changes
 PHASE_DIR = re.compile(r".*\.d$")
 RUNNABLE = re.compile(r"[0-9A-Za-z_-]+")
+SHORTEST_STEM = 5  # "DIB_" alone would name every variable
+LARGEST_SCRIPT = 1 << 20  # bytes; what is larger is data
+LARGEST_FILE = 64 << 20  # bytes of a file a variable names
 DOCUMENTS = ("README.rst", "README.md", "README")
 
 
@@ -65,13 +68,22 @@ def _run_order(name: str) -> tuple[float, bytes]:
     return value, name.encode()
 
 
-def phase_inputs(hooks: Path, phase: str, scripts: Sequence[str], env: Mapping[str, str], *, owns_rest: bool) -> Inputs:
+def phase_inputs(
+    hooks: Path,
+    phase: str,
+    scripts: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    owns_rest: bool,
+    also: bytes = b"",
+) -> Inputs:
     """Everything in the hooks directory and environment the scripts of one phase can see.
 
-    `owns_rest`: also what lies beside the scripts in <phase>.d.
+    `owns_rest`: also what lies beside the scripts in <phase>.d. `also`: more text
+    whose variables the scripts read, such as the conditions of package lists.
     """
     inputs = Inputs()
-    text = bytearray()
+    text = bytearray(also)
     directory = hooks / f"{phase}.d"
     for name in scripts:
         text += _add_file(inputs, directory / name, f"{phase}.d/{name}")
@@ -82,11 +94,39 @@ def phase_inputs(hooks: Path, phase: str, scripts: Sequence[str], env: Mapping[s
     for path in _settings(hooks, bytes(text)):
         text += _add_file(inputs, path, str(path.relative_to(hooks)))
     _add_mentioned(inputs, hooks, bytes(text))
-    words = set(re.findall(rb"[A-Za-z_][A-Za-z0-9_]*", bytes(text)))
-    for name, value in env.items():
-        if name.encode() in words:
-            inputs.add(f"${name}", value)
+    for name in sorted(_named(env, bytes(text))):
+        inputs.add(f"${name}", env[name])
+        _add_file_named(inputs, name, env[name])
     return inputs
+
+
+def _named(names: Iterable[str], text: bytes) -> set[str]:
+    """The variables a text names: by word, or by how they begin (`DIB_REPOREF_${name}`)."""
+    words = {word.decode() for word in re.findall(rb"[A-Za-z_][A-Za-z0-9_]*", text)}
+    stems = tuple(word for word in words if word.endswith("_") and len(word) >= SHORTEST_STEM)
+    return {name for name in names if name in words or (stems and name.startswith(stems))}
+
+
+def named_in(env: Mapping[str, str], places: Iterable[Path]) -> dict[str, str]:
+    """The variables that some file of these directories names."""
+    if not env:
+        return {}
+    text = b"\n".join(path.read_bytes() for place in places for path in _files(place) if _is_text(path))
+    return {name: env[name] for name in _named(env, text)}
+
+
+def _is_text(path: Path) -> bool:
+    return path.is_file() and path.name not in DOCUMENTS and path.stat().st_size < LARGEST_SCRIPT
+
+
+def _add_file_named(inputs: Inputs, name: str, value: str) -> None:
+    """A variable that holds the path of a file outside of any element stands for that file."""
+    path = Path(value.removeprefix("file://"))
+    try:
+        if value and path.is_absolute() and path.is_file() and path.stat().st_size <= LARGEST_FILE:
+            inputs.add(f"${name}, the file", path.read_bytes())
+    except (OSError, ValueError):
+        return
 
 
 _ASSIGNMENT = re.compile(rb"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=.*")
@@ -165,6 +205,12 @@ def element_inputs(elements: Iterable[tuple[str, Path]]) -> Inputs:
                 continue
             _add_file(inputs, path, f"{name}/{relative}")
     return inputs
+
+
+def conditions(elements: Iterable[tuple[str, Path]]) -> bytes:
+    """The package lists of all elements: their `when:` names variables that no script does."""
+    lists = (root / f"package-installs.{kind}" for _, root in elements for kind in ("yaml", "json"))
+    return b"\n".join(path.read_bytes() for path in lists if path.is_file())
 
 
 def element_digest(root: Path) -> str:

@@ -1,6 +1,7 @@
 """Layers on disk: one directory per key, written aside and renamed when whole.
 
-cache/layers/<key>/{tree/, hooks/, meta.json}. A layer whose files no longer
+cache/layers/<key>/{tree/, hooks/, out/, meta.json}; `out` is what scripts left in
+the directory they were run in. A layer whose files no longer
 match the seal taken when it was kept is dropped, and built again.
 """
 
@@ -52,6 +53,9 @@ class LayerStore:
     def hooks(self, key: str) -> Path:
         return self.root / key / "hooks"
 
+    def out(self, key: str) -> Path:
+        return self.root / key / "out"
+
     def find(self, key: str) -> Layer | None:
         """A whole, undamaged layer, or None."""
         try:
@@ -74,7 +78,7 @@ class LayerStore:
     def draft(self) -> Iterator[Path]:
         """A directory to write a layer in; gone afterwards unless keep() renamed it."""
         with drafts.draft(self.root) as path:
-            for name in ("tree", "hooks", "work", "hookwork"):
+            for name in ("tree", "hooks", "out", "work", "hookwork"):
                 (path / name).mkdir()
             yield path
 

@@ -63,6 +63,7 @@ class Context:
     env: Mapping[str, str]
     packages: tuple[str, ...]
     base: Mapping[str, str]  # inputs of the first layer: mirror, lock, runner
+    sources: Mapping[str, str] = field(default_factory=dict)  # what source repositories hold now
     contents: list[str] = field(default_factory=list)
     extra_index: dict[str, str] = field(default_factory=dict)
 
@@ -106,15 +107,19 @@ def inputs_of(step: Step, context: Context) -> keys.Inputs:
     """What this step's result depends on."""
     owns_rest = step.name != "packages"
     env = keyed(context.env)
-    inputs = keys.phase_inputs(context.hooks, step.phase, step.scripts, env, owns_rest=owns_rest)
+    pairs = [(element.name, element.path) for element in context.elements]
+    lists = keys.conditions(pairs) if step.name == "extra-data" else b""
+    inputs = keys.phase_inputs(context.hooks, step.phase, step.scripts, env, owns_rest=owns_rest, also=lists)
     if step.name == "root":
         for name, value in context.base.items():
             inputs.add(name, value)
     if step.packages:
         inputs.add("packages", " ".join(step.packages))
     if step.name == "extra-data":
-        own = keys.element_inputs((element.name, element.path) for element in context.elements)
+        own = keys.element_inputs(pairs)
         inputs.parts.update({f"element {name}": digest for name, digest in own.parts.items()})
+        for name, state in context.sources.items():
+            inputs.add(name, state)
         inputs.add("hook names", "\n".join(_names(context.hooks)))
     if _mentions(context.hooks, step, b"BAREMETAL_PACKAGE_DIR"):
         inputs.parts.update(keys.package_inputs(PACKAGE, NODE_ROOMS).parts)

@@ -181,12 +181,19 @@ def _failure(
     where = f"{spec.phase}.d/{script}" if script else spec.phase
     element = owner(f"{spec.phase}.d/{script}") if script else ""
     what = f"gave no end within {timeout_s:.0f} s" if code == -signal.SIGALRM else f"failed (exit {code})"
-    lines = [line for line in tail if not line.startswith(("dib-run-parts", "+"))] or tail
+    lines = _own_lines(tail)
     return BuildFailed(
         f"{element + ': ' if element else ''}{where} {what}",
         detail="\n".join(f"  | {line}" for line in lines) + f"\nlog: {log}",
         fix=_fix(lines),
     )
+
+
+def _own_lines(tail: list[str]) -> list[str]:
+    """What the failed script said itself: nothing from before it began, traces only when there is nothing else."""
+    began = max((number for number, line in enumerate(tail, 1) if _script_started(line)), default=0)
+    said = [line for line in tail[began:] if not line.startswith("dib-run-parts")]
+    return [line for line in said if not line.startswith("+")] or said or ["(it said nothing)"]
 
 
 def _fix(lines: Sequence[str]) -> str:

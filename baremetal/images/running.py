@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -67,6 +68,7 @@ def _stage_spec(job: Job, step: plan.Step, draft: Path) -> stage.Spec:
         hook_lowers=[*([str(added)] if added else []), str(job.dir / "hooks.base")],
         hook_upper=str(draft / "hooks") if writes_hooks else "",
         hook_work=str(draft / "hookwork") if writes_hooks else "",
+        out=str(draft / "out"),
         scripts=list(step.scripts),
         env=job.env,
         binds=last.binds if last else [],
@@ -112,6 +114,17 @@ def _assembly_error(said: str, log: Path, code: int) -> BaremetalError:
         return BuildFailed(f"assemble failed (exit {code})", detail="\n".join(lines[-12:]), fix=f"see {log}")
 
 
+def left_beside(job: Job, out: Path) -> None:
+    """What elements leave beside an image, as `baremetal` does NAME.vmlinuz and `manifests` NAME.d."""
+    for planned in job.done:
+        place = job.store.out(planned.key)
+        for path in sorted(place.glob(f"{job.definition.name}.*")) if place.is_dir() else ():
+            if path.is_dir():
+                shutil.copytree(path, out / path.name, symlinks=True, dirs_exist_ok=True)
+            elif not (out / path.name).exists():
+                shutil.copy2(path, out / path.name)
+
+
 def hold_to_lock(job: Job, out: Path) -> None:
     """BuildFailed when the tree holds other packages than the lock file names."""
     if not job.pins:
@@ -132,7 +145,7 @@ def statement(job: Job, out: Path) -> str:
     """Inputs and outputs of this build as one provenance statement."""
     subjects = {}
     for path in sorted(out.iterdir()):
-        if path.suffix not in (".json", ".txt"):
+        if path.is_file() and path.suffix not in (".json", ".txt"):
             with open(path, "rb") as file:
                 subjects[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     elements = [(e.name, keys.element_digest(e.path)) for e in job.elements]

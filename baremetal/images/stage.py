@@ -36,6 +36,7 @@ class Spec:
     hook_lowers: list[str]
     hook_upper: str = ""
     hook_work: str = ""
+    out: str = ""  # where scripts on the host are run: what they leave there goes beside the image
     scripts: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
     binds: list[list[str]] = field(default_factory=list)
@@ -125,7 +126,7 @@ def _run_parts(spec: Spec) -> int:
     run_parts = spec.hooks / "dib-run-parts"
     directory = f"{spec.phase}.d"
     if spec.where == "host":
-        return _call([str(run_parts), str(spec.hooks / directory)], {**spec.env, **env}, cwd=spec.build)
+        return _call([str(run_parts), str(spec.hooks / directory)], {**spec.env, **env}, cwd=spec.out or spec.build)
     inside = spec.mnt / "tmp/in_target.d"
     inside.mkdir(parents=True, exist_ok=True)
     mounts.bind(spec.hooks, inside, readonly=True)

@@ -73,7 +73,7 @@ def verify_frames(image: StoredImage, text: Manifest) -> None:
         raise ImageCorrupt(f"{image.name}: image.zst is not the file its id names")
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: Path, kind: str = "sha256") -> str:
     """SHA-256 of a file as hex."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()

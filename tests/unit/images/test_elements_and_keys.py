@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from baremetal.images import keys, lint
+from baremetal.images import keys, lint, sources
 from baremetal.images.elements import available, merge_hooks, resolve, search_path, with_defaults
+from baremetal.images.environment import ambient
 from baremetal.images.errors import BadElement, ElementNotFound
 from baremetal.paths import share_dir
 
@@ -196,3 +197,48 @@ def test_element_check(tmp_path: Path, path: str, text: str, runs: bool, said: s
     (tmp_path / "x/README.md").write_text("# x\n\nA test.\n")
     found = lint.check("x", {"x": tmp_path / "x"})
     assert any(said in problem.what for problem in found), found
+
+
+NAMED = [  # what a script says                  the variables it is taken to name
+    ('echo "$DIB_TOOL"', {"DIB_TOOL"}),
+    ('PREFIX="DIB_INSTALLTYPE_"', {"DIB_INSTALLTYPE_web"}),
+    ("ref=DIB_REPOREF_${name}", {"DIB_REPOREF_site"}),
+    ('os.environ.get("DIB_INSTALLTYPE_%s" % name)', {"DIB_INSTALLTYPE_web"}),
+    ("DIB_ is how they begin", set()),
+    ("MY_DIB_TOOL=1", set()),
+]
+
+
+@pytest.mark.parametrize(("text", "found"), NAMED)
+def test_variables_are_named_by_word_or_by_how_they_begin(tmp_path: Path, text: str, found: set[str]) -> None:
+    env = dict.fromkeys(("DIB_TOOL", "DIB_INSTALLTYPE_web", "DIB_REPOREF_site"), "x")
+    element(tmp_path, "one", {"install.d/50-x": text})
+    assert set(keys.named_in(env, [tmp_path / "one"])) == found
+
+
+def test_what_a_shell_sets_for_itself_reaches_no_element() -> None:
+    host = {"PWD": "/x", "LC_TIME": "C", "SSH_AUTH_SOCK": "/x", "HOME": "/x", "NODE_DIST": "debian", "DIB_A": "1"}
+    assert ambient(host) == {"NODE_DIST": "debian", "DIB_A": "1"}
+
+
+SOURCES = [  # a row, the variables, what is taken: kind, location, ref
+    ("site git /opt/site https://h/x main", {}, ("git", "https://h/x", "main")),
+    ("site git /opt/site https://h/x", {}, ("git", "https://h/x", "master")),
+    ("  site   git /opt/site $BASE/x ", {"BASE": "file:///r"}, ("git", "file:///r/x", "master")),
+    ("site git /opt/site https://h/x main", {"DIB_REPOREF_site": "v2"}, ("git", "https://h/x", "v2")),
+    ("a-b git /o https://h/x main", {"DIB_REPOLOCATION_a_b": "/r"}, ("git", "/r", "main")),
+    ("site tar /opt/site file:///x.tgz .", {}, ("tar", "file:///x.tgz", ".")),
+    ("site git /opt/site https://h/x", {"DIB_INSTALLTYPE_site": "package"}, None),
+    ("site package", {}, None),
+    ("# site git /opt/site https://h/x", {}, None),
+    ("nonsense", {}, None),
+]
+
+
+@pytest.mark.parametrize(("row", "env", "taken"), SOURCES)
+def test_rows_of_source_repositories(
+    tmp_path: Path, row: str, env: dict[str, str], taken: tuple[str, str, str] | None
+) -> None:
+    (tmp_path / "source-repository-site").write_text(row + "\n")
+    found = [(source.kind, source.location, source.ref) for source in sources.read(tmp_path, env)]
+    assert found == ([taken] if taken else [])

@@ -1,0 +1,3 @@
+export FEATURE_ORDER=one
+export DISTRO_NAME=debian
+export DIB_RELEASE=bookworm
