@@ -17,8 +17,8 @@ class Throttle:
         self._free_at = 0.0
 
     def piece(self, most: int) -> int:
-        """How much to send at once: a quarter of a second's worth, so that many go on side by side."""
-        return max(1 << 16, min(most, self.bytes_s // 4)) if self.bytes_s else most
+        """How much to send at once: a 64th of a second's worth, so that ten have each had a turn in a sixth of one."""
+        return max(1 << 16, min(most, self.bytes_s // 64)) if self.bytes_s else most
 
     async def turn(self, count: int) -> None:
         """Wait until `count` bytes may leave."""

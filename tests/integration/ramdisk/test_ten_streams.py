@@ -118,8 +118,8 @@ def listening_in(space: str) -> socket.socket:
 
 
 @pytest.fixture
-def plane(tmp_path: Path, wire: tuple[str, str]) -> Iterator[str]:
-    """The boot plane's HTTP side in a thread of its own; its URL."""
+def plane(tmp_path: Path, wire: tuple[str, str], share_mib_s: int) -> Iterator[str]:
+    """The boot plane's HTTP side in a thread of its own; its URL. `share_mib_s`: the setting http_mib_s."""
     store(tmp_path / "image")
     state = State()
     state.load(1, Snapshot(images={"ab" * 32: str(tmp_path / "image")}))
@@ -131,7 +131,8 @@ def plane(tmp_path: Path, wire: tuple[str, str]) -> Iterator[str]:
         link = Link(
             tmp_path / "none.sock", state, Spool(tmp_path / "spool"), SnapshotCopy(tmp_path / "copy", bytes(32))
         )
-        apps = make_apps(state, link, templates=read_templates(), loaders={}, https_port=8443)
+        limit = share_mib_s << 20
+        apps = make_apps(state, link, templates=read_templates(), loaders={}, https_port=8443, download_bytes_s=limit)
         await Listener(apps.http, connections=100, quick=apps.quick).start([sock])
         up.set()
 
@@ -144,8 +145,14 @@ def plane(tmp_path: Path, wire: tuple[str, str]) -> Iterator[str]:
     thread.join(5)
 
 
+# TCP alone shares the wire: over some seconds flows differ, but nobody starves and nothing is left unused.
+# With http_mib_s a little under the wire's 38 MiB/s the server gives each its turn.
+FAIR = [(0, 3.5), (36, 1.3)]  # http_mib_s, how much later than the first the last may be done
+
+
+@pytest.mark.parametrize(("share_mib_s", "most"), FAIR)
 def test_ten_nodes_share_the_link_and_each_shows_its_own_progress(
-    plane: str, wire: tuple[str, str], tmp_path: Path
+    plane: str, wire: tuple[str, str], tmp_path: Path, most: float
 ) -> None:
     base = f"{plane}/images/{'ab' * 32}"
     order = json.dumps(
@@ -183,6 +190,5 @@ def test_ten_nodes_share_the_link_and_each_shows_its_own_progress(
     assert all(r["bytes"] == SIZE and r["resumed"] == 0 for r in reports)
     began = min(lines[0][0] for lines in told)
     ends = sorted(round(lines[-1][0] - began, 2) for lines in told)
-    # TCP alone shares the wire: over some seconds flows differ, but nobody starves and nothing is left unused.
-    assert ends[-1] < 3.5 * ends[0], f"the nodes were done after {ends} s"
+    assert ends[-1] < most * ends[0], f"the nodes were done after {ends} s"
     assert all(len(lines) > 10 for lines in told), "each tells how far it is"
