@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl
 
+from baremetal.protocol.doc import loads
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -21,7 +23,6 @@ T = TypeVar("T")
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 MAX_BODY = 8 * 1024 * 1024  # bytes; an import of 10,000 nodes has about 3 MB
-MAX_DEPTH = 64  # of nested JSON; Python's own parser gives up at about 1,000
 JSON_TYPE = (b"content-type", b"application/json")
 
 
@@ -50,43 +51,11 @@ def dumps(doc: Any) -> bytes:
 def parse_json(raw: bytes) -> Any:
     """JSON of a bounded depth; BadRequest says what is wrong with it."""
     try:
-        if _depth(raw) > MAX_DEPTH:
-            raise BadRequest(400, f"the JSON is nested deeper than {MAX_DEPTH} levels", "send flatter data")
-        return json.loads(raw, parse_constant=_no_constant)
-    except UnicodeDecodeError:
-        raise BadRequest(400, "the body is not UTF-8", "encode it as UTF-8") from None
+        return loads(raw)
+    except UnicodeError:
+        raise BadRequest(400, "the body is not UTF-8", "encode it as UTF-8, without halves of surrogates") from None
     except (ValueError, RecursionError) as exc:
         raise BadRequest(400, f"the body is not JSON: {str(exc)[:120]}", "send valid JSON") from None
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")
-
-
-def _depth(raw: bytes) -> int:
-    """An upper bound of the nesting; brackets in strings count too, so it is only asked when there are many."""
-    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
-        return 0
-    depth = deepest = 0
-    quoted = escaped = False
-    for byte in raw:
-        if quoted:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                quoted = False
-        elif byte == 0x22:
-            quoted = True
-        elif byte in (0x5B, 0x7B):
-            depth += 1
-            deepest = max(deepest, depth)
-            if deepest > MAX_DEPTH:
-                return deepest
-        elif byte in (0x5D, 0x7D):
-            depth -= 1
-    return deepest
 
 
 def header(scope: Scope, name: bytes) -> str | None:

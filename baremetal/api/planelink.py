@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 PART_BYTES = 4 << 20  # a larger snapshot is sent in parts
 QUEUE_BYTES = 64 << 20  # a boot plane that reads slower than this grows is cut off, and comes again
 STORE_RETRY_S = 1.0
+AWAY = frozenset({"store", "lease-lost"})  # codes of errors that pass: the message is tried again
+TRIES = 10
 VIEWS = 500  # nodes in one frame
 STATUS = {
     "usage": 400,
@@ -126,17 +128,25 @@ class PlaneLink:
         peer.send({"t": "ack", "ids": [doc["id"] for doc in docs if isinstance(doc, dict) and "id" in doc]})
 
     async def _one(self, message: Message) -> None:
-        """Store one message. A store that is away is waited for; a message that cannot be stored is logged and left."""
+        """Store one message. A store that is away is waited for; a message that cannot be stored is logged and left.
+
+        What nobody foresaw is tried a few times, then left too: one message must not hold up a whole site's for ever.
+        """
+        tries = 0
         while True:
             try:
                 await self._inbox.messages([message])
+                return
             except (ValueError, KeyError, TypeError, AttributeError, BadDocument):
                 log.exception("inbox: message %s %s is left out", message.kind, message.id)
+                return
             except Exception as exc:
+                tries += getattr(exc, "code", "") not in AWAY
+                if tries == TRIES:
+                    log.exception("inbox: message %s %s is left out", message.kind, message.id)
+                    return
                 log.error("inbox: message %s waits: %s: %s", message.id, type(exc).__name__, exc)
                 await asyncio.sleep(STORE_RETRY_S)
-                continue
-            return
 
     async def _call(self, peer: _Peer, frame: dict[str, Any]) -> None:
         answer: dict[str, Any] = {"t": "answer", "id": frame["id"]}

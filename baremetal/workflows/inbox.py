@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import logging
 import secrets as stdlib_secrets
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
 from baremetal.errors import BaremetalError, Denied
 from baremetal.model.event import Event, Kind
@@ -42,8 +44,11 @@ class HelloRefused(Denied):
     http_status: ClassVar[int] = 403
 
 
-# What a message that nobody can understand raises.
-UNREADABLE = (BadDocument, KeyError, TypeError, ValueError)
+# What is kept of a fault that an agent reports, in characters.
+FAULT_TEXTS = {"code": 80, "brief": 500, "detail": 4000, "fix": 500}
+FAULT_EVIDENCE = 4096
+MOST_S = 30 * 24 * 3600.0  # no configuration run takes longer
+MOST_MACS = 64  # of one machine
 # Refused hellos stored at once, and a second after that; anybody on the wire can cause them.
 ALARMS = 30
 ALARMS_PER_S = 0.5
@@ -151,7 +156,9 @@ class Inbox:
         careful = not self._world.store.shared  # else a savepoint costs two more messages to the database
         try:
             await self._world.store.write(functools.partial(write, careful=careful))
-        except UNREADABLE:
+        except Exception:  # a message that cannot be stored, it seems: the others are
+            if careful:
+                raise
             await self._world.store.write(functools.partial(write, careful=True))
         self._woken(due, changed)
         if self._moved:
@@ -197,8 +204,11 @@ class Inbox:
                 raise
             finally:
                 conn.exec_driver_sql("RELEASE message")
-        except UNREADABLE as exc:
-            log.warning("message %s (%s) is dropped: %s", message.id, message.kind, exc)
+        except (OperationalError, InterfaceError, InternalError):
+            raise  # the database, not the message
+        except Exception as exc:
+            # Whatever a message does to us, it must not keep those behind it from being stored.
+            log.warning("message %s (%s) is dropped: %s: %s", message.id, message.kind, type(exc).__name__, exc)
             self._event(conn, message, Kind.SERVER, "message-dropped", outcome="failed", data={"why": str(exc)[:300]})
 
     def _handler(self, message: Message) -> Callable[[Connection, Message], bool] | None:
@@ -251,13 +261,14 @@ class Inbox:
             raise BadDocument(f"report about order {report.order_id!r}, which this node does not have")
         self._beats.ramdisk(order.boot_id, m.time)
         if report.outcome == PROGRESS:
-            orders.progress(conn, order.id, report.data, m.time)
+            orders.progress(conn, order.id, _progress(report.data), m.time)
             return False
-        if not orders.finish(conn, order.id, report.outcome, m.time, report.data, report.fault):
+        fault = _fault(report.fault)
+        if not orders.finish(conn, order.id, report.outcome, m.time, report.data, fault):
             return False
         spent = int((m.time - order.issued_at) * 1000)
         outcome = "failed" if report.outcome == FAILED else "ok"
-        code = (report.fault or {}).get("code")
+        code = (fault or {}).get("code")
         self._event(
             conn,
             m,
@@ -277,6 +288,10 @@ class Inbox:
         instance = boots.live(conn, m.node).get(boots.INSTANCE)
         stage = f"generation {report.metadata_generation}"
         bad = report.outcome == FAILED
+        fault = _fault(report.fault)
+        node = nodes.find(conn, m.node)
+        if node is None:
+            raise BadDocument("a configuration report of a node that was deleted meanwhile")
         scripts = [{k: s.get(k) for k in ("phase", "name", "exit", "seconds")} for s in report.scripts][:40]
         data = {"outcome": report.outcome, "files": len(report.files), "scripts": scripts}
         new = self._event(
@@ -286,8 +301,8 @@ class Inbox:
             stage,
             source="agent",
             outcome="failed" if bad else "ok",
-            duration_ms=int(report.seconds * 1000),
-            fault_code=(report.fault or {}).get("code"),
+            duration_ms=int(max(0.0, min(report.seconds, MOST_S)) * 1000),
+            fault_code=(fault or {}).get("code"),
             boot_id=instance.id if instance else None,
             data=data,
         )
@@ -295,7 +310,6 @@ class Inbox:
             return False
         if instance:
             self._beats.instance(m.node, m.time)
-        node = nodes.get(conn, m.node)
         same_boot = node.config.get("boot_id") == (instance.id if instance else None)
         if same_boot and float(node.config.get("at") or 0.0) > m.time:
             return False  # a server that was away kept it; the node said more since, to another one
@@ -307,7 +321,7 @@ class Inbox:
             "facts": {str(k)[:40]: v for k, v in list(report.facts.items())[:20] if isinstance(v, (str, int, float))},
             "at": m.time,
             "boot_id": instance.id if instance else None,
-            "fault": report.fault,
+            "fault": fault,
             "scripts": [{**s, "tail": str(s.get("tail", ""))[-500:]} for s in report.scripts if s.get("exit")][:5],
             "seconds": report.seconds,
         }
@@ -417,7 +431,7 @@ class Inbox:
                 return boot
         if not known:
             raise HelloRefused(
-                f"no node has one of the MAC addresses {', '.join(hello.macs) or '(none)'}",
+                f"no node has one of the MAC addresses {', '.join(hello.macs[:8])[:200] or '(none)'}",
                 fix="enroll the machine first, with the MAC it boots from",
             )
         raise HelloRefused(
@@ -464,7 +478,7 @@ class Inbox:
         """Note it; a flood of them is counted, not stored one by one."""
         if not self._alarms.take(now):
             return
-        owners = [o for mac in hello.macs if (o := ports.owner(conn, mac))]
+        owners = [o for mac in hello.macs[:MOST_MACS] if (o := ports.owner(conn, mac))]
         data: dict[str, Any] = {"why": exc.brief, "source": source, "macs": hello.macs[:8], "agent": hello.agent}
         data |= {"uuid": hello.uuid, "fix": exc.fix}
         if left_out := self._alarms.left_out():
@@ -479,12 +493,32 @@ class Inbox:
 def _owners(conn: Connection, hello: Hello) -> Iterator[str]:
     """Nodes this machine may be, the likeliest first."""
     seen = set()
-    for mac in hello.macs:
+    for mac in hello.macs[:MOST_MACS]:
         owner = ports.owner(conn, mac)
         if owner and owner not in seen:
             seen.add(owner)
             yield owner
     yield from (node.id for node in nodes.by_uuid(conn, hello.uuid) if node.id not in seen)
+
+
+def _fault(doc: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An agent's fault, as far as it is one: texts of a sane length, evidence that is a mapping."""
+    if not doc:
+        return None
+    texts = {k: str(doc.get(k) or "").replace("\0", "")[:most] for k, most in FAULT_TEXTS.items()}
+    evidence = doc.get("evidence")
+    kept = evidence if isinstance(evidence, dict) and len(json.dumps(evidence)) <= FAULT_EVIDENCE else {}
+    return {**texts, "evidence": kept}
+
+
+def _progress(data: dict[str, Any]) -> dict[str, Any]:
+    """How far an agent is: numbers that can be shown and divided, nothing else."""
+    found: dict[str, Any] = {k: str(data[k])[:100] for k in ("stage", "unit") if isinstance(data.get(k), str)}
+    for key in ("done", "total", "rate"):
+        value = data.get(key)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**63:
+            found[key] = value if key == "rate" else int(value)
+    return found
 
 
 def _mark(text: str) -> str:

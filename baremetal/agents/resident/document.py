@@ -58,7 +58,7 @@ def verify(raw: bytes, signature: str, identity: Identity) -> Verified:
             fix="compare `metadata_public_key` in agent.json with the server's; deploy the node again for a new key",
         )
     try:
-        document = MetadataDocument.from_bytes(raw)
+        document = MetadataDocument.from_bytes(raw, json.loads)  # signed: any JSON an older server took is taken
     except BadDocument as exc:
         raise DocumentRefused("the signed metadata is not a metadata document", detail=str(exc)) from exc
     _check(document, identity)

@@ -71,6 +71,27 @@ async def test_a_bad_hello_is_a_clear_4xx(rig, body, status):
     assert answer["error"]["brief"]
 
 
+HOSTILE = [  # what no report may bring: it is stored and shown, and must not stop what comes behind it
+    b'{"order_id": {}, "outcome": "done"}',
+    b'{"order_id": "o1", "outcome": "done", "fault": "text"}',
+    b'{"order_id": "o1", "outcome": "progress", "data": {"done": NaN}}',
+    b'{"order_id": "o1", "outcome": "progress", "data": {"done": 1e999}}',
+    b'{"order_id": "o1", "outcome": "progress", "data": {"stage": "\\ud800"}}',
+    b'{"order_id": "o1", "outcome": "progress", "data": {"stage": "\xed\xa0\x80"}}',
+    b'{"order_id": "o1", "outcome": "done", "data": {"x": ' + b"[" * 100 + b"]" * 100 + b"}}",
+    '{"order_id": "o1", "outcome": "done"}'.encode("utf-16"),
+]
+
+
+@pytest.mark.parametrize("body", HOSTILE)
+async def test_a_report_that_cannot_be_stored_or_shown_is_refused(rig, body):
+    await ready(rig)
+    status, answer = await post(rig, "/report", body)
+    assert status == 400
+    assert answer["error"]["code"] == "bad-document"
+    assert not [m for m in rig.control.seen if m.kind == "report"]
+
+
 async def test_order_is_held_until_it_is_pushed(rig):
     await ready(rig)
     held = asyncio.create_task(get(rig, "/order?wait=30"))

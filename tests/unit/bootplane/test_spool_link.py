@@ -132,6 +132,23 @@ async def test_store_that_fails_is_waited_for(rig, monkeypatch):
     await until(lambda: not len(rig.spool))
 
 
+async def test_a_message_that_nothing_can_store_holds_up_no_other(rig, monkeypatch):
+    import baremetal.api.planelink as planelink
+
+    monkeypatch.setattr(planelink, "STORE_RETRY_S", 0.001)
+
+    async def never(batch):
+        if any(message.body.get("n") == 1 for message in batch):
+            raise OverflowError("too large")
+        rig.control.seen += batch
+
+    rig.control.messages = never
+    rig.link.tell("lease", "n1", {"n": 1})
+    rig.link.tell("lease", "n1", {"n": 2})
+    await until(lambda: any(m.body.get("n") == 2 for m in rig.control.seen))
+    await until(lambda: not len(rig.spool))
+
+
 async def test_unknown_and_unreadable_frames_do_not_end_the_boot_plane(rig):
     (peer,) = rig.control.link._peers
     peer.write(b'{"t":"something new"}\n')
