@@ -19,11 +19,11 @@ def events(
     kind: Annotated[
         str, typer.Option("--kind", "-k", help="verb, state, step, fault, bmc, dhcp, hello, security …")
     ] = "",
-    limit: Annotated[int, typer.Option(help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(help="At most so many, the newest.")] = 100,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON; with --follow one document a line.")] = False,
 ) -> None:
-    """Events, oldest first.
+    """The last events, newest last.
 
     \b
     Examples:
@@ -32,7 +32,7 @@ def events(
       baremetal events --follow --json | jq 'select(.outcome == "failed")'
     """
     client = Client.default()
-    doc = client.get("/api/events", node=node, kind=kind, limit=limit)
+    doc = client.get("/api/events", node=node, kind=kind, limit=limit, newest=1)
     if not follow:
         if as_json:
             render.json_out(doc)

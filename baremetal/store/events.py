@@ -11,23 +11,31 @@ from sqlalchemy.engine import Connection
 
 from baremetal.model.event import Event, Kind
 from baremetal.store import prepared
-from baremetal.store.tables import events
+from baremetal.store.tables import events, nodes
 
 DATA_LIMIT = 4096
 # Kinds that tell a node's story in short: `baremetal node history`.
 HISTORY = (Kind.VERB, Kind.STATE, Kind.FAULT, Kind.SECURITY)
 
 PROOF = "erased"  # stage of the events that prove what was erased, how and when
-_EXISTS = sa.select(events.c.seq).where(events.c.id == sa.bindparam("id"))
+
+
+def _unless_there() -> Any:
+    """INSERT of an event that may be there already, of a node that may be gone: one statement for three questions."""
+    names = [column.name for column in events.c if column.name != "seq"]
+    values: dict[str, Any] = {name: sa.bindparam(name, type_=events.c[name].type) for name in names}
+    values["node_id"] = sa.select(nodes.c.id).where(nodes.c.id == sa.bindparam("node_id")).scalar_subquery()
+    there = sa.exists().where(events.c.id == sa.bindparam("id"))
+    row = sa.select(*(values[name] for name in names)).where(~there)
+    return events.insert().from_select(names, row).returning(events.c.seq)
+
+
+_ADD = _unless_there()
 
 
 def add(conn: Connection, event: Event) -> bool:
-    """Append; False when this id is stored already (a repeated message)."""
-    row = to_row(event)
-    if conn.execute(_EXISTS, {"id": event.id}).first():
-        return False
-    conn.execute(prepared.insert(events), row)
-    return True
+    """Append; False when this id is stored already (a repeated message). Without its node when that is gone."""
+    return conn.execute(_ADD, to_row(event)).first() is not None
 
 
 def add_all(conn: Connection, new: Iterable[Event]) -> None:
@@ -87,6 +95,18 @@ def after(
     if kind:
         query = query.where(events.c.kind == kind)
     return [from_row(row) for row in conn.execute(query)]
+
+
+def newest(
+    conn: Connection, *, node_id: str | None = None, kind: str | None = None, limit: int = 500
+) -> list[tuple[int, Event]]:
+    """The last `limit` of them, in order of arrival."""
+    query = sa.select(events).order_by(events.c.seq.desc()).limit(limit)
+    if node_id:
+        query = query.where(events.c.node_id == node_id)
+    if kind:
+        query = query.where(events.c.kind == kind)
+    return [from_row(row) for row in reversed(conn.execute(query).all())]
 
 
 def since(conn: Connection, kind: str, when: float, limit: int = 500) -> list[Event]:

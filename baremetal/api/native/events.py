@@ -26,7 +26,7 @@ GATHER_S = 0.05
 BATCH = 500
 
 
-@router.get("/events", summary="Events after a cursor, in order of arrival")
+@router.get("/events", summary="Events after a cursor, or with newest=1 the last ones, in order of arrival")
 async def list_events(request: Request) -> Response:
     """`after`: the `last` of an earlier answer (or an event id)."""
     con = conductor(request)
@@ -36,7 +36,9 @@ async def list_events(request: Request) -> Response:
     def read(conn: Connection) -> dict[str, Any]:
         node_id = nodes.get(conn, query["node"]).id if query.get("node") else None
         seq = events.seq_of(conn, query.get("after", "0"))
-        found = events.after(conn, seq, node_id=node_id, kind=query.get("kind"), limit=limit)
+        only: dict[str, Any] = {"node_id": node_id, "kind": query.get("kind"), "limit": limit}
+        last_ones = query.get("newest") in ("1", "true")
+        found = events.newest(conn, **only) if last_ones else events.after(conn, seq, **only)
         names = _names(conn, [e for _, e in found])
         last = found[-1][0] if found else seq
         return {"events": [views.event_json(e, names, s) for s, e in found], "last": str(last)}

@@ -306,6 +306,26 @@ def test_half_a_gigabyte_of_memory_deploys_twenty(cloud: tuple[Path, Path], raw:
     assert written["peak_rss_kib"] < 150 * 1024
 
 
+@pytest.mark.slow
+def test_a_machine_without_a_disk_is_read_and_told_so(cloud: tuple[Path, Path], raw: Path) -> None:
+    asked = [{"kind": "inspect"}, orders("VD0")[1], orders("VD0")[2], {"kind": "power_off"}]
+    result = boot(cloud, {"machine": {"disks": []}, "raw": str(raw), "orders": asked})
+    inspected, cleaned, written, _ = (o["report"] for o in result["orders"])
+    assert inspected["data"]["inventory"]["disks"] == []
+    assert (cleaned["fault"]["code"], written["fault"]["code"]) == ("disk-refused", "no-disk")
+
+
+@pytest.mark.slow
+def test_a_clock_of_the_far_future_is_set_and_trusted_as_little(
+    cloud: tuple[Path, Path], raw: Path, tmp_path: Path
+) -> None:
+    scenario = {"machine": {"clock": "2096-01-01"}, "raw": str(raw), "orders": orders("VD0")}
+    result = boot(cloud, scenario, tmp_path)
+    all_done(result)
+    assert "clock set to" in result["console"]
+    holds(tmp_path / "disk0", raw)
+
+
 HEALING = {
     "the server goes away for 8 s": {"away": [4 << 20, 8]},
     "the cable is out for a while": {

@@ -185,3 +185,13 @@ async def test_events_come_in_order_of_arrival(bench: Any, api: httpx.AsyncClien
     status = (await api.get("/api/status")).json()
     assert status["nodes"]["by_state"] == {"manageable": 1}
     assert json.loads((await api.get("/api/health")).text) == {"ok": True}
+
+
+async def test_the_newest_events_are_the_last_ones_in_order(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.to("n1", "active")
+    everything = (await api.get("/api/events", params={"limit": 10_000})).json()["events"]
+    last = (await api.get("/api/events", params={"limit": 5, "newest": 1})).json()
+    assert last["events"] == everything[-5:]
+    assert last["last"] == str(everything[-1]["seq"])
+    faults = (await api.get("/api/events", params={"node": "n1", "kind": "verb", "newest": 1})).json()["events"]
+    assert [e["stage"] for e in faults] == [e["stage"] for e in everything if e["kind"] == "verb"]
