@@ -32,6 +32,8 @@ ADMIN, OPERATOR, OBSERVER = "admin", "operator", "observer"
 ROLES = (ADMIN, OPERATOR, OBSERVER)
 # Answered to anybody: which API is it. Whoever only wants to know that it lives asks for this too.
 OPEN = frozenset({"/", "/v1", "/v1/"})
+# A look that hands out a token.
+LOOKUP = "/v1/lookup"
 # Only admin: copies of the database and the accounts themselves.
 ADMIN_ONLY = ("/api/db", "/api/accounts", "/api/webhooks", "/api/audit")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -189,7 +191,7 @@ def allowed(role: str, method: str, path: str) -> bool:
         return False
     if role == OPERATOR:
         return True
-    return role == OBSERVER and method in SAFE and "/metadata" not in path
+    return role == OBSERVER and method in SAFE and "/metadata" not in path and not path.startswith(LOOKUP)
 
 
 _crypt_lock = threading.Lock()

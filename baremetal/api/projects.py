@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote
-
 # Lists and creations that look at scope["baremetal.project"] themselves.
 FILTERED = frozenset(
     {
@@ -28,10 +26,10 @@ LESSEE = ("/power", "/states/power", "/states/provision", "/verbs/deploy", "/ver
 
 
 def node_in(path: str) -> str | None:
-    """The node a path is about."""
+    """The node a path (unquoted once, as routes see it) is about."""
     for prefix in ("/v1/nodes/", "/api/nodes/"):
         if path.startswith(prefix):
-            ref = unquote(path[len(prefix) :].split("/", 1)[0])
+            ref = path[len(prefix) :].split("/", 1)[0]
             return ref if ref and ref not in COLLECTIONS else None
     return None
 

@@ -125,7 +125,9 @@ def _quiet() -> logging.Logger:
 def _scope(request: web.BaseRequest) -> MutableMapping[str, Any]:
     """The ASGI scope of a request."""
     raw = request.raw_path
-    path, _, query = raw.partition("?") if raw.startswith("/") else (request.path, "", request.query_string)
+    if not raw.startswith("/"):  # http://host/path
+        raw = request.rel_url.raw_path_qs
+    path, _, query = raw.partition("?")
     transport = request.transport
     peer = transport.get_extra_info("peername") if transport is not None else None
     return {
@@ -135,8 +137,8 @@ def _scope(request: web.BaseRequest) -> MutableMapping[str, Any]:
         "method": request.method,
         "scheme": "https" if transport is not None and transport.get_extra_info("sslcontext") else "http",
         "path": unquote(path) if "%" in path else path,
-        "raw_path": path.encode("latin-1", "replace"),
-        "query_string": query.encode("latin-1", "replace"),
+        "raw_path": path.encode("utf-8", "surrogateescape"),
+        "query_string": query.encode("utf-8", "surrogateescape"),
         "root_path": "",
         "headers": [(k.lower(), v) for k, v in request.raw_headers],
         "client": tuple(peer[:2]) if isinstance(peer, tuple) else _local(transport),

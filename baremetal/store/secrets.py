@@ -29,6 +29,11 @@ def get(conn: Connection, sealer: Sealer, owner: str, field: str) -> Secret | No
     return sealer.open(sealed, owner, field) if sealed is not None else None
 
 
+def has(conn: Connection, owner: str, field: str) -> bool:
+    """Is there one? Opens nothing."""
+    return conn.execute(_SEALED, {"owner": owner, "field": field}).first() is not None
+
+
 def with_prefix(conn: Connection, sealer: Sealer, prefix: str) -> dict[str, dict[str, str]]:
     """{owner: {rest of the field: value}} of all fields that begin so."""
     found: dict[str, dict[str, str]] = {}

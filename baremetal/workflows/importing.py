@@ -140,15 +140,17 @@ def carry_out(
     body: dict[str, Any],
     by: str,
     now: float,
+    *,
+    trusted: bool = True,
 ) -> Plan:
-    """Plan and do it, in one transaction."""
+    """Plan and do it, in one transaction. `trusted`: see registry.change."""
     found = plan(conn, world, known, body)
     if found.verdict == "enroll":
         node = registry.enroll(conn, world, signer, found.change, by, now, node_id=_id(body))
         _details(conn, body)
     elif found.verdict == "update":
         assert found.node is not None
-        node = registry.change(conn, world, signer, found.node.id, found.change, now)
+        node = registry.change(conn, world, signer, found.node.id, found.change, now, trusted=trusted)
         _details(conn, body)
         if node.state is State.ENROLL and body.get("manage", True) and not node.wanted:
             node = _ask(conn, node, by, now, images)

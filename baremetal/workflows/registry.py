@@ -74,9 +74,20 @@ def enroll(
 
 
 def change(
-    conn: Connection, world: World, signer: Signer, ref: str, body: dict[str, Any], now: float, fence: int | None = None
+    conn: Connection,
+    world: World,
+    signer: Signer,
+    ref: str,
+    body: dict[str, Any],
+    now: float,
+    fence: int | None = None,
+    *,
+    trusted: bool = True,
 ) -> Node:
-    """Change what operators may change; `fence`: only if the node is still as it was read."""
+    """Change what operators may change; `fence`: only if the node is still as it was read.
+
+    Who is not `trusted` with the BMC's password gives it again when the BMC's address changes.
+    """
     _known(body, PATCH, "change")
     node = nodes.get(conn, ref)
     if fence is not None and node.fence != fence:
@@ -84,6 +95,8 @@ def change(
             f"{node.name} was changed since you read it (fence {node.fence}, yours {fence})", fix="read it again"
         )
     after = _with(node, body)
+    if body.get("password") is None and not trusted:
+        check_moved(conn, node, after.bmc_url)
     if "maintenance" in body:
         reason = body["maintenance"]
         after = dataclasses.replace(after, maintenance=None if reason in (None, False, "") else str(reason))
@@ -102,17 +115,31 @@ def change(
     return saved
 
 
+def _way_to_deletable(node: Node) -> str:
+    """The verb that leads to where a record may be deleted."""
+    allowed = lifecycle.allowed(node)
+    for verb, why in (
+        (lifecycle.Verb.MANAGE, ""),
+        (lifecycle.Verb.UNDEPLOY, "release it first: "),
+        (lifecycle.Verb.ABORT, "stop what is under way: "),
+        (lifecycle.Verb.UNRESCUE, "end the rescue first: "),
+    ):
+        if verb in allowed:
+            return f"{why}baremetal node {verb} {node.name}"
+    return f"baremetal node explain {node.name}"
+
+
 def delete(conn: Connection, ref: str, by: str, now: float, *, force: bool = False) -> str:
     """Forget the node; its id. Ironic's rule on states unless `force`."""
     node = nodes.get(conn, ref)
     state = lifecycle.provision_state(node)
     if node.protected:
-        raise Refused(f"{node.name} is protected", fix=f"baremetal node set {node.name} --unprotect")
+        raise Refused(f"{node.name} is protected", fix=f"baremetal node set {node.name} --unprotected")
     if state not in lifecycle.DELETABLE and not force:
         raise Refused(
             f"{node.name} is {state!r}: its record is not deleted there",
             detail=f"deletable in: {', '.join(sorted(lifecycle.DELETABLE))}",
-            fix=f"release it first: baremetal node undeploy {node.name}",
+            fix=_way_to_deletable(node),
         )
     if node.wanted and not force:
         raise Refused(f"{node.name}: {node.wanted} is under way", fix="wait for it, or abort it")
@@ -122,6 +149,22 @@ def delete(conn: Connection, ref: str, by: str, now: float, *, force: bool = Fal
     told = Event(ids.ulid(now), now, node.id, Kind.VERB, "delete", by, data={"name": node.name})
     events.add_all(conn, [told])
     return node.id
+
+
+def check_moved(conn: Connection, node: Node, bmc_url: str) -> None:
+    """Refused when the stored password would be sent to another machine than it was given for, or in the clear."""
+    from baremetal.bmc.url import BmcUrl
+
+    if bmc_url == node.bmc_url or not bmc_url or not secrets.has(conn, node.id, secrets.BMC_PASSWORD):
+        return
+    before, after = BmcUrl.parse(node.bmc_url) if node.bmc_url else None, BmcUrl.parse(bmc_url)
+    bare = after.scheme == "redfish+http" and before is not None and before.scheme != after.scheme
+    if before is None or after.host.lower() != before.host.lower() or bare:
+        raise Refused(
+            f"{node.name}: its BMC's password was given for another address",
+            detail=f"{node.bmc_url or 'none'} before, {bmc_url} now",
+            fix="give the password again with the new address",
+        )
 
 
 def with_fields(node: Node, body: dict[str, Any]) -> Node:
@@ -160,7 +203,9 @@ def _bmc_url(text: str, username: Any) -> str:
 
     if not text:
         return ""
-    if username and "://" in text and "@" not in text:
+    if "://" not in text:
+        text = f"ipmi://{text}"
+    if username and "@" not in text:
         scheme, _, rest = text.partition("://")
         text = f"{scheme}://{username}@{rest}"
     BmcUrl.parse(text)

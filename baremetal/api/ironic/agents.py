@@ -83,7 +83,7 @@ async def lookup(asked: Asked) -> Reply:
         "node": {
             "uuid": node.id,
             "properties": {k: v for k, v in node.properties.items() if k != "bmc"},
-            "instance_info": kept.get("instance_info") or {},
+            "instance_info": fields.shown_instance(kept.get("instance_info") or {}),
             "driver_internal_info": {},
             "links": links(asked.base, f"nodes/{node.id}"),
         },

@@ -82,6 +82,9 @@ def segments(scope: Scope) -> list[str]:
     if len(raw) > PATH_MOST:
         raise Refusal(414, f"the path is longer than {PATH_MOST} bytes")
     text = raw.split(b"?", 1)[0].decode("latin-1").rstrip("/")
+    if text and not f"{text}/".startswith("/v1/"):
+        # Spelt as /v1%2F…, it would be one path for who may ask (projects.node_in) and another one here.
+        raise Refusal(404, f"{scope['path'][:200]}: there is nothing of that name")
     parts = [unquote(part) for part in text.removeprefix("/v1").split("/")[1:]]
     if any(part in ("", ".", "..") or "\0" in part or "/" in part for part in parts):
         raise Refusal(400, "Expected UUID or name: the path has an empty or forbidden part")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +18,7 @@ DRIVERS = {
     "fake-hardware": ("fake", "fake"),
 }
 PASSWORDS = ("ipmi_password", "redfish_password")
+_SECRET = re.compile("password|secret|token|hex_kg_key|community|key_contents", re.IGNORECASE)
 IPMI = {"ipmi_cipher_suite": "cipher", "ipmi_priv_level": "privilege"}
 
 
@@ -80,8 +82,8 @@ def info_of(bmc_url: str) -> tuple[str, dict[str, Any]]:
 
 
 def masked(info: dict[str, Any]) -> dict[str, Any]:
-    """Passwords as ******."""
-    return {k: MASK if "password" in k and v else v for k, v in info.items()}
+    """Passwords and the like as ******."""
+    return {k: MASK if v and _SECRET.search(k) else v for k, v in info.items()}
 
 
 def _user(info: dict[str, Any], key: str) -> str:

@@ -143,9 +143,11 @@ def names(minor: int) -> tuple[str, ...]:
     return tuple(name for name in sample if SINCE.get(name, 1) <= minor)
 
 
-def node_doc(node: Node, base: str, minor: int) -> dict[str, Any]:
-    """Every field of this microversion."""
+def node_doc(node: Node, base: str, minor: int, *, bare: bool = False) -> dict[str, Any]:
+    """Every field of this microversion; secrets of the instance are masked unless `bare` (to be patched and kept)."""
     doc = _whole(node, base)
+    if not bare:
+        doc["instance_info"] = shown_instance(doc["instance_info"])
     return {name: doc[name] for name in names(minor)}
 
 
@@ -211,6 +213,13 @@ def _whole(node: Node, base: str) -> dict[str, Any]:
         doc[name] = links(base, f"nodes/{node.id}/{name}")
     doc["links"] = links(base, f"nodes/{node.id}")
     return doc
+
+
+def shown_instance(info: Any) -> Any:
+    """Who may look at a node may not read what its config drive tells the instance."""
+    if not isinstance(info, dict):
+        return info
+    return {k: drivers.MASK if k == "configdrive" and v else v for k, v in drivers.masked(info).items()}
 
 
 def _internal(kept: dict[str, Any]) -> dict[str, Any]:

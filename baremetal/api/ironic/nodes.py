@@ -21,6 +21,7 @@ from baremetal.api.ironic.common import (
     parties,
     route,
     stored,
+    trusted,
     typed,
     visible,
 )
@@ -209,7 +210,7 @@ async def patch(asked: Asked, ident: str) -> Reply:
         node = stored(conn, ident)
         if not visible(asked, node) or (asked.project is not None and parties(node)[0] != asked.project):
             raise missing(ident)
-        before = fields.node_doc(node, "", 110)
+        before = fields.node_doc(node, "", 110, bare=True)
         after = jsonpatch.apply(before, change)
         changed = {k: after.get(k) for k in {*before, *after} if before.get(k) != after.get(k)}
         if reset:
@@ -236,7 +237,9 @@ def _take(
     new = node
     if "driver_info" in changed or "driver" in changed:
         url, password = drivers.bmc_of(str(after["driver"]), after.get("driver_info") or {}, node.id)
-        new = dataclasses.replace(new, bmc_url=url)
+        new = registry.with_fields(new, {"bmc_url": url})
+        if password is None and not trusted(asked.scope):
+            registry.check_moved(conn, node, url)
         kept["driver_info"] = drivers.masked(after.get("driver_info") or {})
         if password is not None:
             secrets.put(conn, asked.con.world.operator, node.id, secrets.BMC_PASSWORD, Secret(password), now)

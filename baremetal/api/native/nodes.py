@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.engine import Connection
 
 from baremetal import lifecycle
-from baremetal.api.ironic.common import parties
+from baremetal.api.ironic.common import parties, trusted
 from baremetal.api.native.common import body_of, conductor, full, image_names, number, reply, show, who
 from baremetal.bmc.base import BootDevice, BootPlan
 from baremetal.errors import BaremetalError, Refused, UsageError
@@ -45,7 +45,7 @@ async def import_nodes(request: Request) -> Response:
     entries = body.get("nodes")
     if not isinstance(entries, list):
         raise UsageError('import expects {"nodes": [...]}')
-    dry = bool(body.get("dry_run"))
+    dry, free = bool(body.get("dry_run")), trusted(request.scope)
     known = await con.store.fetch(importing.Known)
     results = []
     for index, entry in enumerate(entries):
@@ -58,7 +58,7 @@ async def import_nodes(request: Request) -> Response:
             else:
                 plan = await con.write(
                     lambda c, d=doc, t=now: importing.carry_out(  # type: ignore[misc]
-                        c, con.world, con.signer, con.images, known, d, by, t
+                        c, con.world, con.signer, con.images, known, d, by, t, trusted=free
                     )
                 )
             line |= {"verdict": plan.verdict, "changes": sorted(plan.change) if plan.verdict == "update" else []}
@@ -143,7 +143,8 @@ async def patch_node(ref: str, request: Request) -> Response:
     match = request.headers.get("if-match", "").strip('"')
     fence = int(match) if match.isdecimal() else None
     now = con.clock.now()
-    node = await con.write(lambda c: registry.change(c, con.world, con.signer, ref, body, now, fence))
+    free = trusted(request.scope)
+    node = await con.write(lambda c: registry.change(c, con.world, con.signer, ref, body, now, fence, trusted=free))
     con.touched(node.id)
     await con.references_changed()
     return reply(show(con, node.id))

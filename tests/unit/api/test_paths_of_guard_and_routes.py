@@ -1,0 +1,147 @@
+"""The guard and the routes read the same path: nobody gets beyond what the guard saw. Over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baremetal.api.app import create_app, parties_in
+from baremetal.api.auth import Accounts, Guard
+from baremetal.secrets import Secret
+from baremetal.serve.asgi import AsgiServer
+from baremetal.serve.listen import bind
+from baremetal.store import secrets
+
+ACCOUNTS = [("tenant", "operator", "p1"), ("eye", "observer", None), ("op", "operator", None), ("root", "admin", None)]
+RUNBOOK = b'{"name": "CUSTOM_X", "steps": [{"interface": "clean", "step": "erase_devices", "args": {}, "order": 1}]}'
+Ask = Callable[..., Awaitable[tuple[int, bytes]]]
+
+
+@pytest.fixture
+async def ask(bench: Any, tmp_path: Path) -> AsyncIterator[Ask]:
+    """`await ask("tenant", "GET", "/v1/nodes")`: status and body, the request line exactly as given."""
+    for name, owner in (("mine", "p1"), ("theirs", "p2")):
+        await bench.enroll(name, labels={"owner": owner})
+        await bench.until(name, "manageable")
+    entries = [
+        {"name": name, "role": role, "project": project, "sha256": hashlib.sha256(name.encode()).hexdigest()}
+        for name, role, project in ACCOUNTS
+    ]
+    (tmp_path / "api-tokens.json").write_text(json.dumps(entries))
+    server = AsgiServer(Guard(create_app(bench.con), Accounts(tmp_path), parties_in(bench.con)))
+    sock = bind("127.0.0.1", 0)
+    await server.start(sock)
+
+    async def one(who: str, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        reader, writer = await asyncio.open_connection(*sock.getsockname())
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {who}\r\nConnection: close\r\n"
+        head += f"X-OpenStack-Ironic-API-Version: 1.110\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        raw = await reader.read()
+        writer.close()
+        return int(raw.split(b" ", 2)[1]), raw.partition(b"\r\n\r\n")[2]
+
+    yield one
+    await server.close()
+
+
+CLOSED = [  # what an account of project p1 may not reach, however it is spelt
+    ("GET", "/v1/runbooks", b""),
+    ("GET", "/v1%2Fnodes%2Fmine/runbooks", b""),
+    ("POST", "/v1%2Fnodes%2Fmine/runbooks", RUNBOOK),
+    ("POST", "/v1%2Fnodes%2Fmine/deploy_templates", RUNBOOK),
+    ("GET", "/v1%2Fnodes%2Fmine/nodes/theirs", b""),
+    ("GET", "/v1%2Fnodes%2Fmine/lookup?addresses={mac}", b""),
+    ("GET", "/%76%31%2Fnodes%2Fmine/conductors", b""),
+    ("GET", "/v1/nodes%2Fmine/../theirs", b""),
+    ("GET", "/v1/nodes/mine/../theirs", b""),
+    ("GET", "/v1/nodes/mine%2F..%2Ftheirs", b""),
+    ("PUT", "/v1/nodes/theirs/maintenance", b"{}"),
+    ("PUT", "/v1/nodes/theirs/maintenance?x=/nodes/mine", b"{}"),
+    ("GET", "/api/nodes/mine%2F..%2Ftheirs", b""),
+    ("GET", "/api/nodes/mine%252F..%252Ftheirs", b""),
+    ("GET", "//api/nodes/theirs", b""),
+    ("GET", "http://x/v1/nodes/theirs", b""),
+    ("GET", "/api/db/check", b""),
+    ("GET", "/%61pi/db/check", b""),
+    ("GET", "/metrics", b""),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CLOSED)
+async def test_no_spelling_opens_what_is_closed(bench: Any, ask: Ask, method: str, path: str, body: bytes) -> None:
+    status, said = await ask("tenant", method, path.replace("{mac}", bench.rack.boxes["theirs"].mac), body)
+    assert status in (400, 403, 404), said
+
+
+async def test_what_is_open_stays_open(ask: Ask) -> None:
+    for path in ("/v1/nodes/mine", "/v1/nodes", "/api/nodes/mine", "http://x/v1/nodes/mine", "/v1/"):
+        assert (await ask("tenant", "GET", path))[0] == 200, path
+
+
+async def test_a_path_is_not_cut_at_a_letter_that_is_no_ascii(ask: Ask) -> None:
+    """`/v1/nodes/mine/maintenanceΩ/power` ends for the guard with /power: for the routes it must not end before."""
+    for path in ("/v1/nodes/mine/maintenanceΩ/power", "http://x/v1/nodes/mine/maintenanceΩ/power"):
+        assert (await ask("tenant", "PUT", path, b"{}"))[0] in (400, 404), path
+
+
+async def test_who_only_looks_is_given_no_agents_token(bench: Any, ask: Ask) -> None:
+    assert (await ask("eye", "GET", f"/v1/lookup?addresses={bench.rack.boxes['mine'].mac}"))[0] == 403
+
+
+async def test_a_config_drive_is_not_shown_and_survives_a_patch_beside_it(bench: Any, ask: Ask) -> None:
+    add = b'[{"op": "add", "path": "/instance_info/%s", "value": %s}]'
+    for name, value in ((b"configdrive", b'{"user_data": "s3cr3t"}'), (b"note", b'"x"')):
+        status, said = await ask("op", "PATCH", "/v1/nodes/mine", add % (name, value))
+        assert (status, b"s3cr3t" in said) == (200, False)
+    for who in ("eye", "op"):
+        for path in ("/v1/nodes/mine", "/v1/nodes/detail", "/v1/nodes?fields=instance_info", "/api/nodes/mine"):
+            status, said = await ask(who, "GET", path)
+            assert (status, b"s3cr3t" in said) == (200, False), path
+    kept = bench.node("mine").extra["ironic"]["instance_info"]
+    assert kept == {"configdrive": {"user_data": "s3cr3t"}, "note": "x"}
+
+
+MOVES = [  # who, API, its change, status
+    ("op", "/api/nodes/mine", b'{"bmc_url": "ipmi://admin@10.6.6.6"}', 409),
+    ("op", "/api/nodes/mine", b'{"bmc_url": "ipmi://admin@10.6.6.6", "password": "new"}', 200),
+    ("op", "/api/nodes/mine", b'{"bmc_url": "redfish+http://admin@10.0.0.1"}', 409),
+    ("op", "/api/nodes/mine", b'{"bmc_url": "ipmi://root@10.0.0.1?cipher=17"}', 200),
+    ("tenant", "/api/nodes/mine", b'{"bmc_url": "redfish+https://admin@10.6.6.6"}', 409),
+    ("root", "/api/nodes/mine", b'{"bmc_url": "ipmi://admin@10.6.6.6"}', 200),
+    (
+        "op",
+        "/v1/nodes/mine",
+        b'[{"op": "add", "path": "/driver", "value": "redfish"}, '
+        b'{"op": "add", "path": "/driver_info", "value": {"redfish_address": "http://10.6.6.6"}}]',
+        409,
+    ),
+]
+
+
+@pytest.mark.parametrize(("who", "path", "body", "status"), MOVES)
+async def test_a_password_is_not_sent_where_it_was_not_given_for(
+    bench: Any, ask: Ask, who: str, path: str, body: bytes, status: int
+) -> None:
+    node, con = bench.node("mine"), bench.con
+
+    def keep(conn: Any) -> None:
+        secrets.put(conn, con.world.operator, node.id, secrets.BMC_PASSWORD, Secret("pw"), 1.0)
+
+    await con.write(keep)
+    assert (await ask("root", "PATCH", "/api/nodes/mine", b'{"bmc_url": "ipmi://admin@10.0.0.1"}'))[0] == 200
+    got, said = await ask(who, "PATCH", path, body)
+    assert got == status, said
+
+
+async def test_an_address_that_is_none_is_refused_and_breaks_no_list(ask: Ask) -> None:
+    change = b'[{"op": "add", "path": "/driver", "value": "ipmi"}, '
+    change += b'{"op": "add", "path": "/driver_info", "value": {"ipmi_address": "a b;c"}}]'
+    assert (await ask("op", "PATCH", "/v1/nodes/mine", change))[0] == 400
+    assert (await ask("op", "GET", "/v1/nodes"))[0] == 200
