@@ -9,10 +9,12 @@ import typer
 
 from baremetal.cli import render
 from baremetal.cli.client import Client
-from baremetal.cli.words import Json, complete_nodes, flat_pairs
+from baremetal.cli.listing import Listed, listing
+from baremetal.cli.words import Json, complete_allocations, complete_nodes, flat_pairs
 from baremetal.errors import EXIT_FAILED
 
 app = typer.Typer(no_args_is_help=True, help="Hold a node by class, traits and labels; and why no node was chosen.")
+Ref = Annotated[str, typer.Argument(metavar="ALLOCATION", help="Name or id.", autocompletion=complete_allocations)]
 COLUMNS = ["name", "state", "node", "resource_class", "traits", "labels"]
 
 
@@ -44,21 +46,22 @@ def create(
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
+@listing
+def list_(listed: Listed) -> None:
     """All allocations, oldest first."""
-    doc = Client.default().get("/api/allocations")
-    render.json_out(doc) if as_json else render.table(doc["allocations"], COLUMNS, empty="none")
+    empty = "no allocations; make one: baremetal allocation create CLASS"
+    listed.show(Client.default().get("/api/allocations"), "allocations", COLUMNS, empty=empty)
 
 
 @app.command()
-def show(ref: Annotated[str, typer.Argument(metavar="ALLOCATION")], as_json: Json = False) -> None:
+def show(ref: Ref, as_json: Json = False) -> None:
     """One allocation."""
     doc: dict[str, Any] = Client.default().get(f"/api/allocations/{quote(ref, safe='')}")
     render.json_out(doc) if as_json else render.fields(doc)
 
 
 @app.command()
-def delete(ref: Annotated[str, typer.Argument(metavar="ALLOCATION")]) -> None:
+def delete(ref: Ref, as_json: Json = False) -> None:
     """Let the node go; the node itself is not touched."""
     Client.default().delete(f"/api/allocations/{quote(ref, safe='')}")
-    render.note(f"{ref}: deleted")
+    render.json_out({"deleted": ref}) if as_json else render.note(f"{ref}: deleted")

@@ -7,12 +7,14 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from baremetal.cli import render
+from baremetal.cli.listing import Listed, listing
 from baremetal.cli.words import Json
 from baremetal.errors import MachineError, NotFound, UsageError
 
@@ -73,21 +75,22 @@ def token_add(
 
 
 @token.command("list")
-def token_list(as_json: Json = False) -> None:
+@listing
+def token_list(listed: Listed) -> None:
     """Names, roles and ages."""
     rows = [
         {"name": e["name"], "role": e["role"], "project": e.get("project", ""), "created": e["created"]}
         for e in _load(_directory() / "api-tokens.json")
     ]
-    if as_json:
-        render.json_out({"tokens": rows})
-        return
-    shown = [row | {"created": render.clock(row["created"])} for row in rows]
-    render.table(shown, ["name", "role", "project", "created"], empty="no tokens")
+
+    def row(entry: Mapping[str, Any]) -> dict[str, Any]:
+        return {"created": render.clock(entry["created"])}
+
+    listed.show({"tokens": rows}, "tokens", ["name", "role", "project", "created"], row=row, empty="no tokens")
 
 
 @token.command("revoke")
-def token_revoke(name: Annotated[str, typer.Argument()]) -> None:
+def token_revoke(name: Annotated[str, typer.Argument()], as_json: Json = False) -> None:
     """End a token; it is refused from the next request on."""
     path = _directory() / "api-tokens.json"
     entries = _load(path)
@@ -95,7 +98,7 @@ def token_revoke(name: Annotated[str, typer.Argument()]) -> None:
     if len(left) == len(entries):
         raise NotFound(f"there is no token {name!r}", fix="baremetal api token list")
     _save(path, left)
-    render.note(f"{name}: revoked")
+    render.json_out({"revoked": name}) if as_json else render.note(f"{name}: revoked")
 
 
 @user.command("add")
@@ -104,6 +107,7 @@ def user_add(
     role: Role = "operator",
     project: Project = "",
     password_file: Annotated[Path | None, typer.Option(help="File with the password; asked for otherwise.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Add a user, or set their password."""
     from baremetal.api.auth import hash_password
@@ -116,19 +120,31 @@ def user_add(
     path = _directory() / "htpasswd"
     lines = [line for line in _lines(path) if line.partition(":")[0] != name]
     _write(path, "\n".join([*lines, f"{name}:{hash_password(text)}:{role}{project and ':' + project}"]) + "\n")
-    render.note(f"{name}: {role}")
+    render.json_out({"name": name, "role": role}) if as_json else render.note(f"{name}: {role}")
+
+
+@user.command("list")
+@listing
+def user_list(listed: Listed) -> None:
+    """Names and roles."""
+    parts = [line.split(":") for line in _lines(_directory() / "htpasswd") if line and not line.startswith("#")]
+    rows = [
+        {"name": part[0], "role": part[2] if len(part) > 2 else "operator", "project": part[3] if len(part) > 3 else ""}
+        for part in parts
+    ]
+    listed.show({"users": rows}, "users", ["name", "role", "project"], empty="no users")
 
 
 @user.command("remove")
-def user_remove(name: Annotated[str, typer.Argument()]) -> None:
+def user_remove(name: Annotated[str, typer.Argument()], as_json: Json = False) -> None:
     """Remove a user."""
     path = _directory() / "htpasswd"
     lines = _lines(path)
     left = [line for line in lines if line.partition(":")[0] != name]
     if len(left) == len(lines):
-        raise NotFound(f"there is no user {name!r}")
+        raise NotFound(f"there is no user {name!r}", fix="baremetal api user list")
     _write(path, "".join(f"{line}\n" for line in left))
-    render.note(f"{name}: removed")
+    render.json_out({"removed": name}) if as_json else render.note(f"{name}: removed")
 
 
 def _directory() -> Path:

@@ -14,9 +14,10 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from baremetal.cli import failure, quick
+from baremetal.cli import failure, helppage, quick
 
 quick.install()
+helppage.install()
 
 # noun -> (module, help). A module may be absent in a stripped installation: its noun is not shown then.
 NOUNS: dict[str, tuple[str, str]] = {
@@ -75,7 +76,13 @@ class LazyGroup(TyperGroup):
             formatter.write_dl([(noun, NOUNS[noun][1]) for noun in self.list_commands(ctx)])
 
 
-app = typer.Typer(cls=LazyGroup, add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=LazyGroup,
+    add_completion=True,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings=helppage.HELP_OPTIONS,
+)
 
 
 def _version(asked: bool) -> None:
@@ -104,4 +111,18 @@ def root(
 
 def run(arguments: list[str]) -> int:
     """Run the command; returns its exit code. Never a traceback."""
-    return failure.guard(lambda: typer.main.get_command(app).main(arguments, prog_name="baremetal"))
+    words = _as_elsewhere(arguments)
+    command = typer.main.get_command(app)
+    return failure.guard(lambda: command.main(words, prog_name="baremetal", standalone_mode=False))
+
+
+def _as_elsewhere(words: list[str]) -> list[str]:
+    """`help node list` and `version`, as other tools have them."""
+    match words:
+        case ["help", *rest]:
+            return [*rest, "--help"]
+        case [*nouns, "help"] if nouns and not nouns[-1].startswith("-") and len(nouns) < 3:
+            return [*nouns, "--help"]
+        case ["version"]:
+            return ["--version"]
+    return words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -47,8 +48,9 @@ class Asked:
 
     def ask(self, verb: str, args: dict[str, Any]) -> None:
         """Ask a verb of one node or of many; show verdicts; wait if told to."""
-        client = Client.default()
         names = list(self.nodes or ())
+        _no_seconds(names)
+        client = Client.default()
         if not names and not self.where:
             fix = f"baremetal node {verb} r1-u07, a range, or --where 'state=…'"
             raise UsageError(f"{verb}: which nodes?", fix=fix)
@@ -87,6 +89,14 @@ class Asked:
             render.json_out(doc)
             return
         render.table(doc["results"], ["node", "verdict", "because", "consequences"], empty="no node matches")
+
+
+def _no_seconds(names: list[str]) -> None:
+    """`--wait 30` as Ironic has it would ask a node called 30."""
+    words = sys.argv[1:]
+    after = {words[i + 1] for i, word in enumerate(words[:-1]) if word in ("--wait", "-w")}
+    if found := [name for name in names if name.isdigit() and name in after]:
+        raise UsageError(f"--wait takes no seconds, and {found[0]} is no name here", fix=f"--wait --timeout {found[0]}")
 
 
 def _accepted(doc: dict[str, Any], verb: str, waited: bool) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from baremetal.cli import render
+from baremetal.cli.listing import Listed, listing
 from baremetal.cli.words import Json
 from baremetal.errors import EXIT_FAILED
 
@@ -18,7 +19,8 @@ Paths = Annotated[
 
 
 @app.command("list")
-def list_elements(elements_path: Paths = None, as_json: Json = False) -> None:
+@listing
+def list_elements(listed: Listed, elements_path: Paths = None) -> None:
     """Every element on the path, and where it comes from."""
     from baremetal.images import elements, lint
 
@@ -27,10 +29,7 @@ def list_elements(elements_path: Paths = None, as_json: Json = False) -> None:
         | {"path": str(path)}
         for name, path in sorted(elements.available(_path(elements_path)).items())
     ]
-    if as_json:
-        render.json_out({"elements": rows})
-    else:
-        render.table(rows, ["element", "about", "provides"])
+    listed.show({"elements": rows}, "elements", ["element", "about", "provides"], empty="no elements")
 
 
 @app.command()

@@ -6,15 +6,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from baremetal.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, BaremetalError, UsageError
+from baremetal.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, BaremetalError
 
 
 def guard(command: Callable[[], object]) -> int:
     """Run a command; whatever goes wrong becomes words and an exit code."""
     try:
-        command()
+        returned = command()
     except SystemExit as exc:
         return _code(exc)
     except BaremetalError as exc:
@@ -27,11 +27,16 @@ def guard(command: Callable[[], object]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except Exception as exc:
+        if hasattr(exc, "format_message"):  # Typer's own: it was typed wrong
+            return _mistyped(exc)
+        if type(exc).__name__ == "Abort":
+            print("nothing was done", file=sys.stderr)
+            return EXIT_FAILED
         if os.environ.get("BAREMETAL_DEBUG"):
             raise
         show(_unexpected(exc))
         return EXIT_FAILED
-    return EXIT_OK
+    return returned if isinstance(returned, int) else EXIT_OK
 
 
 def show(error: BaremetalError) -> None:
@@ -44,10 +49,21 @@ def show(error: BaremetalError) -> None:
 
 
 def unknown_command(word: str, known: list[str]) -> NoReturn:
-    """No such noun or verb; with the nearest."""
-    from baremetal.config import nearest
+    """No such noun; with what it is called here, or the nearest."""
+    from baremetal.cli.misuse import unknown_noun
 
-    raise UsageError(f"there is no command {word!r}{nearest(word, known)}", fix="baremetal --help")
+    raise unknown_noun(word, known)
+
+
+def _mistyped(exc: Any) -> int:
+    """What was typed wrong, in our words; of a noun alone its help page."""
+    if type(exc).__name__ == "NoArgsIsHelpError":
+        exc.show()
+    else:
+        from baremetal.cli.misuse import told
+
+        show(told(exc))
+    return int(exc.exit_code)
 
 
 def _code(exc: SystemExit) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from baremetal.cli import imagework as work
 from baremetal.cli import render
 from baremetal.cli.imagebar import Bar
+from baremetal.cli.listing import Listed, listing
 from baremetal.cli.words import Json
 from baremetal.errors import Refused, UsageError
 
@@ -158,17 +160,20 @@ def plan(
 
 
 @app.command("list")
-def list_images(as_json: Json = False) -> None:
+@listing
+def list_images(listed: Listed) -> None:
     """Images in the store, and definitions that can be built."""
     from baremetal.images import catalog
 
-    images = work.store().list()
-    if as_json:
-        render.json_out({"images": [work.doc(i) for i in images], "definitions": sorted(catalog.definitions())})
-        return
-    rows = [work.doc(image) | {"id": image.hex[:12], "size": render.size(image.size)} for image in images]
-    render.table(rows, ["name", "kind", "id", "size", "created", "tags"], empty="no images in the store")
-    render.note(f"definitions: {', '.join(sorted(catalog.definitions()))}")
+    def row(doc: Mapping[str, Any]) -> dict[str, Any]:
+        return {"id": str(doc["id"]).rpartition(":")[2][:12], "size": render.size(work.number(doc["size"]))}
+
+    definitions = sorted(catalog.definitions())
+    doc = {"images": [work.doc(image) for image in work.store().list()], "definitions": definitions}
+    empty = "no images in the store; make one: baremetal image build NAME"
+    listed.show(doc, "images", ["name", "kind", "id", "size", "created", "tags"], row=row, empty=empty)
+    if not (listed.as_json or listed.no_header):
+        render.note(f"definitions: {', '.join(definitions)}")
 
 
 @app.command()
@@ -287,10 +292,8 @@ def lock(
 
 
 @cache_app.command("list")
-def cache_list(
-    cache_dir: Annotated[Path | None, typer.Option("--cache-dir")] = None,
-    as_json: Json = False,
-) -> None:
+@listing
+def cache_list(listed: Listed, cache_dir: Annotated[Path | None, typer.Option("--cache-dir")] = None) -> None:
     """Layers, least recently used first."""
     from baremetal.images.layers import LayerStore
 
@@ -298,12 +301,11 @@ def cache_list(
         {"layer": layer.key, "phase": layer.phase, "image": layer.image, "size": layer.size, "used": layer.used}
         for layer in LayerStore(work.cache(cache_dir)).list()
     ]
-    if as_json:
-        render.json_out({"layers": rows})
-        return
-    for row in rows:
-        row["size"], row["used"] = render.size(work.number(row["size"])), render.ago(work.number(row["used"]))
-    render.table(rows, ["layer", "phase", "image", "size", "used"], empty="no layers")
+
+    def row(layer: Mapping[str, Any]) -> dict[str, Any]:
+        return {"size": render.size(work.number(layer["size"])), "used": render.ago(work.number(layer["used"]))}
+
+    listed.show({"layers": rows}, "layers", ["layer", "phase", "image", "size", "used"], row=row, empty="no layers")
 
 
 @cache_app.command("prune")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -10,7 +11,8 @@ import typer
 
 from baremetal.cli import render
 from baremetal.cli.client import Client, node_path
-from baremetal.cli.words import Json, NodeName, document
+from baremetal.cli.listing import Listed, listing
+from baremetal.cli.words import Json, NodeName, complete_rules, complete_skus, document
 from baremetal.errors import EXIT_FAILED, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Rules and SKUs that judge what inspection finds.")
@@ -20,7 +22,8 @@ app.add_typer(rule, name="rule")
 app.add_typer(sku, name="sku")
 
 Source = Annotated[Path, typer.Argument(metavar="FILE", help="TOML, JSON or YAML; - is standard input.")]
-Name = Annotated[str, typer.Argument(metavar="NAME")]
+RuleName = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_rules)]
+SkuName = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_skus)]
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -41,16 +44,37 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return docs
 
 
-def _add(kind: str, path: Path) -> None:
-    client = Client.default()
-    for doc in _read(path):
+def _add(kind: str, path: Path, as_json: bool) -> None:
+    client, docs = Client.default(), _read(path)
+    for doc in docs:
         client.put(f"/api/inspection/{kind}/{quote(doc['name'], safe='')}", doc)
-        render.note(f"{doc['name']}: stored")
+        if not as_json:
+            render.note(f"{doc['name']}: stored")
+    if as_json:
+        render.json_out({"stored": [doc["name"] for doc in docs]})
 
 
-def _list(kind: str, columns: list[str], as_json: bool) -> None:
-    doc = Client.default().get(f"/api/inspection/{kind}")
-    render.json_out(doc) if as_json else render.table(doc[kind], columns, empty="none")
+def _list(kind: str, columns: list[str], listed: Listed) -> None:
+    empty = f"no {kind}; see docs/how-to/inspection-rules.md"
+    listed.show(Client.default().get(f"/api/inspection/{kind}"), kind, columns, row=_row, empty=empty)
+
+
+def _row(doc: Mapping[str, Any]) -> dict[str, Any]:
+    """Conditions and actions as a person reads them."""
+    when = " and ".join(_condition(c) for c in doc.get("when") or ())
+    then = ", ".join(_action(a) for a in doc.get("then") or ())
+    return {"when": when or "always", **({"then": then} if "then" in doc else {})}
+
+
+def _condition(one: Mapping[str, Any]) -> str:
+    text = f"{one.get('field')} {one.get('op', 'eq')} {render.text_of(one.get('value'))}".strip()
+    return f"not ({text})" if one.get("not") else text
+
+
+def _action(one: Mapping[str, Any]) -> str:
+    if "set" in one:
+        return f"{one['set']} = {render.text_of(one.get('to'))}"
+    return " ".join(f"{name} {render.text_of(value)}" for name, value in one.items())
 
 
 def _show(kind: str, name: str) -> None:
@@ -61,57 +85,59 @@ def _show(kind: str, name: str) -> None:
     render.json_out(found)
 
 
-def _delete(kind: str, name: str) -> None:
+def _delete(kind: str, name: str, as_json: bool) -> None:
     Client.default().delete(f"/api/inspection/{kind}/{quote(name, safe='')}")
-    render.note(f"{name}: deleted")
+    render.json_out({"deleted": name}) if as_json else render.note(f"{name}: deleted")
 
 
 @rule.command("add")
-def rule_add(file: Source) -> None:
+def rule_add(file: Source, as_json: Json = False) -> None:
     """Store rules, or replace those of the same name."""
-    _add("rules", file)
+    _add("rules", file, as_json)
 
 
 @rule.command("list")
-def rule_list(as_json: Json = False) -> None:
+@listing
+def rule_list(listed: Listed) -> None:
     """All rules, in the order they are tried."""
-    _list("rules", ["name", "priority", "when", "then"], as_json)
+    _list("rules", ["name", "priority", "when", "then"], listed)
 
 
 @rule.command("show")
-def rule_show(name: Name) -> None:
-    """One rule, as JSON."""
+def rule_show(name: RuleName, _json: Json = False) -> None:
+    """One rule, always as JSON or YAML."""
     _show("rules", name)
 
 
 @rule.command("delete")
-def rule_delete(name: Name) -> None:
+def rule_delete(name: RuleName, as_json: Json = False) -> None:
     """Forget a rule; what it set stays."""
-    _delete("rules", name)
+    _delete("rules", name, as_json)
 
 
 @sku.command("add")
-def sku_add(file: Source) -> None:
+def sku_add(file: Source, as_json: Json = False) -> None:
     """Store SKUs, or replace those of the same name."""
-    _add("skus", file)
+    _add("skus", file, as_json)
 
 
 @sku.command("list")
-def sku_list(as_json: Json = False) -> None:
+@listing
+def sku_list(listed: Listed) -> None:
     """All SKUs."""
-    _list("skus", ["name", "when", "expect"], as_json)
+    _list("skus", ["name", "when", "expect"], listed)
 
 
 @sku.command("show")
-def sku_show(name: Name) -> None:
-    """One SKU, as JSON."""
+def sku_show(name: SkuName, _json: Json = False) -> None:
+    """One SKU, always as JSON or YAML."""
     _show("skus", name)
 
 
 @sku.command("delete")
-def sku_delete(name: Name) -> None:
+def sku_delete(name: SkuName, as_json: Json = False) -> None:
     """Forget a SKU."""
-    _delete("skus", name)
+    _delete("skus", name, as_json)
 
 
 @app.command("test")

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ import typer
 
 from baremetal.cli import render
 from baremetal.cli.client import Client
+from baremetal.cli.listing import Listed, listing
 from baremetal.cli.words import Json, complete_nodes, document
 from baremetal.errors import UsageError
 
@@ -106,21 +108,26 @@ def set_schema(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON or YAML; - is stdin.")],
     site: Site = False,
     role: Role = "",
+    as_json: Json = False,
 ) -> None:
     """Refuse from now on what this JSON schema forbids; refused itself when a node breaks it already."""
-    Client.default().put("/api/metadata-schemas", {**_place(site, False, role), "schema": document(file)})
+    place = _place(site, False, role)
+    doc = Client.default().put("/api/metadata-schemas", {**place, "schema": document(file)})
+    render.json_out(doc) if as_json else render.note(f"schema of {_named(place)} is in force")
 
 
 @schema.command("show")
-def show_schemas() -> None:
-    """All schemas."""
+def show_schemas(_json: Json = False) -> None:
+    """All schemas, always as JSON or YAML."""
     render.json_out(Client.default().get("/api/metadata-schemas"))
 
 
 @schema.command("unset")
-def unset_schema(site: Site = False, role: Role = "") -> None:
+def unset_schema(site: Site = False, role: Role = "", as_json: Json = False) -> None:
     """Allow everything again."""
-    Client.default().put("/api/metadata-schemas", {**_place(site, False, role), "schema": None})
+    place = _place(site, False, role)
+    doc = Client.default().put("/api/metadata-schemas", {**place, "schema": None})
+    render.json_out(doc) if as_json else render.note(f"schema of {_named(place)} is gone")
 
 
 Words = Annotated[
@@ -134,6 +141,7 @@ def set_secret(
     site: Site = False,
     role: Role = "",
     file: Annotated[Path | None, typer.Option("--file", "-f", help="Its value; stdin without it.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Store a secret; the value is read from stdin or a file, never from the command line."""
     if file is None and sys.stdin.isatty():
@@ -141,27 +149,39 @@ def set_secret(
 
         value = getpass.getpass("value: ")
     else:
-        value = (file.read_text() if file else sys.stdin.read()).removesuffix("\n")
+        value = (_text(file) if file else sys.stdin.read()).removesuffix("\n")
     doc = Client.default().put("/api/metadata-secrets", {**_owner(words, site, role), "value": value})
-    render.note(f"stored; {doc['nodes_changed']} nodes have a new generation")
+    render.json_out(doc) if as_json else render.note(f"stored; {doc['nodes_changed']} nodes have a new generation")
 
 
 @secret.command("unset")
-def unset_secret(words: Words, site: Site = False, role: Role = "") -> None:
+def unset_secret(words: Words, site: Site = False, role: Role = "", as_json: Json = False) -> None:
     """Forget a secret; refused while a node's values refer to it."""
-    Client.default().put("/api/metadata-secrets", {**_owner(words, site, role), "value": None})
+    doc = Client.default().put("/api/metadata-secrets", {**_owner(words, site, role), "value": None})
+    render.json_out(doc) if as_json else render.note(f"{words[-1]}: forgotten")
 
 
 @secret.command("list")
-def list_secrets(as_json: Json = False) -> None:
+@listing
+def list_secrets(listed: Listed) -> None:
     """Names and owners, never values."""
+
+    def row(secret: Mapping[str, Any]) -> dict[str, Any]:
+        return {"set": f"{render.ago(secret['updated_at'])} ago"}
+
     doc = Client.default().get("/api/metadata-secrets")
-    if as_json:
-        render.json_out(doc)
-        return
-    for row in doc["secrets"]:
-        row["set"] = f"{render.ago(row['updated_at'])} ago"
-    render.table(doc["secrets"], ["owner", "name", "set"], empty="none")
+    listed.show(doc, "secrets", ["owner", "name", "set"], row=row, empty="no secrets")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"cannot read {path}: {exc}") from exc
+
+
+def _named(place: dict[str, str]) -> str:
+    return f"role {place['name']}" if place["layer"] == "role" else f"the {place['layer']}"
 
 
 def _owner(words: list[str], site: bool, role: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -10,25 +11,26 @@ import typer
 
 from baremetal.cli import render
 from baremetal.cli.client import Client
-from baremetal.cli.words import Json
+from baremetal.cli.listing import Listed, listing
+from baremetal.cli.words import Json, complete_networks
 from baremetal.errors import NotFound, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Provisioning networks, leases, and machines that no node has.")
 
+Name = Annotated[str, typer.Argument(metavar="NETWORK", autocompletion=complete_networks)]
+
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
+@listing
+def list_(listed: Listed) -> None:
     """The networks that the server serves."""
-    found = Client.default().get("/api/networks")
-    if as_json:
-        render.json_out(found)
-        return
     columns = ["name", "interface", "cidr", "server", "mode", "proxy", "relayed", "added"]
-    render.table(found["networks"], columns, empty="none; see: baremetal network add --help")
+    empty = "no networks; see: baremetal network add --help"
+    listed.show(Client.default().get("/api/networks"), "networks", columns, empty=empty)
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument()], as_json: Json = False) -> None:
+def show(name: Name, as_json: Json = False) -> None:
     """One network, and how much of its range is given out."""
     client = Client.default()
     network = client.get(f"/api/networks/{quote(name, safe='')}")
@@ -88,15 +90,16 @@ def add(
 
 
 @app.command()
-def remove(name: Annotated[str, typer.Argument()]) -> None:
+def remove(name: Name, as_json: Json = False) -> None:
     """Serve an added network no longer. Those of the configuration file stay."""
     Client.default().delete(f"/api/networks/{quote(name, safe='')}")
-    print(f"{name} is no longer served")
+    render.json_out({"removed": name}) if as_json else print(f"{name} is no longer served")
 
 
 @app.command()
 def release(
     which: Annotated[str, typer.Argument(metavar="ADDRESS|MAC|NODE", help="Whose address is taken back.")],
+    as_json: Json = False,
 ) -> None:
     """Take a leased address back: somebody else may have it. The machine is refused when it renews."""
     client = Client.default()
@@ -110,29 +113,34 @@ def release(
         raise NotFound(f"{which} has no lease", fix="baremetal network leases")
     for address in found:
         client.delete(f"/api/leases/{address}")
-        print(f"{address} is free")
+        if not as_json:
+            print(f"{address} is free")
+    if as_json:
+        render.json_out({"released": found})
 
 
 @app.command()
-def leases(as_json: Json = False) -> None:
+@listing
+def leases(listed: Listed) -> None:
     """Addresses given out."""
-    found = Client.default().get("/api/leases")
-    if as_json:
-        render.json_out(found)
-        return
-    rows = [lease | {"expires": render.clock(lease["expires"])} for lease in found["leases"]]
-    render.table(rows, ["address", "mac", "node", "network", "expires"], empty="no leases")
+
+    def row(lease: Mapping[str, Any]) -> dict[str, Any]:
+        return {"expires": render.clock(lease["expires"])}
+
+    columns = ["address", "mac", "node", "network", "expires"]
+    listed.show(Client.default().get("/api/leases"), "leases", columns, row=row, empty="no leases")
 
 
 @app.command()
-def unknown(as_json: Json = False) -> None:
+@listing
+def unknown(listed: Listed) -> None:
     """Machines that asked for a boot and belong to no node."""
-    found = Client.default().get("/api/unknown")
-    if as_json:
-        render.json_out(found)
-        return
-    rows = [m | {"last": f"{render.ago(m['last'])} ago"} for m in found["machines"]]
-    render.table(rows, ["mac", "uuid", "arch", "loader", "network", "count", "last"], empty="none seen")
+
+    def row(machine: Mapping[str, Any]) -> dict[str, Any]:
+        return {"last": f"{render.ago(machine['last'])} ago"}
+
+    columns = ["mac", "uuid", "arch", "loader", "network", "count", "last"]
+    listed.show(Client.default().get("/api/unknown"), "machines", columns, row=row, empty="none seen")
 
 
 def _pairs(words: list[str] | None, what: str) -> dict[str, str]:

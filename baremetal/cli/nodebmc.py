@@ -11,6 +11,7 @@ import typer
 
 from baremetal.cli import render
 from baremetal.cli.client import Client, node_path
+from baremetal.cli.listing import Listed, listing
 from baremetal.cli.nodelook import event_line
 from baremetal.cli.words import Json, NodeName, Yes, confirm
 from baremetal.errors import EXIT_FAILED, BaremetalError, Unreachable, UsageError
@@ -143,6 +144,8 @@ def _bmc_log(
         render.json_out(doc)
     else:
         _records(records, as_json)
+        if not records and not as_json:
+            render.note("the BMC's log is empty" + (f" after {since}" if since else ""))
     if clear:
         client.delete(node_path(node, "bmc", "log"))
         render.note(f"{node}: event log emptied, {len(records)} records were in it")
@@ -175,10 +178,11 @@ def _records(records: list[dict[str, Any]], as_json: bool) -> None:
         )
 
 
-def users(node: NodeName, as_json: Json = False) -> None:
+@listing
+def users(listed: Listed, node: NodeName) -> None:
     """The accounts of the node's BMC."""
     doc = Client.default().get(node_path(node, "bmc", "users"))
-    render.json_out(doc) if as_json else render.table(doc["users"], ["slot", "name", "privilege", "enabled"])
+    listed.show(doc, "users", ["slot", "name", "privilege", "enabled"], empty="no accounts")
 
 
 def audit(
@@ -206,10 +210,11 @@ def locate(
     node: NodeName,
     off: Annotated[bool, typer.Option("--off", help="Switch the light off.")] = False,
     seconds: Annotated[int, typer.Option("--seconds", help="How long, up to 255; 0: until switched off.")] = 60,
+    as_json: Json = False,
 ) -> None:
     """The identify light of the machine."""
     doc = Client.default().put(node_path(node, "bmc", "locate"), {"on": not off, "seconds": seconds})
-    render.note(f"{doc['node']}: light {doc['light']}")
+    render.json_out(doc) if as_json else render.note(f"{doc['node']}: light {doc['light']}")
 
 
 def password(
@@ -218,6 +223,7 @@ def password(
     new_password_file: Annotated[Path | None, typer.Option(help="File with the new password.")] = None,
     new_password_env: Annotated[str | None, typer.Option(help="Variable with the new password.")] = None,
     random: Annotated[bool, typer.Option("--random", help="16 characters nobody sees: sealed in the store.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Change the BMC's password on the BMC, prove it by logging in, and keep it; a crash in between loses nothing."""
     from baremetal.bmc.passwords import SHORT, random_password
@@ -227,7 +233,8 @@ def password(
         raise UsageError("--random is for our own account, without a password of yours")
     new = random_password(SHORT) if random else new_password(new_password_file, new_password_env)
     doc = Client.default().put(node_path(node, "bmc", "password"), {"account": account, "password": new})
-    render.note(f"{doc['node']}: password of {doc['user']} changed; the BMC took a login with it")
+    told = f"{doc['node']}: password of {doc['user']} changed; the BMC took a login with it"
+    render.json_out(doc) if as_json else render.note(told)
 
 
 def register(app: typer.Typer) -> None:

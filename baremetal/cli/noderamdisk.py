@@ -17,6 +17,7 @@ from baremetal.cli.words import Json, NodeName, complete_images, document
 from baremetal.errors import UsageError
 
 Steps = Annotated[Path | None, typer.Option(help="JSON or YAML list of steps.")]
+LEVELS = ("0", "1", "5", "6", "10")
 LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that looks like another on a serial console
 
 
@@ -148,6 +149,8 @@ def raid(
     """
     if sum((bool(level), bool(file), none)) > 1:
         raise UsageError("one of --level, --file and --none")
+    if level and level not in LEVELS:
+        raise UsageError(f"no software RAID of level {level!r}", fix=f"one of {', '.join(LEVELS)}")
     client = Client.default()
     doc = client.get(node_path(node))
     if level or file or none:
@@ -155,7 +158,16 @@ def raid(
         properties = {k: v for k, v in doc["properties"].items() if k != "raid"}
         doc = client.patch(node_path(node), {"properties": properties | ({} if none else {"raid": wanted})})
     found = doc["properties"].get("raid")
-    render.json_out({"raid": found}) if as_json else print(json.dumps(found) if found else "no RAID is wanted")
+    render.json_out({"raid": found}) if as_json else print(_raid(found))
+
+
+def _raid(found: dict[str, Any] | None) -> str:
+    """One line a disk that is wanted."""
+    disks = (found or {}).get("logical_disks") or []
+    lines = [
+        f"RAID {d.get('raid_level')}, {d.get('size_gb')}" + (" GB" if d.get("size_gb") != "MAX" else "") for d in disks
+    ]
+    return "\n".join(lines) or "no RAID is wanted"
 
 
 def register(app: typer.Typer) -> None:

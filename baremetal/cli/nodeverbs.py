@@ -14,6 +14,7 @@ from baremetal.cli.client import Client, node_path
 from baremetal.cli.words import (
     DryRun,
     Json,
+    NodeName,
     NodeNames,
     Where,
     Yes,
@@ -40,6 +41,16 @@ class Target(StrEnum):
     REBOOT = "reboot"
     SOFT_OFF = "soft-off"
     STATUS = "status"
+
+
+# Ours, and what ipmitool and Redfish call the same.
+PRESSES = {str(target): target for target in Target} | {
+    "cycle": Target.REBOOT,
+    "reset": Target.REBOOT,
+    "restart": Target.REBOOT,
+    "soft": Target.SOFT_OFF,
+    "shutdown": Target.SOFT_OFF,
+}
 
 
 def _plain(verb: str, meaning: str) -> Any:
@@ -140,11 +151,14 @@ def _text(path: Path) -> str:
         raise UsageError(f"cannot read {path}: {exc}") from exc
 
 
-def done_by_hand(nodes: NodeNames = None) -> None:
+def done_by_hand(nodes: NodeNames = None, as_json: Json = False) -> None:
     """Say that you did by hand what a machine without BMC waits for (manual://…); explain says what."""
     client = Client.default()
-    for name in expand(list(nodes or ()), ""):
-        doc = client.put(node_path(name, "confirm"), {})
+    docs = [client.put(node_path(name, "confirm"), {}) for name in expand(list(nodes or ()), "")]
+    if as_json:
+        render.json_out({"nodes": docs})
+        return
+    for doc in docs:
         render.note(f"{doc['name']}: confirmed")
 
 
@@ -165,12 +179,18 @@ def power(
       baremetal node power 'r1-u[01-40]' off --dry-run
     """
     names = list(nodes or ())
-    if names and names[-1] in set(Target):
-        target = Target(names.pop())
+    if names and names[-1] in PRESSES:
+        target = PRESSES[names.pop()]
+    elif len(names) > 1 and names[0] in PRESSES:  # Ironic's order: power on r1-u07
+        target = PRESSES[names.pop(0)]
     client = Client.default()
     if target is Target.STATUS:
         rows = [client.get(node_path(name, "power")) | {"node": name} for name in expand(names, where)]
-        render.json_out({"nodes": rows}) if as_json else render.table(rows, ["node", "power", "wanted", "seen_at"])
+        if as_json:
+            render.json_out({"nodes": rows})
+            return
+        shown = [row | {"seen": f"{render.ago(row['seen_at'])} ago" if row["seen_at"] else "never"} for row in rows]
+        render.table(shown, ["node", "power", "wanted", "seen"], empty="no node matches")
         return
     if len(names) == 1 and "[" not in names[0] and not where and not dry_run:
         doc = client.put(node_path(names[0], "power"), {"target": str(target)})
@@ -181,7 +201,7 @@ def power(
 
 
 def boot_device(
-    node: Annotated[str, typer.Argument(metavar="NODE")],
+    node: NodeName,
     device: Annotated[str, typer.Argument(help="pxe, disk, cdrom, bios; nothing: show it.")] = "",
     persistent: Annotated[bool, typer.Option("--persistent", help="Not only for the next boot.")] = False,
     as_json: Json = False,

@@ -39,15 +39,15 @@ def json_out(doc: Any) -> None:
     print(json.dumps(doc, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False, default=str))
 
 
-def table(rows: Iterable[Row], columns: Sequence[str], *, empty: str = "") -> None:
-    """Rows of text. `empty` is said (on stderr) when there are none."""
+def table(rows: Iterable[Row], columns: Sequence[str], *, empty: str = "", header: bool = True) -> None:
+    """Rows of text. `empty` is said (on stderr) when there are none. Without `header` plain rows, for scripts."""
     lines = [[text_of(row.get(column)) for column in columns] for row in rows]
     if not lines:
         if empty:
             note(empty)
         return
-    titles = [column.replace("_", " ").upper() for column in columns]
-    if colour():
+    titles = [column.replace("_", " ").upper() for column in columns] if header else []
+    if colour() and header:
         _rich(titles, lines)
     else:
         _plain(titles, lines)
@@ -123,8 +123,9 @@ def size(count: float | None) -> str:
 
 
 def _plain(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[i]) for row in (titles, *lines)) for i in range(len(titles))]
-    for row in (titles, *lines):
+    drawn = [row for row in (titles, *lines) if row]
+    widths = [max(map(len, column)) for column in zip(*drawn, strict=True)]
+    for row in drawn:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 

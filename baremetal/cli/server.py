@@ -8,6 +8,7 @@ import typer
 
 from baremetal.cli import render
 from baremetal.cli.client import Client
+from baremetal.cli.listing import Listed, listing
 from baremetal.cli.words import Json
 from baremetal.errors import EXIT_FAILED
 
@@ -20,26 +21,24 @@ def _servers() -> None:
 
 
 @app.command("list")
+@listing
 def list_servers(
+    listed: Listed,
     nodes: Annotated[
         bool, typer.Option("--nodes", help="Every node under way, with the server that drives it.")
     ] = False,
-    as_json: Json = False,
 ) -> None:
     """Servers that live or ended within the hour. HOLDS: what only one does (leader, ranges of addresses)."""
     doc = Client.default().get("/api/servers" + ("?nodes=1" if nodes else ""))
-    if as_json:
-        render.json_out(doc)
-        return
-    if not doc["shared"]:
+    if not doc["shared"] and not listed.as_json:
         render.note("one server, with a database of its own (SQLite): docs/how-to/several-servers.md has more of them")
         return
-    if nodes:
+    if nodes and not listed.as_json:
         rows = [_driven(server, node) for server in doc["servers"] for node in server["nodes"]]
-        render.table(rows, ["node", "state", "server", "for"], empty="no node is under way")
+        listed.show({"nodes": rows}, "nodes", ["node", "state", "server", "for"], empty="no node is under way")
         return
-    rows = [_row(server, doc["this"]) for server in doc["servers"]]
-    render.table(rows, ["name", "state", "since", "version", "heard", "drives", "holds", "clock", "host"])
+    columns = ["name", "state", "since", "version", "heard", "drives", "holds", "clock", "host"]
+    listed.show(doc, "servers", columns, row=lambda server: _row(dict(server), doc["this"]))
 
 
 @app.command()

@@ -9,21 +9,20 @@ import typer
 
 from baremetal.cli import render
 from baremetal.cli.client import Client
-from baremetal.cli.words import Json, Yes, confirm
+from baremetal.cli.listing import Listed, listing
+from baremetal.cli.words import Json, Yes, complete_webhooks, confirm
 from baremetal.cli.words import password as secret_of
 
 app = typer.Typer(no_args_is_help=True, help="Webhooks: events sent, signed, to other servers.")
-Name = Annotated[str, typer.Argument(help="Name or id.")]
+Name = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Name or id.", autocompletion=complete_webhooks)]
 
 
 @app.command("list")
-def every(as_json: Json = False) -> None:
+@listing
+def every(listed: Listed) -> None:
     """Webhooks, and what their receivers have not taken yet."""
-    doc = Client.default().get("/api/webhooks")
-    if as_json:
-        render.json_out(doc)
-        return
-    render.table(doc["webhooks"], ["name", "url", "kinds", "waiting", "failing"], empty="no webhooks")
+    columns = ["name", "url", "kinds", "waiting", "failing"]
+    listed.show(Client.default().get("/api/webhooks"), "webhooks", columns, empty="no webhooks")
 
 
 @app.command()
@@ -49,8 +48,8 @@ def trial(name: Name, as_json: Json = False) -> None:
 
 
 @app.command()
-def delete(name: Name, yes: Yes = False) -> None:
+def delete(name: Name, yes: Yes = False, as_json: Json = False) -> None:
     """Forget it; what waits for it is not sent."""
     confirm(f"Delete webhook {name}?", yes=yes)
     Client.default().delete(f"/api/webhooks/{name}")
-    render.note(f"{name}: deleted")
+    render.json_out({"deleted": name}) if as_json else render.note(f"{name}: deleted")

@@ -14,37 +14,74 @@ import typer
 from baremetal.errors import UsageError
 
 
-def complete_nodes(incomplete: str) -> list[str]:
-    """Names of nodes for the shell; nothing when the server is away."""
+def _complete(path: str, key: str, incomplete: str, field: str = "name") -> list[str]:
+    """Names of the server's things for the shell; nothing when the server is away."""
     from baremetal.cli.client import Client
     from baremetal.errors import BaremetalError
 
     try:
-        found = Client.default().get("/api/nodes", limit=1000)["nodes"]
+        found = Client.default().get(path)[key]
     except (BaremetalError, KeyError, TypeError):
         return []
-    return [node["name"] for node in found if node["name"].startswith(incomplete)]
+    return [str(one[field]) for one in found if str(one.get(field) or "").startswith(incomplete)]
 
 
-def complete_states(incomplete: str) -> list[str]:
+def complete_nodes(incomplete: str) -> list[str]:
+    """Names of nodes."""
+    return _complete("/api/nodes?limit=1000", "nodes", incomplete)
+
+
+def complete_images(incomplete: str) -> list[str]:
+    """Names of images."""
+    return _complete("/api/images", "images", incomplete)
+
+
+def complete_networks(incomplete: str) -> list[str]:
+    """Names of networks."""
+    return _complete("/api/networks", "networks", incomplete)
+
+
+def complete_allocations(incomplete: str) -> list[str]:
+    """Names of allocations."""
+    return _complete("/api/allocations", "allocations", incomplete)
+
+
+def complete_webhooks(incomplete: str) -> list[str]:
+    """Names of webhooks."""
+    return _complete("/api/webhooks", "webhooks", incomplete)
+
+
+def complete_rules(incomplete: str) -> list[str]:
+    """Names of inspection rules."""
+    return _complete("/api/inspection/rules", "rules", incomplete)
+
+
+def complete_skus(incomplete: str) -> list[str]:
+    """Names of SKUs."""
+    return _complete("/api/inspection/skus", "skus", incomplete)
+
+
+def state_names() -> list[str]:
     """States as Ironic and we name them."""
     from baremetal.lifecycle import IRONIC_NAMES
     from baremetal.model.node import State
 
-    names = {str(state) for state in State} | set(IRONIC_NAMES.values())
-    return sorted(name for name in names if name.startswith(incomplete))
+    return sorted({str(state) for state in State} | set(IRONIC_NAMES.values()))
 
 
-def complete_images(incomplete: str) -> list[str]:
-    """Names of images for the shell."""
-    from baremetal.cli.client import Client
-    from baremetal.errors import BaremetalError
+def complete_states(incomplete: str) -> list[str]:
+    """States for the shell."""
+    return [name for name in state_names() if name.startswith(incomplete)]
 
-    try:
-        found = Client.default().get("/api/images")["images"]
-    except (BaremetalError, KeyError, TypeError):
-        return []
-    return [image["name"] for image in found if image["name"].startswith(incomplete)]
+
+def checked_state(name: str) -> str:
+    """The state, or an error that names the nearest."""
+    from baremetal.config import nearest
+
+    known = state_names()
+    if name and name not in known:
+        raise UsageError(f"there is no state {name!r}{nearest(name, known)}", fix=f"one of {', '.join(known)}")
+    return name
 
 
 Json = Annotated[bool, typer.Option("--json", "--yaml", help="One document on stdout, as JSON or as YAML.")]

@@ -83,7 +83,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         r"management/indicators",
         r"\.indicators: ",
         "the fake driver's two LEDs",
-        "none: `baremetal bmc identify`",
+        "none: `baremetal node locate`",
         "LEDs are a verb of the BMC here",
     ),
     Difference(

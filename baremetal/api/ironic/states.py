@@ -299,6 +299,6 @@ async def inject_nmi(asked: Asked, ident: str) -> Reply:
 
 @route("GET", "/nodes/{}/management/indicators", since=63)
 async def indicators(asked: Asked, ident: str) -> Reply:
-    """None here: `baremetal bmc identify` blinks the LED."""
+    """None here: `baremetal node locate` blinks the LED."""
     node_of(asked, ident)
     return answer(asked, {"indicators": []})
