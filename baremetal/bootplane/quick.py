@@ -21,6 +21,7 @@ from email.utils import formatdate
 # Text of an answer, None: not one of ours.
 Answers = Callable[[str, asyncio.Transport], str | None]
 LONGEST = 2048  # bytes of a plain request; iPXE sends about 150
+UNREAD = 64 << 10  # bytes of answers that wait for a client; iPXE leaves none
 _PLAIN = re.compile(rb"GET (/[!-~]*) HTTP/1\.1\r\n((?:[A-Za-z-]+:[ -~\t]*\r\n)+)\r\n")
 # Leave it to aiohttp: a body, another protocol, a condition.
 _UNUSUAL = re.compile(rb"^(?:content-|transfer-|expect|upgrade|if-|range)", re.IGNORECASE | re.MULTILINE)
@@ -58,6 +59,9 @@ class Front(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        if transport.get_write_buffer_size() > UNREAD:  # it asks, and takes no answer
+            transport.abort()
+            return
         plain = _PLAIN.fullmatch(data) if len(data) <= LONGEST else None
         if plain is not None:
             headers = plain[2]
@@ -69,8 +73,9 @@ class Front(asyncio.Protocol):
         self._hand_over(transport, data)
 
     def close(self) -> None:
+        """At once: a client that takes no answer would keep what is left of it for ever."""
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()
 
     def _ask(self, path: str, transport: asyncio.Transport) -> str | None:
         try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 from conftest_bootplane import MAC
+
+from baremetal.bootplane.quick import UNREAD, Front
 
 SCRIPT = f"/boot/{MAC.replace(':', '-')}.ipxe"
 PLAIN = f"GET {SCRIPT} HTTP/1.1\r\nHost: x\r\nUser-Agent: iPXE/1.21.1\r\nConnection: keep-alive\r\n\r\n"
@@ -79,3 +82,16 @@ async def test_connections_that_say_nothing_harm_nobody(rig) -> None:
     assert status(await talk(rig, PLAIN)) == "HTTP/1.1 200 OK"
     for _, writer in silent:
         writer.close()
+
+
+async def test_who_asks_and_takes_no_answer_is_cut_off() -> None:
+    ours, theirs = socket.socketpair()
+    front = Front(asyncio.Protocol, lambda path, transport: "#!ipxe\n" + "x" * 8000, set())
+    transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: front, ours)
+    for asked in range(200):
+        theirs.send(PLAIN.encode())
+        while front.served == asked and not transport.is_closing():
+            await asyncio.sleep(0)
+        assert transport.get_write_buffer_size() < 2 * UNREAD
+    assert transport.is_closing()
+    theirs.close()
