@@ -6,12 +6,21 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from baremetal.config import Settings
+from baremetal.images.store import ImageStore
+from baremetal.lab import namespace
+from baremetal.lab.inside import spec_to_json
+from baremetal.lab.site import CONFIG, config_text
+from baremetal.lab.spec import RackSpec
+from baremetal.serve.init import initialise
 
 DEMO_S = 1500  # images cold (package downloads) and a slow machine: the budget times four
 
@@ -55,8 +64,15 @@ def run(*argv: str, lab_dir: Path | None = None, timeout_s: float = 300) -> subp
     )
 
 
-def leftovers(lab_dir: Path) -> list[str]:
-    """Processes that mention the rack's directory, and mounts below it."""
+def leftovers(lab_dir: Path, within_s: float = 20) -> list[str]:
+    """Processes that mention the rack's directory, and mounts below it, once they had a moment to end."""
+    deadline = time.monotonic() + within_s
+    while (found := _left(lab_dir)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return found
+
+
+def _left(lab_dir: Path) -> list[str]:
     found = []
     for proc in Path("/proc").iterdir():
         if not proc.name.isdecimal() or int(proc.name) == os.getpid():
@@ -69,6 +85,35 @@ def leftovers(lab_dir: Path) -> list[str]:
             found.append(f"process {proc.name}: {words[:200]}")
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(lab_dir) in line]
     return found
+
+
+@pytest.fixture(scope="module")
+def make_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Walked]]:
+    """Makes racks with a server of their own: make(spec, fill, **settings); `fill(store)` adds images."""
+    made: list[Path] = []
+
+    def make(spec: RackSpec, fill: Callable[[ImageStore], None], **settings: Any) -> Walked:
+        lab_dir = tmp_path_factory.mktemp("site")
+        made.append(lab_dir)
+        head = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+        (lab_dir / CONFIG).write_text(head + config_text(spec, lab_dir, lab_dir / "cache"))
+        loaded = Settings.load(lab_dir / CONFIG)
+        initialise(loaded)
+        fill(ImageStore(loaded.images_dir, signing_key=loaded.keys_dir / "image-signing.pem"))
+        (lab_dir / "spec.json").write_text(spec_to_json(spec))
+        with (lab_dir / "lab.log").open("wb") as log:
+            argv = namespace.python("baremetal.lab.site", str(lab_dir), str(lab_dir / "spec.json"))
+            process = namespace.start(argv, detached=True, output=log)
+        deadline = time.monotonic() + 120
+        while not (lab_dir / "ready").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert (lab_dir / "ready").exists(), (lab_dir / "lab.log").read_text()[-3000:]
+        return Walked(lab_dir, {})
+
+    yield make
+    for lab_dir in made:
+        run("lab", "down", "--state-dir", str(lab_dir), timeout_s=60)
+        assert leftovers(lab_dir) == []
 
 
 @pytest.fixture(scope="session")

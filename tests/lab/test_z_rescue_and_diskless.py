@@ -5,6 +5,7 @@ Runs after test_walking_rack.py (files go by name) and leaves both nodes as they
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -20,20 +21,27 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-def console(walked: Walked, node: str, typed: list[tuple[float, str]]) -> str:
-    """Type on the serial line of a machine, slowly; what it says meanwhile."""
+def console(walked: Walked, node: str, dialogue: list[tuple[str, str]], last: str) -> str:
+    """Answer each text that the serial line of a machine says, until it says `last`; what it said meanwhile.
+
+    An empty text is said at once. Gives up after 90 s of silence.
+    """
     said = b""
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(str(walked.lab_dir / "nodes" / node / "console.sock"))
         line.settimeout(1)
-        for wait_s, text in [*typed, (5.0, "")]:
-            until = time.monotonic() + wait_s
-            while time.monotonic() < until:
-                try:
+        at = 0
+        for wanted, answer in [*dialogue, (last, "")]:
+            deadline = time.monotonic() + 90
+            while said.find(wanted.encode(), at) < 0 and time.monotonic() < deadline:
+                with contextlib.suppress(TimeoutError):
                     said += line.recv(65536)
-                except TimeoutError:
-                    continue
-            line.sendall(text.encode())
+            found = said.find(wanted.encode(), at)
+            if found < 0:
+                break
+            at = found + len(wanted)
+            time.sleep(1)  # a getty drops what comes before it has set the line up
+            line.sendall(answer.encode())
     return said.decode(errors="replace")
 
 
@@ -43,12 +51,12 @@ def test_rescue_lets_in_by_a_one_time_password_and_unrescue_leads_back(walked: W
     found = re.search(r"one-time password of root: (\S+)", done.stderr + done.stdout)
     assert found, done.stderr
     assert walked.node("node-1")["state"] == "rescue"
-    typed = [(2.0, "\n"), (2.0, "root\n"), (5.0, f"{found[1]}\n"), (6.0, "echo IN-$((40+2)); blkid /dev/vda*\n")]
-    said = console(walked, "node-1", typed)
+    typed = [("", "\n"), ("login:", "root\n"), ("Password:", f"{found[1]}\n"), (" # ", "echo IN-$((40+2))\n")]
+    said = console(walked, "node-1", typed, "IN-42")
     assert "IN-42" in said, said
     walked.ok("node", "unrescue", "node-1", "--wait", timeout_s=600)
     assert walked.node("node-1")["state"] == "active"
-    log = json.loads(walked.ok("events", "--node", "node-1", "--json"))
+    log = json.loads(walked.ok("events", "--node", "node-1", "--json", "--limit", "5000"))
     assert found[1] not in json.dumps(log)
 
 
@@ -65,7 +73,7 @@ def test_a_node_runs_from_memory(walked: Walked, tmp_path: Path) -> None:
     time.sleep(5)  # the server looks at its image store every few seconds
     walked.ok("node", "deploy", "node-0", "--image", "memory", "--wait", timeout_s=600)
     assert walked.node("node-0")["state"] == "active"
-    said = console(walked, "node-0", [(20.0, "\n"), (2.0, "echo MEM-$((40+2))\n")])
+    said = console(walked, "node-0", [("", "\n"), (" # ", "echo MEM-$((40+2))\n")], "MEM-42")
     assert "MEM-42" in said, said
     walked.ok("node", "undeploy", "node-0", "--wait", timeout_s=900)
     assert walked.node("node-0")["state"] == "available"
