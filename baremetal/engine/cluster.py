@@ -112,7 +112,13 @@ class Cluster:
     async def listen(self, heard: Callable[[set[str], set[str]], None], missed: Callable[[], None]) -> None:
         """Hear what other servers store."""
         text = postgres.conninfo(self.url, f"{self.application}:news")
-        self._listener = Listener(text, heard, missed, self.ours)
+
+        def told(nodes: set[str], secrets: set[str]) -> None:
+            if self._engine is not None:
+                self._engine.heard(nodes)
+            heard(nodes, secrets)
+
+        self._listener = Listener(text, told, missed, self.ours)
         await self._listener.start()
 
     async def deaf(self) -> None:

@@ -85,10 +85,10 @@ class Lease:
                 fix="it goes on by itself; other servers act meanwhile",
             )
 
-    def admit(self, conn: Connection) -> None:
-        """First of every writing transaction: nothing late is ever committed."""
+    def admit(self, conn: Connection, opening: str = "BEGIN") -> None:
+        """Opens every writing transaction: nothing late is ever committed."""
         self.check()
-        if not servers.admitted(conn, self.me.id):
+        if not servers.admitted(conn, self.me.id, opening):
             self._lose("another server")
             self.check()
 

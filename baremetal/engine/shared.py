@@ -14,7 +14,7 @@ import functools
 import heapq
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from procrastinate.exceptions import AlreadyEnqueued
@@ -38,6 +38,9 @@ CRASH_PAUSE_S = 10.0
 AWAY_PAUSE_S = 1.0  # the database is away
 BATCH = 200
 WATCH_S = 0.2
+# The worker sleeps through a job that is announced while it fetches: it is rung again after so long, until the tick
+# begins.
+RING_S = (0.003, 0.012, 0.03, 0.06, 0.12)
 CONNECTIONS = 6
 
 Tell = Callable[[str, dict[str, Any]], None]
@@ -70,6 +73,7 @@ class SharedEngine:
         self._timers: list[tuple[float, str]] = []
         self._at: dict[str, float] = {}  # the valid timer of a node
         self._driven: set[str] = set()
+        self._asked: dict[str, int] = {}  # nodes whose tick should begin here soon -> how often we rang for them
         self._changed, self._timed = asyncio.Event(), asyncio.Event()
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._main: list[asyncio.Task[None]] = []
@@ -91,6 +95,10 @@ class SharedEngine:
         since, was = self._wanted.get(node_id, (at or now, False))
         self._wanted[node_id] = (since, urgent or was)
         self._changed.set()
+
+    def heard(self, node_ids: Iterable[str]) -> None:
+        """Another server stored something of these; when we drive one, a tick of it may be in our queue."""
+        self._ring_for(self._driven.intersection(node_ids))
 
     async def start(self) -> None:
         """Take what is due from the store and begin."""
@@ -133,6 +141,7 @@ class SharedEngine:
         task = asyncio.current_task()
         assert task is not None
         self._running[node] = task
+        self._asked.pop(node, None)
         try:
             await self._drive(node)
             next_at = await self._passes_over(node)
@@ -198,6 +207,12 @@ class SharedEngine:
                     await asyncio.sleep(AWAY_PAUSE_S)
 
     async def _defer(self, batch: dict[str, tuple[float, bool]], swept: set[str]) -> None:
+        if not swept and self._driven.issuperset(batch):  # ours: nothing to ask
+            made = [jobs.job(self._app, n, since, self._me, urgent=urgent) for n, (since, urgent) in batch.items()]
+            with contextlib.suppress(AlreadyEnqueued):
+                await self._app.job_manager.batch_defer_jobs_async(jobs=made)
+                self._ring_for(batch)
+                return
         rows = await self._app.connector.execute_query_all_async(jobs.LOOK, ids=list(batch))
         made = []
         for row in rows:
@@ -218,6 +233,29 @@ class SharedEngine:
             for one in made:
                 with contextlib.suppress(AlreadyEnqueued):
                     await self._app.job_manager.batch_defer_jobs_async(jobs=[one])
+        self._ring_for(one.lock for one in made if one.lock and one.queue in (self._me, jobs.ANY))
+
+    def _ring_for(self, node_ids: Iterable[str]) -> None:
+        for node in node_ids:
+            fresh = node not in self._asked
+            self._asked[node] = 0
+            if fresh:
+                asyncio.get_running_loop().call_later(RING_S[0], self._ring_again, node)
+
+    def _ring_again(self, node: str) -> None:
+        rung = self._asked.get(node)
+        if rung is None or self._stopping:
+            return
+        if node in self._running:  # the next tick of it waits for this one's end
+            asyncio.get_running_loop().call_later(RING_S[1], self._ring_again, node)
+            return
+        if rung >= len(RING_S):
+            del self._asked[node]  # somebody else runs it, or the worker's own look finds it
+            return
+        if self._worker is not None:
+            self._worker._new_job_event.set()
+        self._asked[node] = rung + 1
+        asyncio.get_running_loop().call_later(RING_S[rung], self._ring_again, node)
 
     # -- time ------------------------------------------------------------------------
 

@@ -126,7 +126,7 @@ def forget_layer(conn: Connection, layer: str, name: str) -> None:
 def get_document(conn: Connection, sealer: Sealer, node_id: str) -> StoredDocument | None:
     """The node's document."""
     row = conn.execute(_DOCUMENT, {"node": node_id}).first()
-    return _document(sealer, row) if row else None
+    return from_row(sealer, row) if row else None
 
 
 def all_documents(conn: Connection, sealer: Sealer, node_ids: Collection[str]) -> dict[str, StoredDocument]:
@@ -136,8 +136,8 @@ def all_documents(conn: Connection, sealer: Sealer, node_ids: Collection[str]) -
         return {}
     if len(wanted) <= FEW:
         rows = conn.execute(select(documents).where(documents.c.node_id.in_(list(wanted))))
-        return {row.node_id: _document(sealer, row) for row in rows}
-    return {row.node_id: _document(sealer, row) for row in conn.execute(select(documents)) if row.node_id in wanted}
+        return {row.node_id: from_row(sealer, row) for row in rows}
+    return {row.node_id: from_row(sealer, row) for row in conn.execute(select(documents)) if row.node_id in wanted}
 
 
 def generations(conn: Connection) -> dict[str, tuple[int, str]]:
@@ -189,6 +189,7 @@ def _open(sealer: Sealer, row: Any) -> dict[str, Any]:
     return found
 
 
-def _document(sealer: Sealer, row: Any) -> StoredDocument:
+def from_row(sealer: Sealer, row: Any) -> StoredDocument:
+    """A row as a document, opened."""
     text = sealer.open(row.sealed, row.node_id, "document").reveal()
     return StoredDocument(row.node_id, row.generation, text, row.signature, row.digest, row.made_at)

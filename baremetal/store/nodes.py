@@ -90,7 +90,7 @@ def insert(conn: Connection, node: Node) -> None:
 def save(conn: Connection, before: Node, after: Node, now: float) -> Node:
     """Write what changed since `before` was read; Fenced when somebody else wrote in between.
 
-    Evidence that came in meanwhile is not lost: then the node is due at once.
+    Evidence that came in meanwhile is not lost: then the node is due at once. What is returned counts it.
     """
     old, new = to_row(before), to_row(after)
     new |= {"fence": before.fence + 1, "updated_at": now}
@@ -107,9 +107,10 @@ def save(conn: Connection, before: Node, after: Node, now: float) -> Node:
         "k_now": now,
         "k_wake": after.wake_at,
     }
-    if conn.execute(statement, bound).rowcount != 1:
+    row = conn.execute(statement, bound).first()
+    if row is None:
         raise Fenced(f"{before.name} was changed meanwhile")
-    return dataclasses.replace(after, fence=before.fence + 1, updated_at=now)
+    return dataclasses.replace(after, fence=before.fence + 1, updated_at=now, evidence=row[0], wake_at=row[1])
 
 
 _SAVES: dict[tuple[str, ...], Any] = {}
@@ -121,7 +122,7 @@ def _save_statement(columns: tuple[str, ...]) -> Any:
     heard = nodes.c.evidence != sa.bindparam("k_evidence")
     values["wake_at"] = sa.case((heard, sa.bindparam("k_now", type_=sa.Float)), else_=wake)
     where = (nodes.c.id == sa.bindparam("k_id"), nodes.c.fence == sa.bindparam("k_fence"))
-    return nodes.update().where(*where).values(values)
+    return nodes.update().where(*where).values(values).returning(nodes.c.evidence, nodes.c.wake_at)
 
 
 _BY_ID = nodes.c.id == sa.bindparam("k_id")

@@ -6,6 +6,7 @@ An instance is one life of one server; a restarted server is another one.
 
 from __future__ import annotations
 
+import uuid
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
@@ -110,10 +111,14 @@ def change(conn: Connection, instance: str, **columns: Any) -> None:
     conn.execute(servers.update().where(servers.c.id == instance).values(columns))
 
 
-def admitted(conn: Connection, instance: str) -> bool:
-    """May this life still write? The answer holds until the transaction ends: `end` waits for it."""
-    query = sa.select(servers.c.id).where(servers.c.id == instance, servers.c.ended_at.is_(None))
-    return conn.execute(query.with_for_update(key_share=True, read=True)).first() is not None
+def admitted(conn: Connection, instance: str, opening: str) -> bool:
+    """May this life still write? Opens a transaction; the answer holds until it ends: `end` waits for it.
+
+    One message for all of it: what stands before BEGIN in a message belongs to the transaction (PostgreSQL's
+    manual, "Multiple Statements in a Simple Query").
+    """
+    alive = f"SELECT id FROM servers WHERE id = '{uuid.UUID(instance)}' AND ended_at IS NULL FOR KEY SHARE"  # noqa: S608
+    return conn.exec_driver_sql(f"{alive}; {opening}").first() is not None
 
 
 def end(conn: Connection, instance: str, by: str) -> bool:

@@ -69,8 +69,9 @@ class Store:
         self._mine = threading.local()
         self._readers: list[Connection] = []
         self._guard = threading.Lock()
-        # Called first in every writing transaction; raises when this server may not write (any more).
-        self.admit: Callable[[Connection], None] | None = None
+        # Opens every writing transaction on PostgreSQL, with the statements given, in one message; raises when this
+        # server may not write (any more).
+        self.admit: Callable[[Connection, str], None] | None = None
         self._writer.start()
 
     @classmethod
@@ -177,6 +178,21 @@ class Store:
 
     # -- the writer thread ---------------------------------------------------
 
+    @contextlib.contextmanager
+    def _transaction(self, several: bool) -> Iterator[Connection]:
+        """A writing transaction. PostgreSQL gets all that opens it in one message, not one by one."""
+        if not self.shared:
+            with self.engine.connect() as conn, conn.begin():
+                yield conn
+            return
+        opening = f"BEGIN; SET LOCAL lock_timeout = {BATCH_LOCK_MS}" if several else "BEGIN"
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn, conn.begin():
+            if self.admit is not None:
+                self.admit(conn, opening)
+            else:
+                conn.exec_driver_sql(opening)
+            yield conn
+
     def _write_loop(self) -> None:
         while True:
             job = self._jobs.get()
@@ -195,32 +211,30 @@ class Store:
             if stop:
                 return
 
-    def _commit(self, batch: list[tuple[Write, Future[Any]]], tries: int = TRIES) -> None:
+    def _commit(self, batch: list[tuple[Write, Future[Any]]], tries: int = TRIES, careful: bool = False) -> None:
         done: list[tuple[Future[Any], Any]] = []
         failed: list[tuple[Future[Any], BaseException]] = []
         left: list[tuple[Write, Future[Any]]] = []
         enough = time.monotonic() + BATCH_S
+        # A savepoint is two more messages to PostgreSQL for each write: there only once one of them has failed.
+        saved = len(batch) > 1 and (careful or not self.shared)
         try:
-            with self.engine.connect() as conn, conn.begin():
-                if self.shared and len(batch) > 1:
-                    conn.exec_driver_sql(f"SET LOCAL lock_timeout = {BATCH_LOCK_MS}")
-                if self.admit is not None:
-                    self.admit(conn)
+            with self._transaction(len(batch) > 1) as conn:
                 for index, (write, future) in enumerate(batch):
                     if index and time.monotonic() > enough:
                         left = batch[index:]
                         break
                     try:
-                        if len(batch) > 1:
+                        if saved:
                             conn.exec_driver_sql("SAVEPOINT one")
                         done.append((future, write(conn)))
-                        if len(batch) > 1:
+                        if saved:
                             conn.exec_driver_sql("RELEASE one")
                     except sa.exc.OperationalError:
                         raise
                     except Exception as exc:
-                        if len(batch) == 1:
-                            raise  # alone: the whole transaction is rolled back
+                        if not saved:
+                            raise  # the whole transaction is rolled back
                         conn.exec_driver_sql("ROLLBACK TO one")
                         failed.append((future, exc))
         except Exception as exc:
@@ -228,8 +242,11 @@ class Store:
             if self.shared and tries > 1:
                 again = len(batch) == 1 and postgres.passing(exc)
                 if again or (tries == TRIES and _stale(exc)):
-                    self._commit(batch, tries - 1)
+                    self._commit(batch, tries - 1, careful)
                     return
+            if len(batch) > 1 and not saved and not isinstance(exc, sa.exc.OperationalError | StoreError):
+                self._commit(batch, tries, careful=True)
+                return
             if len(batch) > 1 and not away:  # one by one: what can be saved is saved, what cannot says why
                 for job in batch:
                     self._commit([job])

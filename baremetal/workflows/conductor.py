@@ -258,7 +258,7 @@ class Conductor:
             ran = await self._runner.run(node_id, seen)
             node, seen = ran.node, ran.seen
             if ran.shows and seen:
-                self.publisher.show(seen.node, seen.boots, seen.order)
+                self.publisher.show(seen.node, seen.boots, seen.order, seen.ports)
             elif ran.shows:
                 self.publisher.refresh([node_id])
             if node and self._recorder:
@@ -281,7 +281,7 @@ class Conductor:
         """Another server stored something."""
         for owner in secrets:
             self.world.forget(owner)
-        self.publisher.refresh(changed)
+        self.publisher.heard(changed)
         self.bell.ring()
 
     def _missed(self) -> None:

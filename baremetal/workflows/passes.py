@@ -115,6 +115,11 @@ class Pass:
         return self.world.store.read(lambda c: ports.of_node(c, self.node.id))
 
     @property
+    def ports_read(self) -> list[Port] | None:
+        """The NICs if they are at hand and this pass did not change them; None: read them again."""
+        return None if self._unseen else vars(self).get("ports")
+
+    @property
     def by_hand(self) -> bool:
         """No BMC: a person does what we say, and confirms it."""
         return self.node.bmc_url.startswith("manual:")

@@ -20,9 +20,9 @@ from baremetal.errors import BaremetalError
 from baremetal.lifecycle import Phase, Verb
 from baremetal.model.event import Event, Kind
 from baremetal.model.fault import Fault
-from baremetal.model.node import Node, State
+from baremetal.model.node import Node, Port, State
 from baremetal.model.node import Wait as NodeWait
-from baremetal.store import Fenced, StoreError, allocations, boots, events, nodes, orders
+from baremetal.store import Fenced, StoreError, allocations, boots, events, nodes, orders, whole
 from baremetal.store.boots import Boot
 from baremetal.store.orders import OrderRow
 from baremetal.workflows import cleaning as cleaning
@@ -70,10 +70,14 @@ class Seen:
     node: Node
     boots: dict[str, Boot]
     order: OrderRow | None
+    ports: list[Port] | None = None  # None: not read
 
 
 def look(conn: Connection, node_id: str) -> Seen | None:
     """The node and what belongs to its running workflow; None when it was deleted."""
+    if conn.dialect.name == "postgresql":
+        found = whole.read(conn, [node_id]).get(node_id)
+        return Seen(found.node, found.boots, found.order, found.ports) if found else None
     node = nodes.find(conn, node_id)
     if node is None:
         return None
@@ -108,14 +112,23 @@ class Runner:
 
     async def run(self, node_id: str, seen: Seen | None = None) -> Ran:
         """One pass, from what is stored or from what the last pass left."""
-        seen = seen or self.world.store.read(lambda c: look(c, node_id))
+        seen = seen or await self._look(node_id)
         if seen is None:
             return Ran(None, True)
         p = Pass(self.world, seen.node, seen.boots, seen.order)
+        if seen.ports is not None:
+            p.ports = seen.ports
         try:
             return await self._run(p)
         finally:
             self._places.settled(node_id)
+
+    async def _look(self, node_id: str) -> Seen | None:
+        """A database of several servers may be slow or away: the others' passes do not wait for that."""
+        store = self.world.store
+        if store.shared:
+            return await store.fetch(lambda c: look(c, node_id))
+        return store.read(lambda c: look(c, node_id))
 
     async def _run(self, p: Pass) -> Ran:
         node_id = p.before.id
@@ -140,9 +153,11 @@ class Runner:
         except Fenced:
             return self._later(node_id)
         self._places.left(p.before, saved)
-        mark = self.world.store.read(lambda c: nodes.mark(c, node_id))
+        mark = (saved.fence, saved.evidence)
+        if saved is p.node:  # nothing was stored: did something come in meanwhile?
+            mark = self.world.store.read(lambda c: nodes.mark(c, node_id)) or mark
         if mark == (saved.fence, p.before.evidence):
-            return Ran(saved, _shows(p), Seen(saved, p.boots, p.order))
+            return Ran(saved, _shows(p), Seen(saved, p.boots, p.order, p.ports_read))
         return Ran(self.world.store.read(lambda c: nodes.find(c, node_id)), True)
 
     def _later(self, node_id: str) -> Ran:
@@ -204,7 +219,7 @@ class Runner:
                     "aborted",
                     f"{node.name}: {node.wanted} was aborted by {by}",
                     detail=f"at step {node.step}",
-                    fix=f"baremetal node explain {node.name} says what is possible now",
+                    fix="nothing is wrong with it: ask again when it suits",
                     since=p.now,
                 )
             )
@@ -224,6 +239,8 @@ class Runner:
         if full:
             return Again(LIMIT_PAUSE_S, full)
         drop_order(p)
+        if p.ramdisk and p.ramdisk.hello_at is None:  # of a verb that was given up: its patience is not ours
+            p.end_boot(boots.RAMDISK)
         p.change(work={}, held=None, fault=None, step=None)
         try:
             if to is State.DEPLOYING:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -16,7 +17,7 @@ from baremetal.model.boot import BootRecord, Purpose
 from baremetal.model.node import Node, Port, State
 from baremetal.protocol import agent
 from baremetal.protocol.plane import NodeView, Snapshot
-from baremetal.store import boots, metadata, nodes, orders, ports
+from baremetal.store import StoreError, boots, metadata, nodes, orders, ports, whole
 from baremetal.store.boots import Boot
 from baremetal.store.metadata import StoredDocument
 from baremetal.store.orders import OrderRow
@@ -146,10 +147,25 @@ def view_of(conn: Connection, world: World, node_id: str) -> NodeView | None:
     return node_view(node, ports.of_node(conn, node_id), live, order, document, world)
 
 
-def view_from(conn: Connection, world: World, node: Node, live: dict[str, Boot], order: OrderRow | None) -> NodeView:
-    """The view of a node whose row, boots and order are at hand."""
+def view_from(
+    conn: Connection,
+    world: World,
+    node: Node,
+    live: dict[str, Boot],
+    order: OrderRow | None,
+    known: list[Port] | None = None,
+) -> NodeView:
+    """The view of a node whose row, boots and order are at hand, perhaps its ports too."""
     document = metadata.get_document(conn, world.metadata, node.id) if boots.INSTANCE in live else None
-    return node_view(node, ports.of_node(conn, node.id), live, order, document, world)
+    return node_view(node, ports.of_node(conn, node.id) if known is None else known, live, order, document, world)
+
+
+def whole_views(conn: Connection, world: World, node_ids: Collection[str]) -> dict[str, NodeView]:
+    """The views of these nodes, those that exist, with one query to PostgreSQL."""
+    return {
+        i: node_view(w.node, w.ports, w.boots, w.order, w.document(world.metadata), world)
+        for i, w in whole.read(conn, node_ids).items()
+    }
 
 
 def all_views(conn: Connection, world: World, only: Collection[str] | None = None) -> list[NodeView]:
@@ -178,6 +194,10 @@ class Publisher:
         self._world = world
         self._seen: dict[str, int] = {}
         self._push: list[Push] = []
+        self._turns: dict[str, int] = {}  # node -> how often it was looked at
+        self._rounds = 0  # how often all were
+        self._heard: set[str] = set()  # another server stored something of these
+        self._hearing: asyncio.Task[None] | None = None
         self.version = 0
 
     def on_push(self, push: Push) -> None:
@@ -186,6 +206,7 @@ class Publisher:
 
     def whole(self) -> Snapshot:
         """Everything, as the boot plane gets it when it connects."""
+        self._rounds += 1
         views = self._world.store.read(lambda c: all_views(c, self._world))
         self._seen = {view.node: _mark(view) for view in views}
         site = self._world.site
@@ -200,6 +221,7 @@ class Publisher:
         """News were missed: look at every node, push what differs."""
         if not self._push:
             return
+        self._rounds += 1
         views = {view.node: view for view in self._world.store.read(lambda c: all_views(c, self._world))}
         changed = [view for view in views.values() if self._seen.get(view.node) != _mark(view)]
         gone = [node for node in self._seen if node not in views]
@@ -218,9 +240,40 @@ class Publisher:
         wanted = list(dict.fromkeys(node_ids))
         if not wanted:
             return
+        for node_id in wanted:
+            self._turns[node_id] = self._turns.get(node_id, 0) + 1
+        self._publish(self._look(wanted))
+
+    def heard(self, node_ids: Iterable[str]) -> None:
+        """Another server changed these: they are looked at in a thread, all that came meanwhile with one query."""
+        if not self._push:
+            return
+        self._heard.update(node_ids)
+        if self._heard and (self._hearing is None or self._hearing.done()):
+            self._hearing = asyncio.create_task(self._hear(), name="news-of-others")
+
+    async def _hear(self) -> None:
+        while self._heard:
+            wanted = list(self._heard)
+            self._heard.clear()
+            turns, rounds = {node_id: self._turns.get(node_id) for node_id in wanted}, self._rounds
+            try:
+                found = await self._world.store.fetch(lambda c: whole_views(c, self._world, wanted))  # noqa: B023
+            except StoreError:
+                self._heard.update(wanted)
+                await asyncio.sleep(1.0)
+                continue
+            # What was looked at meanwhile may be newer than what we read: look again.
+            other = self._rounds != rounds
+            stale = {node_id for node_id in wanted if other or self._turns.get(node_id) != turns[node_id]}
+            self._heard |= stale
+            self._publish({node_id: found.get(node_id) for node_id in wanted if node_id not in stale})
+
+    def _publish(self, found: Mapping[str, NodeView | None]) -> None:
+        """Push those that differ from what was pushed last."""
         views: list[NodeView] = []
         gone: list[str] = []
-        for node_id, view in self._look(wanted).items():
+        for node_id, view in found.items():
             if view is None:
                 if self._seen.pop(node_id, None) is not None:
                     gone.append(node_id)
@@ -234,11 +287,12 @@ class Publisher:
                 views = []
         self._tell(views, gone)
 
-    def show(self, node: Node, live: dict[str, Boot], order: OrderRow | None) -> None:
+    def show(self, node: Node, live: dict[str, Boot], order: OrderRow | None, known: list[Port] | None = None) -> None:
         """Push the view of this node, as just stored, if it differs."""
         if not self._push:
             return
-        view = self._world.store.read(lambda c: view_from(c, self._world, node, live, order))
+        view = self._world.store.read(lambda c: view_from(c, self._world, node, live, order, known))
+        self._turns[node.id] = self._turns.get(node.id, 0) + 1
         mark = _mark(view)
         if self._seen.get(node.id) != mark:
             self._seen[node.id] = mark
@@ -250,7 +304,10 @@ class Publisher:
             for push in self._push:
                 push(views, gone)
 
-    def _look(self, node_ids: list[str]) -> dict[str, NodeView | None]:
+    def _look(self, node_ids: list[str]) -> Mapping[str, NodeView | None]:
+        if self._world.store.shared:
+            found = self._world.store.read(lambda c: whole_views(c, self._world, node_ids))
+            return {node_id: found.get(node_id) for node_id in node_ids}
         if len(node_ids) > FEW:
             many = self._world.store.read(lambda c: {view.node: view for view in all_views(c, self._world, node_ids)})
             return {node_id: many.get(node_id) for node_id in node_ids}
