@@ -10,10 +10,11 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.engine import Connection
 
 from baremetal.api.http import parse_json
-from baremetal.errors import UsageError
+from baremetal.errors import Denied, UsageError
 from baremetal.model.node import Node
 from baremetal.store import metadata, nodes, orders, ports
 from baremetal.workflows import views
+from baremetal.workflows.compose import ROLE_LABEL, has_directives
 from baremetal.workflows.conductor import Conductor
 
 IMAGE_NAMES_S = 2.0
@@ -82,6 +83,23 @@ def full(conn: Connection, con: Conductor, node: Node) -> dict[str, Any]:
 def show(con: Conductor, ref: str) -> dict[str, Any]:
     """One node by id or name, as it is now."""
     return con.store.read(lambda c: full(c, con, nodes.get(c, ref)))
+
+
+def check_tenant(request: Request, node: Node, *, labels: Any = None, metadata: Any = None) -> None:
+    """Denied when an account of a project would reach, through its node, for what is the site's or a role's.
+
+    References in metadata give other nodes' facts, stored secrets and passwords
+    derived from the site's key; the role label gives a role's layer and secrets.
+    """
+    if request.scope.get("baremetal.project") is None:
+        return
+    if isinstance(labels, dict) and labels.get(ROLE_LABEL) != node.labels.get(ROLE_LABEL):
+        raise Denied(f"the role of {node.name} is the site's to give", fix="ask an operator of the site")
+    if has_directives(metadata):
+        raise Denied(
+            "metadata of a project's account holds no references ($secret, $generate, $nodes)",
+            fix="write the values themselves, or ask an operator of the site",
+        )
 
 
 def in_charge(request: Request, node: Node) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.engine import Connection
 
-from baremetal.api.native.common import body_of, conductor, number, reply, who
+from baremetal.api.native.common import body_of, check_tenant, conductor, number, reply, who
 from baremetal.errors import UsageError
 from baremetal.model.layers import merge
 from baremetal.model.metadata import batch_size, masked, secret_paths
@@ -71,6 +71,8 @@ async def get_node(ref: str, request: Request) -> Response:
 @router.put("/nodes/{ref}/metadata", summary="Merge into (or replace) the node's own layer")
 async def put_node(ref: str, request: Request) -> Response:
     """The held request of the node's agent returns at once."""
+    con, body = conductor(request), await body_of(request)
+    check_tenant(request, con.store.read(lambda c: nodes.get(c, ref)), metadata=body.get("values"))
     told = await _put(request, "node", ref)
     if "rollout" in told:
         return reply(told)

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from baremetal import lifecycle
 from baremetal.api.ironic.common import parties, trusted
-from baremetal.api.native.common import body_of, conductor, full, image_names, number, reply, show, who
+from baremetal.api.native.common import body_of, check_tenant, conductor, full, image_names, number, reply, show, who
 from baremetal.bmc.base import BootDevice, BootPlan
 from baremetal.errors import BaremetalError, Refused, UsageError
 from baremetal.lifecycle import Verb
@@ -140,6 +140,8 @@ async def patch_node(ref: str, request: Request) -> Response:
     """With If-Match: only if the fence is still that."""
     con = conductor(request)
     body = await body_of(request)
+    if "labels" in body:
+        check_tenant(request, con.store.read(lambda c: nodes.get(c, ref)), labels=body["labels"])
     match = request.headers.get("if-match", "").strip('"')
     fence = int(match) if match.isdecimal() else None
     now = con.clock.now()
@@ -167,6 +169,8 @@ async def ask(ref: str, verb: str, request: Request) -> Response:
     """Accepted or refused at once; carried out by the passes."""
     con = conductor(request)
     args = await body_of(request)
+    if "metadata" in args:
+        check_tenant(request, con.store.read(lambda c: nodes.get(c, ref)), metadata=args["metadata"])
     node = await ask_one(con, ref, verb, args, who(request))
     return reply(con.store.read(lambda c: full(c, con, node)), 202)
 

@@ -145,3 +145,22 @@ async def test_an_address_that_is_none_is_refused_and_breaks_no_list(ask: Ask) -
     change += b'{"op": "add", "path": "/driver_info", "value": {"ipmi_address": "a b;c"}}]'
     assert (await ask("op", "PATCH", "/v1/nodes/mine", change))[0] == 400
     assert (await ask("op", "GET", "/v1/nodes"))[0] == 200
+
+
+REACHES = [  # what an account of a project asks of its own node to get at what is the site's
+    ("PUT", "/api/nodes/mine/metadata", b'{"values": {"a": {"$secret": "ldap"}}}', 403),
+    ("PUT", "/api/nodes/mine/metadata", b'{"values": {"a": [{"b": {"$generate": "password"}}]}}', 403),
+    ("PUT", "/api/nodes/mine/metadata", b'{"values": {"a": {"$nodes": "owner=p2", "give": "hosts"}}}', 403),
+    ("PUT", "/api/nodes/mine/metadata", b'{"values": {"a": 1}}', 200),
+    ("PUT", "/api/nodes/mine/verbs/deploy", b'{"image": "web", "metadata": {"a": {"$secret": "ldap"}}}', 403),
+    ("PATCH", "/api/nodes/mine", b'{"labels": {"owner": "p1", "role": "controller"}}', 403),
+    ("PATCH", "/api/nodes/mine", b'{"labels": {"owner": "p1", "rack": "r1"}}', 200),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status"), REACHES)
+async def test_a_project_reaches_no_secret_of_the_site_through_its_node(
+    ask: Ask, method: str, path: str, body: bytes, status: int
+) -> None:
+    got, said = await ask("tenant", method, path, body)
+    assert got == status, said
