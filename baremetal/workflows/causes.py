@@ -24,6 +24,7 @@ class Cause:
     fix: str
 
 
+SAID = "said"  # stage of a console event: a line that tells why the boot ended (telltales.py)
 UNSEEN = "power"  # the stage of a boot of which nothing was seen
 # A machine can ask the network before the pass that started it has stored that it did.
 SLACK_S = 10.0
@@ -93,6 +94,11 @@ def boot_stopped(boot: Boot, seen: Sequence[Event], macs: Sequence[str]) -> Caus
         )
     stage = last_stage(ours)
     code, _, brief, why, fix = next(row for row in TABLE if row[1] is stage)
+    said = [e for e in ours if e.kind is Kind.CONSOLE and e.stage == SAID]
+    if said:
+        brief = f"{brief}: {said[0].data.get('because', '')}"
+        why = " ".join(f"On its console: {e.data.get('because', '')}." for e in said[:3]).rstrip(".")
+        fix = str(said[0].data.get("fix") or fix)
     detail = f"{why}. Known MACs: {', '.join(macs) or 'none'}. " + _sights(ours)
     return Cause(code, str(stage) if stage else UNSEEN, brief, detail.strip(), fix)
 

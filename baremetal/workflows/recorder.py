@@ -21,7 +21,9 @@ from baremetal.model.node import Node
 from baremetal.secrets import Secret
 from baremetal.store import events, secrets
 from baremetal.workflows import ids
+from baremetal.workflows.causes import SAID
 from baremetal.workflows.passes import World
+from baremetal.workflows.telltales import Scanner
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Recorder:
     async def _record(self, node: Node, boot_id: str) -> None:
         place = self._directory / node.id
         log_file: ConsoleLog | None = None
+        scanner = Scanner()
         try:
             while True:
                 try:
@@ -76,16 +79,20 @@ class Recorder:
                     self._make_room(place)
                     log_file = ConsoleLog(place / f"{boot_id}.log", node.name)
                     await self._tell(node, boot_id, "recording", f"baremetal node console {node.name} --boot {boot_id}")
-                await self._copy(stream, log_file)
+                await self._copy(stream, log_file, scanner, node, boot_id)
         finally:
             if log_file:
                 log_file.close()
 
-    async def _copy(self, stream: ConsoleStream, log_file: ConsoleLog) -> None:
+    async def _copy(
+        self, stream: ConsoleStream, log_file: ConsoleLog, scanner: Scanner, node: Node, boot_id: str
+    ) -> None:
         try:
             with contextlib.suppress(BmcError):
                 async for piece in stream:
                     log_file.output(piece)
+                    for found in scanner.feed(piece):
+                        await self._tell(node, boot_id, SAID, found.means, found.fix)
             log_file.mark("session lost")
         finally:
             with contextlib.suppress(BmcError):
@@ -102,9 +109,8 @@ class Recorder:
         for path in old:
             path.unlink(missing_ok=True)
 
-    async def _tell(self, node: Node, boot_id: str, stage: str, because: str) -> None:
+    async def _tell(self, node: Node, boot_id: str, stage: str, because: str, fix: str = "") -> None:
         now = self._world.now()
-        told = Event(
-            ids.ulid(now), now, node.id, Kind.CONSOLE, stage, "bmc", boot_id=boot_id, data={"because": because}
-        )
+        data = {"because": because, **({"fix": fix} if fix else {})}
+        told = Event(ids.ulid(now), now, node.id, Kind.CONSOLE, stage, "bmc", boot_id=boot_id, data=data)
         await self._world.store.write(lambda c: events.add_all(c, [told]))
