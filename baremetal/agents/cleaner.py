@@ -63,7 +63,7 @@ def clean(args: Dict[str, Any], disks: List[Disk], progress: Progress, sys: str 
     for n, disk in enumerate(chosen):
         progress("clean", n, len(chosen), "disks")
         try:
-            results.append(_wipe_disk(disk, method, sys, progress))
+            results.append(_wipe_disk(disk, method, sys, progress, spared(disk, chosen, disks)))
         except NodeTrouble as exc:
             failed.append(exc)
             results.append({"name": disk.path, "serial": disk.serial, "fault": to_fault(exc).to_json()})
@@ -130,12 +130,26 @@ def _allowed(disk: Disk) -> Disk:
     return disk
 
 
-def _wipe_disk(disk: Disk, method: str, sys: str, progress: Progress) -> Dict[str, Any]:
+def spared(disk: Disk, chosen: List[Disk], disks: List[Disk]) -> List[Disk]:
+    """Namespaces of the same NVMe drive that are not to be erased: sanitize, and format on many drives, takes all."""
+    if disk.transport != "nvme":
+        return []
+    drive = disk.name.rpartition("n")[0]
+    same = [d for d in disks if d.transport == "nvme" and (d.name.rpartition("n")[0] == drive or _twins(d, disk))]
+    return [d for d in same if d not in chosen]
+
+
+def _twins(one: Disk, other: Disk) -> bool:
+    """An NVMe serial is the drive's, not the namespace's."""
+    return bool(one.serial) and (one.serial, one.model) == (other.serial, other.model)
+
+
+def _wipe_disk(disk: Disk, method: str, sys: str, progress: Progress, others: List[Disk]) -> Dict[str, Any]:
     started = time.monotonic()
     done = method
     with Target(disk.path) as target:
         if method in (SECURE, BEST):
-            done, method = _own_erase(disk, method, progress)
+            done, method = _own_erase(disk, method, progress, others)
         areas = areas_of(target, blockdev.partitions(sys, disk.name))
         discarded = method != ZERO and target.discard(0, target.size // target.sector * target.sector)
         if method == DISCARD and not discarded:
@@ -161,18 +175,25 @@ def _wipe_disk(disk: Disk, method: str, sys: str, progress: Progress) -> Dict[st
     }
 
 
-def _own_erase(disk: Disk, method: str, progress: Progress) -> Tuple[str, str]:
+def _own_erase(disk: Disk, method: str, progress: Progress, others: List[Disk]) -> Tuple[str, str]:
     """(what was done, method of the rest): the drive's own erase; with `best` zeros where it has none."""
     try:
-        return _secure(disk, progress), SECURE
+        return _secure(disk, progress, others), SECURE
     except NoSuchErase as exc:
         if method == SECURE:
             raise
         return f"{ZERO} ({exc.detail or exc.brief})"[:200], ZERO
 
 
-def _secure(disk: Disk, progress: Progress) -> str:
+def _secure(disk: Disk, progress: Progress, others: List[Disk]) -> str:
     """The drive's own erase; the name of what was done."""
+    if others:
+        names = ", ".join(d.path for d in others)
+        raise NoSuchErase(
+            f"{disk.path}: the drive's own erase would take {names} too, which nobody listed",
+            fix="list all namespaces of the drive, or use the method zero",
+            disk=disk.path,
+        )
 
     def tick(done: int, total: int) -> None:
         progress("secure-erase", done, total, "parts")

@@ -12,7 +12,7 @@ import pytest
 
 from baremetal.agents import ata, cleaner, foreign, gpt, nvme
 from baremetal.agents.disks import Disk
-from baremetal.agents.trouble import DiskIo, ForeignData
+from baremetal.agents.trouble import DiskIo, ForeignData, NoSuchErase
 
 MIB = 1 << 20
 
@@ -161,3 +161,30 @@ def test_a_drive_that_refuses_is_no_success_with_secure(tmp_path: Path) -> None:
     path.write_bytes(bytes(8 * MIB))
     with pytest.raises((DiskIo, OSError)):
         ata.secure_erase(str(path), lambda done, total: None)
+
+
+def _nvme(name: str, serial: str = "S1", transport: str = "nvme") -> Disk:
+    return Disk(name, f"/dev/{name}", 1 << 40, model="M", serial=serial, transport=transport)
+
+
+SPARED = [  # disks here, those chosen, what the drive's own erase of the first one chosen would take besides
+    ([_nvme("nvme0n1")], ["nvme0n1"], []),
+    ([_nvme("nvme0n1"), _nvme("nvme0n2")], ["nvme0n1"], ["nvme0n2"]),
+    ([_nvme("nvme0n1"), _nvme("nvme0n2")], ["nvme0n1", "nvme0n2"], []),
+    ([_nvme("nvme0n1"), _nvme("nvme1n1", "S2")], ["nvme0n1"], []),
+    ([_nvme("nvme0n1"), _nvme("nvme1n2")], ["nvme0n1"], ["nvme1n2"]),  # one drive, two controllers
+    ([_nvme("nvme0n1", ""), _nvme("nvme1n1", "")], ["nvme0n1"], []),
+    ([_nvme("sda", transport="sata"), _nvme("sdb", transport="sata")], ["sda"], []),
+]
+
+
+@pytest.mark.parametrize(("here", "names", "others"), SPARED)
+def test_a_drive_is_not_told_to_erase_namespaces_that_nobody_listed(
+    here: list[Disk], names: list[str], others: list[str]
+) -> None:
+    chosen = [d for d in here if d.name in names]
+    spared = cleaner.spared(chosen[0], chosen, here)
+    assert [d.name for d in spared] == others
+    if others:  # before any command goes to the drive
+        with pytest.raises(NoSuchErase, match=others[0]):
+            cleaner._secure(chosen[0], lambda *_: None, spared)
