@@ -379,6 +379,11 @@ class Fleet:
 
         return self.store.read(query)
 
+    def driven_by(self, name: str) -> set[str]:
+        """The nodes that this server drives now."""
+        lives = {s.id for s in self.store.read(servers.newest) if s.name == name}
+        return {node for node, (life, _) in self.store.read(servers.driven).items() if life in lives}
+
     def since_kill(self, pid: int, after: float) -> list[tuple[float, int, str, str]]:
         """BMC commands of this process after that time."""
         return [c for c in self.hall.commands if c[1] == pid and c[0] > after]
