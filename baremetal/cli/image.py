@@ -119,12 +119,11 @@ def build(
     definition = work.definition(what, option, classic)
     options = work.options(elements_path, refresh, offline, until, shell_on_failure, epoch, cache_dir, timeout)
     options = dataclasses.replace(options, confined=not unconfined, cache_limit_bytes=parse_size(cache_limit))
+    work.place_for(output)
     userns.enter()
-    with Bar(definition.name, plain=options.shell_on_failure or bool(options.breaks)) as bar:
-        try:
-            result = builder.build(definition, options, bar.step)
-        finally:
-            work.one_log(options.cache / "logs" / definition.name, logfile)
+    bar = Bar(definition.name, plain=options.shell_on_failure or bool(options.breaks))
+    with work.told(), work.one_log(options.cache / "logs" / definition.name, logfile), bar:
+        result = builder.build(definition, options, bar.step)
     for warning in result.warnings:
         render.note(f"warning: {warning}")
     written = work.deliver(result, classic)

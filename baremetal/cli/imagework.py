@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,12 +86,46 @@ def for_the_original(given: Mapping[str, object]) -> list[str]:
     return [word for name, value in given.items() if value for word in (name, str(value))]
 
 
-def one_log(directory: Path, target: Path | None) -> None:
-    """The logs of all phases of the last build in one file, as --logfile asks."""
-    if target is None or not directory.is_dir():
-        return
-    logs = sorted(path for path in directory.glob("*.log") if path.name != "assemble.log")
-    target.write_bytes(b"".join(path.read_bytes() for path in logs))
+@contextlib.contextmanager
+def one_log(directory: Path, target: Path | None) -> Iterator[None]:
+    """Afterwards: the logs of all phases of the build in one file, as --logfile asks."""
+    try:
+        yield
+    finally:
+        if target is not None and directory.is_dir():
+            logs = sorted(path for path in directory.glob("*.log") if path.name != "assemble.log")
+            target.write_bytes(b"".join(path.read_bytes() for path in logs))
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Errors of a build name the command that was given; an interrupted one says what is kept."""
+    from baremetal.images.errors import BuildFailed
+
+    def stop(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except BuildFailed as exc:
+        again = shlex.join(["baremetal", *sys.argv[1:]])
+        exc.fix = exc.fix.replace("baremetal image build …", again)
+        raise
+    except KeyboardInterrupt:
+        render.note(
+            "stopped; nothing is left running or mounted, and the same command goes on from the last whole layer"
+        )
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def place_for(output: str) -> None:
+    """UsageError before a build whose file could not be written."""
+    parent = Path(output).absolute().parent
+    if output and not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise UsageError(f"-o {output}: no directory to write to: {parent}", fix=f"mkdir -p {parent}")
 
 
 def options(
@@ -195,6 +233,10 @@ def say(result: BuildResult, written: list[Path], stored: StoredImage | None, as
         doc |= {"seconds": round(result.seconds, 2), "cpu_s": round(result.cpu_s, 2), "warnings": result.warnings}
         doc |= {"ran": result.ran, "logs": str(result.log_dir) if result.log_dir else None}
         render.json_out({**doc, "image": stored.id if stored else None})
+        return
+    if result.kind == "partial":
+        render.note(f"{result.name}: stopped where --until says, after {result.seconds:.1f} s; no image was made")
+        print(result.path)
         return
     how = "nothing changed" if result.cached else f"built in {result.seconds:.1f} s ({result.cpu_s:.1f} s of CPU)"
     render.note(f"{result.name}: {how}")

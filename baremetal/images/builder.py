@@ -61,7 +61,11 @@ def _full(definition: Definition, options: Options, exc: OSError) -> NoSpace:
 def _build(definition: Definition, options: Options, progress: Progress) -> BuildResult:
     began, cpu = time.monotonic(), _cpu_s()
     options.cache.mkdir(parents=True, exist_ok=True)
-    with locked(options.cache, definition.name), scratch(options.cache, definition.name) as directory:
+
+    def waiting(what: str) -> None:
+        progress(what, "", 0.0)
+
+    with locked(options.cache, definition.name, waiting), scratch(options.cache, definition.name) as directory:
         job = Job(definition, options)
         for kept in ("layers", "images", "bases"):
             drafts.sweep(options.cache / kept)
@@ -72,7 +76,7 @@ def _build(definition: Definition, options: Options, progress: Progress) -> Buil
             remove(logs)
             logs.mkdir(parents=True)
             _restart(job)
-            with apt_lock(options.cache):
+            with apt_lock(options.cache, waiting):
                 _run_missing(job, logs, progress)
             result = _stored(job, logs, progress)
         result.seconds, result.cpu_s = time.monotonic() - began, _cpu_s() - cpu

@@ -12,6 +12,7 @@ from baremetal.images.definition import FILESYSTEMS, FORMATS, Definition, Disk, 
 from baremetal.images.environment import ambient
 from baremetal.images.errors import BadDefinition
 
+LARGEST_BYTES = 8 << 40  # of a disk; a sparse file on ext4 ends at 16 TiB
 # What diskimage-builder can write and we leave to it.
 DIB_FORMATS = ("vhd", "docker", "aci")
 
@@ -37,6 +38,8 @@ class Call:
 
 def definition(call: Call, env: Mapping[str, str]) -> Definition:
     """What to build; DIB_* and what else elements read comes from the environment."""
+    if call.arch not in ("amd64", "x86_64"):
+        raise BadDefinition(f"images for {call.arch} are not made here", fix="amd64, or add --engine dib")
     name = Path(call.output).name
     for kind in FORMATS:
         name = name.removesuffix(f".{kind}")
@@ -51,7 +54,7 @@ def definition(call: Call, env: Mapping[str, str]) -> Definition:
     return Definition(
         name=name,
         elements=(*base, *call.elements),
-        arch=call.arch,
+        arch="amd64",
         formats=_formats(call.types),
         packages=call.packages,
         env=passed,
@@ -107,8 +110,8 @@ def _gib(text: str, option: str = "--image-size") -> int:
         size = int(float(text) * (1 << 30))
     except (ValueError, OverflowError) as exc:
         raise BadDefinition(f"{option} {text!r} is not a number of GB") from exc
-    if size <= 0:
-        raise BadDefinition(f"{option} {text!r} is not a size")
+    if not 0 < size <= LARGEST_BYTES:
+        raise BadDefinition(f"{option} {text!r} is not a size", fix=f"up to {LARGEST_BYTES >> 30} GB")
     return size
 
 

@@ -47,7 +47,7 @@ def disk_bytes(found: Sequence[Node], layout: Layout, size_bytes: int, extra_byt
         if size_bytes < need:
             raise DiskTooSmall(
                 f"{name}: the tree needs {need // MIB} MiB, the disk is {size_bytes // MIB} MiB",
-                fix=f'set disk.size = "{-(-need // MIB)}MiB" or more, or "auto"',
+                fix=f'disk.size = "{-(-need // MIB)}MiB" or more (--image-size takes GB), or "auto"',
             )
         return size_bytes // MIB * MIB
     return -(-(need + extra_bytes) // (4 * MIB)) * 4 * MIB

@@ -111,6 +111,17 @@ def circle(known: Mapping[str, Path]) -> list[str]:
     return next(filter(None, (follow(name, []) for name in sorted(needs))), [])
 
 
+def without_grub_install(element: Element) -> Element:
+    """Ours in place of diskimage-builder's own `bootloader`, wherever that was found: GRUB is not installed from
+    inside the tree, it is written when the disk is assembled."""
+    if element.name == "bootloader":
+        script = "finalise.d/50-bootloader"
+        found, theirs = element.path / script, dib_elements_dir() / "bootloader" / script
+        if found.is_file() and found.read_bytes() == theirs.read_bytes():
+            return Element(element.name, share_dir("elements") / "bootloader")
+    return element
+
+
 def with_defaults(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
     """`vm` without a block-device element gets one, as disk-image-create does it."""
     out = list(dict.fromkeys(names))

@@ -14,7 +14,15 @@ from pathlib import Path
 
 from baremetal.images import assemble, disk, errors, keys, layout, lockfile, mirror, plan, sources, tools, userns
 from baremetal.images.definition import Definition
-from baremetal.images.elements import Element, dib_lib_dir, merge_hooks, resolve, search_path, with_defaults
+from baremetal.images.elements import (
+    Element,
+    dib_lib_dir,
+    merge_hooks,
+    resolve,
+    search_path,
+    with_defaults,
+    without_grub_install,
+)
 from baremetal.images.environment import lay_out, phase_environment, uuid_for
 from baremetal.images.layers import LayerStore, remove
 from baremetal.images.prune import DEFAULT_LIMIT
@@ -54,7 +62,7 @@ class Job:
         self.options = options
         self.paths = search_path(options.elements_path)
         names = with_defaults(definition.elements, self.paths)
-        self.elements: list[Element] = resolve(names, self.paths)
+        self.elements: list[Element] = [without_grub_install(element) for element in resolve(names, self.paths)]
         d = definition
         self.layout = layout.choose(d.name, d.disk, self.elements, d.env, d.arch)
         self.store = LayerStore(options.cache)
@@ -87,6 +95,10 @@ class Job:
         self.owner = merge_hooks(self.elements, hooks)
         mirror.required(self.mirror, sorted(hooks.glob("root.d/*")))
         _no_block_device_scripts(hooks, self.owner)
+        self.warnings += [
+            f"{self.owner.get(path, '?')}: {path} is never run: {why}"
+            for path, why in keys.never_run(hooks, plan.ORDER)
+        ]
         shutil.copy2(dib_lib_dir() / "dib-run-parts", hooks / "dib-run-parts")
         (hooks / "environment.d").mkdir(exist_ok=True)
         install_type = hooks / "environment.d/11-dib-install-type.bash"
@@ -112,7 +124,13 @@ class Job:
             self.env["DIB_APT_PREFERENCES"] = str(pinned)
         (self.options.cache / "dib/locks").mkdir(parents=True, exist_ok=True)
         self.context = plan.Context(
-            self.definition.name, self.elements, hooks, self.env, self.definition.packages, self._base_inputs()
+            self.definition.name,
+            self.elements,
+            hooks,
+            self.env,
+            self.definition.packages,
+            self._base_inputs(),
+            self.fstab(),
         )
         if "source-repositories" in {element.name for element in self.elements}:
             refresh, offline = self.options.refresh, self.options.offline
@@ -123,7 +141,6 @@ class Job:
         return {
             "packages of the mirror": lock or self.seen.digest,
             "runner": f"{keys.VERSION} {'root' if userns.initial() else 'user namespace'}",
-            "fstab": self.fstab(),
         }
 
     def fstab(self) -> str:
@@ -134,7 +151,7 @@ class Job:
 
     def steps(self) -> list[plan.Step]:
         """Every step of this build, done or not."""
-        return plan.steps(self.hooks_now(), self.definition.packages)
+        return plan.steps(self.hooks_now(), self.definition.packages, disk=bool(self.fstab()))
 
     def next_step(self) -> plan.Planned | None:
         """The next step with its key and layer, as far as the layers below are known."""

@@ -61,6 +61,25 @@ def scripts_of(hooks: Path, phase: str) -> list[str]:
     return sorted(names, key=_run_order)
 
 
+def never_run(hooks: Path, phases: Iterable[str]) -> list[tuple[str, str]]:
+    """Files beside the scripts of phases that look like scripts, and why dib-run-parts passes them over.
+
+    Not those a script names: they are for it to copy.
+    """
+    found = []
+    for phase in phases:
+        directory = hooks / f"{phase}.d"
+        text = b"".join((directory / name).read_bytes() for name in scripts_of(hooks, phase))
+        for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+            if not path.is_file() or not path.read_bytes().startswith(b"#!") or path.name.encode() in text:
+                continue
+            if not os.access(path, os.X_OK):
+                found.append((f"{phase}.d/{path.name}", "it is not executable"))
+            elif not RUNNABLE.fullmatch(path.name):
+                found.append((f"{phase}.d/{path.name}", "its name has other characters than letters, digits, - and _"))
+    return found
+
+
 def _run_order(name: str) -> tuple[float, bytes]:
     digits = re.match(r"[0-9]+", name)
     negative = re.match(r"-[0-9]+", name)

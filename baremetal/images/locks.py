@@ -5,23 +5,23 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from baremetal.images.layers import remove
 
 
 @contextlib.contextmanager
-def locked(cache: Path, name: str) -> Iterator[None]:
-    """One build of an image at a time; the second waits and finds it done."""
-    with _flock(cache / "locks" / f"{name}.lock"):
+def locked(cache: Path, name: str, waiting: Callable[[str], None]) -> Iterator[None]:
+    """One build of an image at a time; the second says that it waits, and finds it done."""
+    with _flock(cache / "locks" / f"{name}.lock", waiting=lambda: waiting("wait for the other build of this image")):
         yield
 
 
 @contextlib.contextmanager
-def apt_lock(cache: Path) -> Iterator[None]:
+def apt_lock(cache: Path, waiting: Callable[[str], None]) -> Iterator[None]:
     """Builds share one package cache; apt allows one writer."""
-    with _flock(cache / "locks" / ".phases.lock"):
+    with _flock(cache / "locks" / ".phases.lock", waiting=lambda: waiting("wait for another build")):
         yield
 
 
@@ -43,9 +43,14 @@ def alone(cache: Path) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _flock(path: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
+def _flock(path: Path, how: int = fcntl.LOCK_EX, waiting: Callable[[], None] | None = None) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
+        if waiting:
+            try:
+                fcntl.flock(file, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
         fcntl.flock(file, how)
         yield
 

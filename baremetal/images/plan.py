@@ -63,6 +63,7 @@ class Context:
     env: Mapping[str, str]
     packages: tuple[str, ...]
     base: Mapping[str, str]  # inputs of the first layer: mirror, lock, runner
+    fstab: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)  # what source repositories hold now
     contents: list[str] = field(default_factory=list)
     extra_index: dict[str, str] = field(default_factory=dict)
@@ -82,8 +83,11 @@ ORDER = (
 )
 
 
-def steps(hooks: Path, packages: Sequence[str] = ()) -> list[Step]:
-    """The groups of scripts in the order they run. Call it again after extra-data: that may add links."""
+def steps(hooks: Path, packages: Sequence[str] = (), *, disk: bool = False) -> list[Step]:
+    """The groups of scripts in the order they run. Call it again after extra-data: that may add links.
+
+    `disk`: there will be an /etc/fstab, written in finalise.
+    """
     found = [Step("root", "root", "host", tuple(keys.scripts_of(hooks, "root")), system=False)]
     found.append(Step("extra-data", "extra-data", "host", tuple(keys.scripts_of(hooks, "extra-data"))))
     found.append(Step("pre-install", "pre-install", "target", tuple(keys.scripts_of(hooks, "pre-install")), late=False))
@@ -99,7 +103,7 @@ def steps(hooks: Path, packages: Sequence[str] = ()) -> list[Step]:
         ("cleanup", "host"),
     ):
         found.append(Step(phase, phase, where, tuple(keys.scripts_of(hooks, phase))))
-    needed = ("root", "cleanup")
+    needed = ("root", "finalise", "cleanup") if disk else ("root", "cleanup")
     return [step for step in found if step.scripts or step.packages or step.name in needed]
 
 
@@ -126,7 +130,7 @@ def inputs_of(step: Step, context: Context) -> keys.Inputs:
     if _mentions(context.hooks, step, b"baremetal.images.leanrd"):
         inputs.parts.update(keys.package_inputs(PACKAGE, BUILD_ROOMS).parts)
     if step.name == "finalise":
-        inputs.add("fstab", context.base.get("fstab", ""))
+        inputs.add("fstab", context.fstab)
     _add_below(inputs, step, context)
     return inputs
 

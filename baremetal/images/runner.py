@@ -26,6 +26,7 @@ from baremetal.images.errors import BuildFailed, ToolMissing
 _RUNNING = re.compile(r"^dib-run-parts Running .*/([^/\s]+)/([^/\s]+)$")
 _DONE = re.compile(r"^dib-run-parts (\S+) completed$")
 TAIL_LINES = 15
+LONGEST_LINE = 300
 
 
 @dataclass
@@ -144,7 +145,7 @@ def _read_lines(
             *lines, buffer = (buffer + data).split(b"\n")
             for raw in lines:
                 line = raw.decode(errors="replace").rstrip("\r")
-                tail.append(line)
+                tail.append(printable(line))
                 name = _script_started(line)
                 if name:
                     script_began = time.monotonic()
@@ -153,6 +154,12 @@ def _read_lines(
                 elif _DONE.match(line) and outcome.scripts:
                     outcome.scripts[-1].seconds = time.monotonic() - script_began
                     outcome.scripts[-1].done = True
+
+
+def printable(line: str) -> str:
+    """A line of a script's output that does nothing to a terminal, cut to a length one can read."""
+    shown = "".join(char if char.isprintable() or char == "\t" else "?" for char in line)
+    return shown if len(shown) <= LONGEST_LINE else shown[:LONGEST_LINE] + " …"
 
 
 class _Hung(Exception):

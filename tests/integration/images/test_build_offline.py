@@ -120,6 +120,7 @@ def test_a_failing_script_is_named_with_its_last_lines(tmp_path: Path) -> None:
 
 
 def test_a_hanging_script_is_ended_and_named(tmp_path: Path) -> None:
+    builder.build(definition("slow"), options(tmp_path / "c", until="extra-data"))  # not to be cut short below
     with pytest.raises(errors.BuildFailed, match=r"slow.*60-slow.*within 3 s"):
         builder.build(definition("slow"), options(tmp_path / "c", phase_timeout_s=3.0))
 
