@@ -9,6 +9,7 @@ was sent takes the same time whatever was sent.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from baremetal.model.network import Mode, Network
 from baremetal.protocol.agent import INSTANCE, RAMDISK
 from baremetal.protocol.plane import NodeView, Snapshot
 
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 MAX_LEASES = 65_536
 Changed = Callable[["Change"], None]
 
@@ -154,7 +156,8 @@ class State:
 def record_of(doc: Mapping[str, Any]) -> BootRecord:
     """A BootRecord from its JSON; unknown fields are ignored."""
     known = {key: doc[key] for key in BootRecord.__dataclass_fields__ if key in doc}
-    known["macs"] = tuple(str(mac).lower() for mac in doc.get("macs") or ())
+    macs = [str(mac).lower() for mac in doc.get("macs") or ()]
+    known["macs"] = tuple(mac for mac in macs if _MAC.fullmatch(mac))  # one odd node must not stop all others
     known["purpose"] = Purpose(doc["purpose"])
     return BootRecord(**known)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from baremetal.errors import BaremetalError
+from baremetal.errors import BaremetalError, Refused
 from baremetal.model.event import Kind
 from baremetal.model.fault import Fault
 from baremetal.model.node import Firmware
@@ -18,6 +19,10 @@ from baremetal.workflows.passes import Pass
 from baremetal.workflows.ramdisk import agent_up, in_ramdisk
 from baremetal.workflows.release import rest
 from baremetal.workflows.steps import step
+
+# What the boot plane finds a machine by: six bytes, no group. An InfiniBand card has twenty: it stays in the inventory.
+_MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")
+MOST_NICS = 256
 
 
 @step("inspect.boot_ramdisk", 100, "boot the ramdisk, or keep the one that runs")
@@ -45,16 +50,19 @@ async def collect(p: Pass) -> Outcome:
 
 def learn(p: Pass, inventory: dict[str, Any]) -> None:
     """Store the inventory; take over what allocation, deploy and boot need. MAC conflicts are refused."""
-    macs = [m for nic in _list(inventory, "interfaces") if (m := str(nic.get("mac_address") or "").lower())]
+    macs = [m for nic in _list(inventory, "interfaces") if _MAC.fullmatch(m := str(nic.get("mac_address")).lower())]
+    if len(macs) > MOST_NICS:
+        raise Refused(f"{p.node.name}: its inventory has {len(macs)} NICs; more than {MOST_NICS} are not believed")
     p.world.store.read(lambda c: ports.check_free(c, p.node.id, macs))
     p.also(lambda c: inventories.put(c, p.node.id, inventory, p.now))
     p.also(lambda c: ports.add(c, p.node.id, macs))
-    system = inventory.get("system_vendor") or {}
-    mode = (inventory.get("boot") or {}).get("current_boot_mode")
+    system = _mapping(inventory, "system_vendor")
+    mode = _mapping(inventory, "boot").get("current_boot_mode")
+    serial = str(system.get("serial_number") or "").replace("\0", "")[:200]
     uuid = str(system.get("uuid") or "").lower()
     p.change(
         properties={**p.node.properties, **figures(inventory)},
-        serial=p.node.serial or system.get("serial_number") or None,
+        serial=p.node.serial or serial or None,
         system_uuid=p.node.system_uuid or (uuid if len(uuid) == 36 else None),
         firmware=Firmware(mode) if mode in ("bios", "uefi") else p.node.firmware,
     )
@@ -90,20 +98,31 @@ def disks(inventory: dict[str, Any]) -> list[dict[str, Any]]:
 
 def figures(inventory: dict[str, Any]) -> dict[str, Any]:
     """Ironic's property names: cpus, memory_mb, local_gb (largest disk), cpu_arch."""
-    cpu = inventory.get("cpu") or {}
-    memory = inventory.get("memory") or {}
-    sizes = [int(d.get("size") or 0) for d in disks(inventory)]
+    cpu, memory = _mapping(inventory, "cpu"), _mapping(inventory, "memory")
+    sizes = [_whole(d.get("size")) for d in disks(inventory)]
+    arch = cpu.get("architecture")
     found = {
-        "cpus": cpu.get("count"),
-        "cpu_arch": cpu.get("architecture"),
-        "memory_mb": memory.get("physical_mb") or int(memory.get("total") or 0) // 2**20,
+        "cpus": _whole(cpu.get("count")),
+        "cpu_arch": arch[:40] if isinstance(arch, str) else None,
+        "memory_mb": _whole(memory.get("physical_mb")) or _whole(memory.get("total")) // 2**20,
         "local_gb": max(sizes, default=0) // 10**9,
     }
     return {k: v for k, v in found.items() if v}
 
 
+def _mapping(inventory: dict[str, Any], key: str) -> dict[str, Any]:
+    found = inventory.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _whole(value: Any) -> int:
+    """A count or size; 0 for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else 0
+
+
 def _list(inventory: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    found = inventory.get(key) or []
+    found = inventory.get(key)
+    found = found if isinstance(found, list) else []
     return [item for item in found if isinstance(item, dict)]
 
 
