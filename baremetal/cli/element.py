@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +15,7 @@ from baremetal.cli.words import Json
 from baremetal.errors import EXIT_FAILED
 
 app = typer.Typer(no_args_is_help=True, help="Image elements: list, show, check.")
+ABOUT_WIDTH = 72  # characters of a description in a list; `show` has all of it
 Paths = Annotated[
     list[Path] | None, typer.Option("--elements-path", "-E", help="Where elements are looked for first; repeat it.")
 ]
@@ -29,7 +32,12 @@ def list_elements(listed: Listed, elements_path: Paths = None) -> None:
         | {"path": str(path)}
         for name, path in sorted(elements.available(_path(elements_path)).items())
     ]
-    listed.show({"elements": rows}, "elements", ["element", "about", "provides"], empty="no elements")
+
+    def row(doc: Mapping[str, Any]) -> dict[str, Any]:
+        return {"about": textwrap.shorten(doc["about"], ABOUT_WIDTH, placeholder=" …")}
+
+    columns = ["element", "about", "provides"]
+    listed.show({"elements": rows}, "elements", columns, row=row, empty="no elements")
 
 
 @app.command()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -40,11 +42,19 @@ def about(path: Path) -> str:
             lines = (path / name).read_text().splitlines()
         except (OSError, UnicodeDecodeError):
             continue
-        for line in lines[1:]:
+        titles = [n for n, line in enumerate(lines) if _is_rule(line)]
+        for number, line in enumerate(lines):
             text = line.strip()
-            if text and text != path.name and not set(text) <= set("=-~#*`"):
-                return text.split(". ")[0].rstrip(".")
+            title = number == 0 or number + 1 in titles
+            if text and not title and not _is_rule(line) and not text.startswith(("..", "#", "|")):
+                paragraph = " ".join(itertools.takewhile(bool, (more.strip() for more in lines[number:])))
+                return re.split(r"(?<=[a-z)`])\.(?:\s|$)", paragraph)[0].rstrip(":")
     return ""
+
+
+def _is_rule(line: str) -> bool:
+    """A line under or over a title."""
+    return len(line.strip()) > 2 and set(line.strip()) <= set('=-~*^"')
 
 
 def describe(name: str, path: Path, known: Mapping[str, Path]) -> dict[str, object]:
