@@ -138,13 +138,20 @@ class ImageStore:
         target = self.root / image_id.removeprefix("sha256:")
         with self._lock():
             self._release_name(name, image_id)
-            if target.exists():
-                remove(target)
             for entry in draft.iterdir():
                 entry.chmod(0o644)
             draft.chmod(0o755)
+            old = self._aside(target, image_id) if target.exists() else None
             os.rename(draft, target)
+        if old is not None:
+            remove(old)
         return self._load(target)
+
+    def _aside(self, directory: Path, image_id: str) -> Path:
+        """Another name for an image that goes: nodes may be reading it, and we may be killed."""
+        trash = self.root / f".gone-{image_id.removeprefix('sha256:')[:16]}-{os.getpid()}"
+        os.rename(directory, trash)
+        return trash
 
     def _release_name(self, name: str, image_id: str) -> None:
         """A name points to the newest image that has it; the older keeps its id."""
@@ -202,8 +209,7 @@ class ImageStore:
             shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
             raise ImageInUse(f"{image.name} is used by {shown}", fix="deploy another image there first")
         with self._lock():
-            trash = self.root / f".gone-{image.hex[:16]}-{os.getpid()}"
-            os.rename(image.dir, trash)
+            trash = self._aside(image.dir, image.id)
         remove(trash)
         return image
 
@@ -251,12 +257,12 @@ class ImageStore:
 
     @contextlib.contextmanager
     def _draft(self) -> Iterator[Path]:
-        """A directory beside the images; what killed adds left is cleared first."""
+        """A directory beside the images; what killed adds and deletes left is cleared first."""
         self.root.mkdir(parents=True, exist_ok=True)
-        for old in self.root.glob(".draft-*"):
-            pid = old.name.split("-")[1]
-            if not Path("/proc", pid).exists():
-                remove(old)
+        for pattern, place in ((".draft-*", 1), (".gone-*", -1)):
+            for old in self.root.glob(pattern):
+                if not Path("/proc", old.name.split("-")[place]).exists():
+                    remove(old)
         path = Path(tempfile.mkdtemp(prefix=f".draft-{os.getpid()}-", dir=self.root))
         try:
             yield path

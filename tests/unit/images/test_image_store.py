@@ -240,3 +240,28 @@ def test_any_bytes_are_a_disk_or_a_clean_error(tail: bytes, at: int, patch: byte
                 pass
     except BadImage:
         pass
+
+
+def test_an_image_added_again_is_never_half_deleted(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while the old files are removed: the image is whole; the next add clears what was left."""
+    import baremetal.images.store as module
+
+    raw = raw_disk(tmp_path / "d")
+    image = store.add(raw, name="web")
+    remove = module.remove
+
+    def killed(path: Path) -> None:
+        if ".gone-" in path.name:
+            path.rename(path.with_name(path.name.rpartition("-")[0] + "-999999999"))
+            raise KeyboardInterrupt
+        remove(path)
+
+    monkeypatch.setattr(module, "remove", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.add(raw, name="web")
+    monkeypatch.undo()
+    assert store.verify("web", public(store)).id == image.id
+    store.add(raw_disk(tmp_path / "other", seed=2), name="other")
+    assert [p.name for p in store.root.glob(".*-*")] == []
