@@ -167,6 +167,8 @@ PROTECTED_FORBIDS = frozenset({Verb.UNDEPLOY, Verb.REBUILD})
 RETIRED_FORBIDS = frozenset({Verb.PROVIDE, Verb.DEPLOY})
 # Verbs that do not wait for a running workflow to end: they steer it.
 STEERING = frozenset({Verb.ABORT, Verb.HOLD, Verb.UNHOLD})
+# What a deployed node loses its data by: never advised as a step on the way to something else.
+TAKES_DATA = frozenset({Verb.REBUILD, Verb.UNDEPLOY})
 # States in which a node's record may be deleted (Ironic's rule).
 DELETABLE = frozenset({"enroll", "manageable", "available", "adopt failed"})
 
@@ -206,6 +208,11 @@ def ironic_name(state: State, in_phase: Phase) -> str:
     return IRONIC_NAMES.get((state, in_phase), str(state))
 
 
+def waits_to_begin(node: Node) -> bool:
+    """Was a verb accepted that has not begun? It can be taken back, whatever it is."""
+    return node.wanted is not None and (node.state in STABLE or "ask" in node.work)
+
+
 def provision_state(node: Node) -> str:
     """The node's state as Ironic says it."""
     return ironic_name(node.state, phase(node))
@@ -243,6 +250,8 @@ def parse_verb(text: str) -> Verb:
 
 def allowed(node: Node) -> dict[Verb, State]:
     """What may be asked of this node now, and what each leads to."""
+    if waits_to_begin(node):
+        return {Verb.ABORT: node.state}
     name = provision_state(node)
     found = {rule.verb: rule.to for rule in RULES if rule.at == name}
     return {verb: to for verb, to in found.items() if not _forbidden(node, verb)}
@@ -252,11 +261,13 @@ def check(node: Node, verb: Verb, *, now: float = 0.0) -> State:
     """Where `verb` leads from here; Refused says why not and what is allowed instead."""
     name = provision_state(node)
     instead = ", ".join(sorted(allowed(node))) or "nothing but waiting"
-    if node.state in STABLE and node.wanted is not None and verb is not Verb.ABORT:
+    if waits_to_begin(node):
+        if verb is Verb.ABORT:
+            return node.state
         raise Refused(
             f"{node.name}: {node.wanted} was asked for by {node.wanted_by or 'somebody'} "
-            f"{_ago(now - node.wanted_since)} and begins now",
-            fix=f"wait for it: baremetal node show {node.name}",
+            f"{_ago(now - node.wanted_since)} and {node.work.get('doing') or 'begins now'}",
+            fix=f"wait for it: baremetal node show {node.name}, or take it back: baremetal node abort {node.name}",
         )
     flag = _forbidden(node, verb)
     if flag:
@@ -293,17 +304,19 @@ def _forbidden(node: Node, verb: Verb) -> tuple[str, str] | None:
     if node.maintenance and verb in MAINTENANCE_FORBIDS:
         return f"in maintenance ({node.maintenance})", f"baremetal node maintenance {node.name} --off"
     if node.protected and verb in PROTECTED_FORBIDS:
-        return "protected", f"baremetal node set {node.name} --unprotect"
+        return "protected", f"baremetal node set {node.name} --unprotected"
     if node.retired and verb in RETIRED_FORBIDS:
-        return "retired", f"baremetal node set {node.name} --unretire"
+        return "retired", f"baremetal node set {node.name} --not-retired"
     return None
 
 
 def _first_step(name: str, verb: Verb, node: str) -> str:
-    """One verb that leads to a state in which the wish is possible, if there is one."""
+    """One verb that leads to a state in which the wish is possible, if there is one; never one that takes data away."""
+    if verb in STEERING:  # nothing is under way: nothing should be begun only to be stopped
+        return f"baremetal node explain {node}"
     wanted_at = {rule.at for rule in RULES if rule.verb is verb}
     for rule in RULES:
         ends = {str(rule.to), str(DONE.get(rule.to, rule.to))}
-        if rule.at == name and rule.verb not in STEERING and ends & wanted_at:
+        if rule.at == name and rule.verb not in STEERING | TAKES_DATA and ends & wanted_at:
             return f"baremetal node {rule.verb} {node} first"
     return f"baremetal node explain {node}"

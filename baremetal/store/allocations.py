@@ -14,7 +14,10 @@ from baremetal.store.tables import allocations
 def insert(conn: Connection, row: dict[str, Any]) -> None:
     """A new allocation; its name must be free."""
     if row.get("name") and find(conn, row["name"]):
-        raise Refused(f"there is an allocation named {row['name']!r} already", fix="choose another name")
+        raise Refused(
+            f"there is an allocation named {row['name']!r} already",
+            fix=f"choose another name, or let that one go: baremetal allocation delete {row['name']}",
+        )
     conn.execute(allocations.insert().values(row))
 
 
@@ -29,7 +32,7 @@ def get(conn: Connection, ref: str) -> dict[str, Any]:
     """By id or name; NotFound otherwise."""
     found = find(conn, ref)
     if found is None:
-        raise NotFound(f"no allocation {ref!r}", fix="GET /api/allocations lists them")
+        raise NotFound(f"no allocation {ref!r}", fix="baremetal allocation list")
     return found
 
 

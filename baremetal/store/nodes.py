@@ -202,8 +202,9 @@ def due(conn: Connection, horizon: float) -> list[tuple[str, float]]:
 
 
 def in_flight(conn: Connection, state: str) -> int:
-    """How many nodes work in this state now (failed ones do not count)."""
-    query = sa.select(sa.func.count()).where(nodes.c.state == state, nodes.c.wanted.is_not(None))
+    """How many nodes work in this state now; failed ones do not count, not even when they were asked to begin again."""
+    begins = sa.cast(nodes.c.work, sa.Text).like('%"ask":%')  # as text: a broken document of one row harms no other
+    query = sa.select(sa.func.count()).where(nodes.c.state == state, nodes.c.wanted.is_not(None), ~begins)
     return int(conn.execute(query).scalar() or 0)
 
 

@@ -6,14 +6,15 @@ a boot that hangs, so pruning them costs no truth.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from baremetal import lifecycle
 from baremetal.lifecycle import Phase
-from baremetal.model.event import Event
-from baremetal.model.node import Node, State
+from baremetal.model.event import Event, Kind
+from baremetal.model.node import Node, Power, State
 from baremetal.store.boots import Boot
 from baremetal.workflows import causes, hand, steps
 
@@ -53,10 +54,10 @@ def explain(node: Node, events: Sequence[Event], boot: Boot | None, macs: Sequen
         node=node.name,
         where=_where(node, phase),
         since=since,
-        why=_why(node, phase),
+        why=_seen_by_now(node, phase, events, boot) or _why(node, phase),
         next=_next(node, phase, now),
         can=_can(node, phase),
-        likely=_likely(node, phase, events, boot, macs),
+        likely=_likely(node, phase, events, boot, macs) if _late(node, events, boot, now) else [],
         fault=node.fault.to_json() if node.fault else None,
     )
 
@@ -72,6 +73,14 @@ def _where(node: Node, phase: Phase) -> str:
     return f"{name}{at}: {node.step}"
 
 
+def _seen_by_now(node: Node, phase: Phase, events: Sequence[Event], boot: Boot | None) -> str:
+    """A wait for a hello says what was seen when it began; the events know what was seen since."""
+    if phase is not Phase.WAITING or boot is None or boot.purpose != "ramdisk" or boot.hello_at is not None:
+        return ""
+    seen = [e for e in events if e.time >= boot.created_at and e.kind in _SIGHTS]
+    return f"waiting: last seen: {seen[-1].kind} {seen[-1].stage}; the ramdisk must say hello" if seen else ""
+
+
 def _why(node: Node, phase: Phase) -> str:
     fault = node.fault
     if phase is Phase.HELD:
@@ -85,13 +94,25 @@ def _why(node: Node, phase: Phase) -> str:
         return str(node.work.get("doing") or f"{node.wanted} was asked by {node.wanted_by} and begins")
     if node.wanted:
         trouble = f"; {fault.brief} (try {fault.attempts})" if fault else ""
-        return f"{node.work.get('doing') or 'working'}{trouble}"
+        doing = str(node.work.get("doing") or "working")
+        if fault and fault.brief in doing:
+            return f"{doing} (try {fault.attempts})"
+        return f"{doing}{trouble}"
     if fault:
         return fault.brief
     if node.maintenance:
-        return f"in maintenance: {node.maintenance}"
-    return _AT_REST.get(node.state, "at rest; nothing was asked")
+        return f"in maintenance: {node.maintenance}; {_AT_REST.get(node.state, 'nothing was asked')}"
+    rests = _AT_REST.get(node.state, "at rest; nothing was asked")
+    if node.state is State.ACTIVE and node.power is Power.OFF:
+        rests = "deployed; the machine is off"
+    if node.state is State.AVAILABLE and node.retired:
+        rests = "clean, but retired: it is not given out again"
+    return rests + ("; protected" if node.protected else "")
 
+
+_SIGHTS = (Kind.DHCP, Kind.LOADER, Kind.SCRIPT, Kind.KERNEL, Kind.HELLO, Kind.SECURITY)
+UNSEEN_LATE_S = 45.0  # firmware of small machines is done by then
+SEEN_LATE_S = 5.0  # from one stage of a network boot to the next
 
 _AT_REST = {
     State.ENROLL: "enrolled; its BMC was not asked yet",
@@ -122,8 +143,9 @@ def _can(node: Node, phase: Phase) -> list[str]:
     usual = lifecycle.next_verb(node)
     found = sorted(lifecycle.allowed(node), key=lambda v: (usual is None or v is not usual[0], v))
     commands = [_command(str(verb), node) for verb in found]
-    if node.fault and node.fault.fix:
+    if node.fault and _COMMAND.fullmatch(node.fault.fix) and node.fault.fix not in commands:
         commands.insert(0, node.fault.fix)
+    commands += _ends(node)
     if hand.asked(node):
         commands.insert(0, f"baremetal node confirm {node.name}")
     if phase in (Phase.FAILED, Phase.WAITING) and node.boot_id:
@@ -131,9 +153,34 @@ def _can(node: Node, phase: Phase) -> list[str]:
     return commands
 
 
+# A fix that is a command as it stands; one in prose is shown with the fault.
+_COMMAND = re.compile(r"baremetal [^:;,]*[^:;,. ]")
+
+
+def _ends(node: Node) -> list[str]:
+    """How the flags that forbid something are taken away."""
+    return [
+        f"baremetal node {command}"
+        for flag, command in (
+            (node.maintenance, f"maintenance {node.name} --off"),
+            (node.protected, f"set {node.name} --unprotected"),
+            (node.retired, f"set {node.name} --not-retired"),
+        )
+        if flag
+    ]
+
+
 def _command(verb: str, node: Node) -> str:
     tail = " --image NAME" if verb in ("deploy", "rebuild") else ""
     return f"baremetal node {verb} {node.name}{tail}"
+
+
+def _late(node: Node, events: Sequence[Event], boot: Boot | None, now: float) -> bool:
+    """Is it time to wonder? Not while a machine that was just switched on runs its firmware's own tests."""
+    since = (boot.powered_at or boot.created_at) if boot else now
+    seen = any(e.time >= since and e.kind in _SIGHTS for e in events)
+    patience = max(e.time for e in events if e.kind in _SIGHTS) if seen else since
+    return now - patience >= (SEEN_LATE_S if seen else UNSEEN_LATE_S) or node.fault is not None
 
 
 def _likely(node: Node, phase: Phase, events: Sequence[Event], boot: Boot | None, macs: Sequence[str]) -> list[Likely]:

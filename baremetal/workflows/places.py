@@ -41,13 +41,18 @@ class Places:
         self._taken[node_id] = to
         return None
 
+    def gave_up(self, node_id: str) -> None:
+        """Its wish was taken back: it stands in no line any more."""
+        for line in self._lines.values():
+            line.pop(node_id, None)
+
     def settled(self, node_id: str) -> None:
         """The pass is over: if it took a place, the store counts it now."""
         self._taken.pop(node_id, None)
 
     def left(self, before: Node, after: Node) -> None:
         """Did this node leave a state that others wait for?"""
-        was_in = before.wanted is not None and before.state in self._lines
+        was_in = before.wanted is not None and before.state in self._lines and "ask" not in before.work
         if was_in and (after.state is not before.state or after.wanted is None):
             self._freed[before.state] = self._freed.get(before.state, 0) + 1
 

@@ -163,7 +163,7 @@ def check_moved(conn: Connection, node: Node, bmc_url: str) -> None:
         raise Refused(
             f"{node.name}: its BMC's password was given for another address",
             detail=f"{node.bmc_url or 'none'} before, {bmc_url} now",
-            fix="give the password again with the new address",
+            fix=f"baremetal node set {node.name} --bmc {bmc_url} --password-file FILE",
         )
 
 

@@ -207,6 +207,10 @@ class Runner:
     async def _decide(self, p: Pass) -> Outcome | None:
         """What to do for this node now. None: nothing."""
         node = p.node
+        if "ask" in node.work and node.work.get("abort"):
+            self._places.gave_up(node.id)
+            p.change(work={}, wanted=None, wanted_args={}, wanted_by=None)  # it stays as it was, with the fault it had
+            return None
         if "ask" in node.work:
             return await self._begin(p)
         if node.state in lifecycle.STABLE or node.wanted is None:
@@ -333,9 +337,9 @@ def begin_steps(p: Pass, to: State, verb: Verb) -> None:
 
 def enter(p: Pass, to: State) -> None:
     """Change the state (or begin it anew), and say so."""
-    was = p.node.state
+    was, since = p.node.state, p.node.state_since
     p.change(state=to, state_since=p.now)
-    spent = int((p.now - p.before.state_since) * 1000) if p.before.state_since else None
+    spent = int((p.now - since) * 1000) if since else None
     p.event(Kind.STATE, str(to), duration_ms=spent, data={"from": str(was)})
 
 

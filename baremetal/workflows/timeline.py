@@ -25,6 +25,7 @@ POINTS = {
     Kind.FAULT: "fault",
     Kind.SECURITY: "alarm",
     Kind.CONSOLE: "console",
+    Kind.SERVER: "server",
 }
 
 
@@ -48,15 +49,18 @@ class Stage:
 def of_events(
     events: Sequence[Event], node: Node | None, now: float, progress: dict[str, Any] | None = None
 ) -> list[Stage]:
-    """Steps and states as bars, everything else as points with the time it took, in order of their beginning.
+    """Steps and states as bars, everything else as points with the time it took, in order of their beginning,
+    and of those that begin together, in the order in which they were noted.
 
     `progress`: how far the agent is with its order; it stands beside the step that runs.
     """
     bars = _bars(events, node, now)
     if progress:
         bars = [replace(b, detail=far(progress)) if b.outcome == "running" else b for b in bars]
-    points = [_point(e) for e in events if e.kind in POINTS and not _dull(e)]
-    return sorted(bars + points, key=lambda s: (s.start, s.kind != Kind.STATE))
+    told = {(str(e.kind), e.stage, e.time): at for at, e in reversed(list(enumerate(events)))}
+    found = [(bar, told[bar.kind, bar.stage, bar.start]) for bar in bars]
+    found += [(_point(e), at) for at, e in enumerate(events) if e.kind in POINTS and not _dull(e)]
+    return [stage for stage, _ in sorted(found, key=lambda pair: (pair[0].start, pair[1]))]
 
 
 def far(progress: dict[str, Any]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterable
 
 from baremetal import lifecycle
 from baremetal.errors import UsageError
-from baremetal.model.node import Node
+from baremetal.model.node import Firmware, Node, Power, State
 
 Test = Callable[[Node], bool]
 MOST = 100_000
@@ -30,6 +31,15 @@ KEYS: dict[str, Callable[[Node], str | None]] = {
     "protected": lambda n: str(n.protected).lower(),
     "retired": lambda n: str(n.retired).lower(),
     "id": lambda n: n.id,
+}
+
+
+# Keys whose values are known beforehand.
+KNOWN: dict[str, frozenset[str]] = {
+    "state": frozenset({*map(str, State), *lifecycle.IRONIC_NAMES.values()}),
+    "power": frozenset(map(str, Power)),
+    "firmware": frozenset(map(str, Firmware)),
+    **{flag: frozenset({"true", "false"}) for flag in ("maintenance", "protected", "retired")},
 }
 
 
@@ -71,6 +81,8 @@ def _expand(part: str) -> list[str]:
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UsageError(f"{part!r}: {item!r} is not a number or a range", fix="like r1-u[01-40] or r1-u[1,3,5]")
         low, high = int(first), int(last or first)
+        if high < low:
+            raise UsageError(f"{part!r}: {item!r} runs backwards", fix=f"like [{last}-{first}]")
         if high - low > MOST:
             raise UsageError(f"{part!r} names more than {MOST} nodes")
         numbers += [str(number).zfill(len(first)) for number in range(low, high + 1)]
@@ -145,15 +157,44 @@ class _Parser:
 
 def _term(key: str, operator: str, value: str) -> Test:
     read = _reader(key)
+    if key in KNOWN and operator != "~":
+        _known_value(key, value)
+    if key == "state":
+        return _state(operator, value)
     if operator == "~":
-        try:
-            pattern = re.compile(value)
-        except re.error as exc:
-            raise UsageError(f"{value!r} is not a regular expression: {exc}") from exc
+        pattern = _pattern(value)
         return lambda n: bool(pattern.search(read(n) or ""))
     if key == "trait":
         return (lambda n: value in n.traits) if operator == "=" else (lambda n: value not in n.traits)
     return (lambda n: read(n) == value) if operator == "=" else (lambda n: read(n) != value)
+
+
+def _state(operator: str, value: str) -> Test:
+    """Both of its names, as lists show them: ours ("cleaning") unless it failed, and Ironic's ("clean wait")."""
+
+    def names(n: Node) -> set[str]:
+        failed = lifecycle.phase(n) is lifecycle.Phase.FAILED
+        return {lifecycle.provision_state(n)} | (set() if failed else {str(n.state)})
+
+    if operator == "~":
+        pattern = _pattern(value)
+        return lambda n: any(pattern.search(name) for name in names(n))
+    return lambda n: (value in names(n)) is (operator == "=")
+
+
+def _pattern(value: str) -> re.Pattern[str]:
+    try:
+        return re.compile(value)
+    except re.error as exc:
+        raise UsageError(f"{value!r} is not a regular expression: {exc}") from exc
+
+
+def _known_value(key: str, value: str) -> None:
+    """A state that does not exist matches nothing, silently; a typing error is told instead."""
+    if value not in KNOWN[key]:
+        close = difflib.get_close_matches(value, KNOWN[key], 1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise UsageError(f"{key} {value!r} does not exist{hint}", fix=f"one of: {', '.join(sorted(KNOWN[key]))}")
 
 
 def _reader(key: str) -> Callable[[Node], str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from baremetal.errors import UsageError
 from baremetal.model.fault import Fault
-from baremetal.model.node import Node, State
+from baremetal.model.node import Node, State, Wait
 from baremetal.workflows import where
 
 NAMES = [
@@ -18,7 +19,6 @@ NAMES = [
     (["r[1-2]-u[1,3]"], ["r1-u1", "r1-u3", "r2-u1", "r2-u3"]),
     (["a,b", "b,c"], ["a", "b", "c"]),
     (["u[08-11]"], ["u08", "u09", "u10", "u11"]),
-    (["u[3-1]"], []),
     (["plain"], ["plain"]),
 ]
 
@@ -28,7 +28,9 @@ def test_ranges(patterns: list[str], names: list[str]) -> None:
     assert where.expand(patterns) == names
 
 
-@pytest.mark.parametrize("text", ["r[1-", "r]1[", "r[a-b]", "r[]", "r[1-9999999999]", "x[1][", "u[0-99999][0-99999]"])
+@pytest.mark.parametrize(
+    "text", ["r[1-", "r]1[", "r[a-b]", "r[]", "u[3-1]", "r[1-9999999999]", "x[1][", "u[0-99999][0-99999]"]
+)
 def test_bad_ranges_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
         where.expand([text])
@@ -56,12 +58,40 @@ CONDITIONS = [
     ("name~^r1-", True),
     ("fault=bmc-auth", True),
     ("maintenance=true", False),
+    ("state!='deploy failed'", False),
+    ("state~failed$", True),
 ]
+WAITS = dataclasses.replace(
+    ONE, state=State.CLEANING, fault=None, wanted="provide", wait=Wait("the agent cleans", 9.0, 1.0), labels={}
+)
 
 
 @pytest.mark.parametrize(("text", "result"), CONDITIONS)
 def test_conditions(text: str, result: bool) -> None:
     assert where.parse(text)(ONE) is result
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("state=cleaning", True),
+        ("state='clean wait'", True),
+        ("state!=cleaning", False),
+        ("state='clean failed'", False),
+    ],
+)
+def test_a_waiting_node_is_found_by_both_names_of_its_state(text: str, result: bool) -> None:
+    assert where.parse(text)(WAITS) is result
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("state=avialable", "did you mean available"), ("power=up", "one of: off, on"), ("retired=yes", "false, true")],
+)
+def test_a_value_that_no_node_can_have_is_told(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        where.parse(text)
+    assert said in caught.value.brief + caught.value.fix
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,244 @@
+"""What an operator is told and may do while things go wrong, asked through the API as the command line asks it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from baremetal.api.app import create_app
+from baremetal.model.node import State
+from baremetal.store import boots
+from baremetal.workflows.simulated import Timing
+
+SLOW = Timing(post_s=0.3, kernel_s=0.3, inspect_s=3, clean_s=3, write_s=3, first_boot_s=3)
+DEPLOY = {"image": "web"}
+# (where it rests, verb, its arguments, the fault that makes the machine hang, what it waits for, where abort leaves it)
+WAITS = [
+    ("manageable", "inspect", {}, "no-dhcp", "network", "inspect failed"),
+    ("manageable", "inspect", {}, "no-hello", "network", "inspect failed"),
+    ("manageable", "inspect", {}, "", "carries out inspect", "inspect failed"),
+    ("manageable", "provide", {}, "no-dhcp", "network", "clean failed"),
+    ("manageable", "provide", {}, "", "carries out clean", "clean failed"),
+    ("manageable", "clean", {"method": "metadata"}, "", "carries out clean", "clean failed"),
+    ("available", "deploy", DEPLOY, "", "carries out write_image", "deploy failed"),
+    ("available", "deploy", DEPLOY, "no-first-boot", "the deployed system", "deploy failed"),
+    ("active", "rebuild", {}, "no-dhcp", "network", "deploy failed"),
+    ("active", "rescue", {"password": "one time"}, "no-dhcp", "network", "rescue failed"),
+    ("active", "service", {}, "no-dhcp", "network", "service failed"),
+    ("active", "undeploy", {}, "no-dhcp", "network", "clean failed"),
+]
+
+
+@pytest.fixture
+async def api(bench: Any) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=create_app(bench.con), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://control") as client:
+        yield client
+
+
+async def ask(api: httpx.AsyncClient, verb: str, **args: Any) -> httpx.Response:
+    return await api.put(f"/api/nodes/n1/verbs/{verb}", json=args)
+
+
+async def told(api: httpx.AsyncClient) -> dict[str, Any]:
+    doc: dict[str, Any] = (await api.get("/api/nodes/n1/explain")).json()
+    return doc
+
+
+@pytest.mark.parametrize(("rests", "verb", "args", "fault", "waits", "after"), WAITS)
+async def test_every_wait_can_be_aborted_and_the_way_on_is_shown(
+    bench: Any, api: httpx.AsyncClient, rests: str, verb: str, args: dict[str, Any], fault: str, waits: str, after: str
+) -> None:
+    await bench.to("n1", rests)
+    bench.rack.timing = SLOW
+    box = bench.rack.boxes["n1"]
+    if fault:
+        box.faults.add(fault)
+    if rests == "manageable":
+        assert not box.bmc.powered
+    assert (await ask(api, verb, **args)).status_code == 202
+    await bench.when("n1", lambda n: n.wait is not None and waits in n.wait.because)
+    before = await told(api)
+    assert "baremetal node abort n1" in before["can"], before
+    assert before["next"]
+    assert (await ask(api, "abort")).status_code == 202
+    node = await bench.when("n1", lambda n: n.wanted is None)
+    now = await told(api)
+    assert (node.fault.code, now["where"].partition(":")[0]) == ("aborted", after)
+    assert f"{verb} was aborted by" in now["why"]
+    assert not [line for line in now["can"] if not line.startswith("baremetal ")], "commands, no prose"
+    assert [line for line in now["can"] if "abort" not in line or "service" in after], now["can"]
+    assert "usually" in now["next"], now["next"]
+    live = bench.store.read(lambda c: boots.live(c, node.id)).get("ramdisk")
+    assert live is None or not bench.rack.views[node.id].order, "no order stays in an agent's hands"
+
+
+async def test_what_was_aborted_and_is_asked_again_begins_with_all_its_patience(make_bench: Any) -> None:
+    async with make_bench(post_s=0.5, boot_tries=5) as bench:
+        await bench.enroll("n1")
+        await bench.until("n1", "manageable")
+        box = bench.rack.boxes["n1"]
+        box.faults.add("no-dhcp")
+        await bench.ask("n1", "inspect")
+        await bench.when("n1", lambda n: n.wait is not None)
+        await bench.ask("n1", "abort")
+        gone = await bench.when("n1", lambda n: n.wanted is None)
+        await bench.when("n1", lambda n: bench.con.clock.now() > gone.updated_at + 0.6)
+        await bench.ask("n1", "inspect")
+        node = await bench.when("n1", lambda n: n.wait is not None)
+        assert "try 1 of 5" in node.wait.because
+        assert node.fault is None
+
+
+async def test_who_stands_in_line_can_be_taken_out_of_it(make_bench: Any) -> None:
+    async with make_bench(inspect_limit=1) as bench:
+        bench.rack.timing = Timing(inspect_s=30)
+        for name in ("n1", "n2"):
+            await bench.enroll(name)
+            await bench.until(name, "manageable")
+        await bench.ask("n1", "inspect")
+        await bench.when("n1", lambda n: n.state is State.INSPECTING)
+        await bench.ask("n2", "inspect")
+        await bench.when("n2", lambda n: "limit" in str(n.work.get("doing")))
+        await bench.ask("n2", "abort")
+        node = await bench.when("n2", lambda n: n.wanted is None)
+        assert (node.state, node.work.get("ask"), node.fault) == (State.MANAGEABLE, None, None)
+        await bench.ask("n1", "abort")
+        await bench.when("n1", lambda n: n.wanted is None)
+        await bench.ask("n1", "inspect")
+        await bench.when("n1", lambda n: n.state is State.INSPECTING and n.wanted is not None and n.wait is not None)
+
+
+async def test_failed_nodes_that_are_asked_again_do_not_fill_the_limit_with_themselves(make_bench: Any) -> None:
+    """A switch was down, all deploys failed; then all are asked again at once."""
+    names = [f"n{i}" for i in range(6)]
+    async with make_bench(inspect_limit=2, boot_tries=1, post_s=0.2) as bench:
+        for name in names:
+            await bench.enroll(name)
+            await bench.until(name, "manageable")
+            bench.rack.boxes[name].faults.add("no-dhcp")
+        for _ in range(2):
+            for name in names:
+                await bench.ask(name, "inspect")
+            for name in names:
+                await bench.when(name, lambda n: n.wanted is None)
+        assert {bench.node(name).state for name in names} == {State.INSPECTING}
+        for name in names:
+            bench.rack.boxes[name].faults.clear()
+            await bench.ask(name, "inspect")
+        for name in names:
+            node = await bench.until(name, "manageable")
+            assert (node.state, node.fault) == (State.MANAGEABLE, None)
+
+
+async def test_a_failed_node_that_stands_in_line_keeps_its_fault_when_taken_out(make_bench: Any) -> None:
+    async with make_bench(inspect_limit=1, boot_tries=1, post_s=0.2) as bench:
+        for name in ("n1", "n2"):
+            await bench.enroll(name)
+            await bench.until(name, "manageable")
+        bench.rack.boxes["n2"].faults.add("no-dhcp")
+        await bench.ask("n2", "inspect")
+        failed = await bench.when("n2", lambda n: n.wanted is None)
+        bench.rack.timing = Timing(inspect_s=30)
+        await bench.ask("n1", "inspect")
+        await bench.when("n1", lambda n: n.state is State.INSPECTING)
+        await bench.ask("n2", "inspect")
+        await bench.when("n2", lambda n: "limit" in str(n.work.get("doing")))
+        await bench.ask("n2", "abort")
+        node = await bench.when("n2", lambda n: n.wanted is None)
+        assert (node.state, node.fault) == (State.INSPECTING, failed.fault)
+
+
+async def test_a_silent_bmc_does_not_keep_a_verb_from_being_aborted(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.to("n1", "manageable")
+    bench.rack.boxes["n1"].bmc.faults.add("silent")
+    await ask(api, "inspect")
+    await bench.when("n1", lambda n: n.fault is not None and n.wanted is not None)
+    doc = await told(api)
+    assert doc["why"].count("BMC silent") == 1, doc["why"]
+    assert (await ask(api, "abort")).status_code == 202
+    assert (await bench.when("n1", lambda n: n.wanted is None)).fault.code == "aborted"
+
+
+async def test_steering_a_node_at_rest_advises_nothing_that_takes_data_away(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.to("n1", "active")
+    for verb in ("abort", "hold", "unhold", "deploy", "inspect", "provide", "clean", "manage"):
+        answer = await ask(api, verb, **(DEPLOY if verb == "deploy" else {}))
+        assert answer.status_code == 409, verb
+        assert "rebuild" not in answer.json()["error"]["fix"], verb
+        assert "undeploy" not in answer.json()["error"]["fix"], verb
+
+
+async def test_flags_are_said_and_how_they_are_taken_away(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.to("n1", "available")
+    for change, why, way, back in (
+        ({"retired": True}, "retired", "baremetal node set n1 --not-retired", {"retired": False}),
+        ({"maintenance": "bad fan"}, "bad fan", "baremetal node maintenance n1 --off", {"maintenance": None}),
+        ({"protected": True}, "protected", "baremetal node set n1 --unprotected", {"protected": False}),
+    ):
+        await api.patch("/api/nodes/n1", json=change)
+        doc = await told(api)
+        assert why in doc["why"]
+        assert way in doc["can"]
+        if "protected" not in change:
+            check = (await api.get("/api/nodes/n1/validate")).json()["checks"]
+            assert next(c for c in check if c["name"] == "deployable")["fix"] == way
+        await api.patch("/api/nodes/n1", json=back)
+
+
+async def test_a_deployed_machine_that_is_off_is_not_called_running(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.to("n1", "active")
+    assert "running" in (await told(api))["why"]
+    await bench.power("n1", "off")
+    await bench.when("n1", lambda n: n.power_wanted is None)
+    assert "off" in (await told(api))["why"]
+
+
+async def test_a_boot_that_has_just_begun_is_not_diagnosed(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.to("n1", "manageable")
+    bench.rack.boxes["n1"].faults.add("no-dhcp")
+    await ask(api, "inspect")
+    await bench.when("n1", lambda n: n.wait is not None)
+    assert (await told(api))["likely"] == []
+    now = bench.con.clock.now
+    bench.con.clock.now = lambda: now() + 60
+    try:
+        assert "no DHCP" in (await told(api))["likely"][0]["cause"]
+    finally:
+        bench.con.clock.now = now
+
+
+async def test_what_was_seen_since_a_wait_began_is_said(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.to("n1", "manageable")
+    bench.rack.boxes["n1"].faults.add("no-hello")
+    await ask(api, "inspect")
+    await bench.when("n1", lambda n: n.wait is not None)
+    async with asyncio.timeout(20):
+        while "kernel" not in (doc := await told(api))["why"]:
+            await bench.con.wait_for_change(0.5)
+    assert doc["why"] == "waiting: last seen: kernel vmlinuz; the ramdisk must say hello"
+
+
+async def test_a_record_that_may_not_be_deleted_names_the_way_there(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.to("n1", "manageable")
+    bench.rack.boxes["n1"].faults.add("no-dhcp")
+    await ask(api, "inspect")
+    await bench.when("n1", lambda n: n.wait is not None)
+    assert "baremetal node abort n1" in (await api.delete("/api/nodes/n1")).json()["error"]["fix"]
+    await ask(api, "abort")
+    await bench.when("n1", lambda n: n.wanted is None)
+    assert (await api.delete("/api/nodes/n1")).json()["error"]["fix"] == "baremetal node manage n1"
+    await ask(api, "manage")
+    await bench.until("n1", "manageable")
+    assert (await api.delete("/api/nodes/n1")).status_code == 204
+
+
+async def test_steps_stand_in_the_timeline_before_the_state_they_led_to(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.to("n1", "available")
+    stages = [s["stage"] for s in (await api.get("/api/nodes/n1/timeline")).json()["stages"]]
+    assert stages.index("clean.finish") < stages.index("available")
+    assert stages.index("cleaning") < stages.index("clean.boot_ramdisk")
