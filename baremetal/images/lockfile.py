@@ -56,15 +56,24 @@ def read(path: Path) -> tuple[int, dict[str, str]]:
     return epoch, found
 
 
+def rows(path: Path) -> list[tuple[str, str, str]]:
+    """(name, version, SHA-256 or "") of each package of a lock file."""
+    found = []
+    for line in path.read_text().splitlines():
+        words = line.split()
+        if len(words) in (3, 4) and not line.startswith("#"):
+            found.append((words[0], words[1], words[3] if len(words) == 4 else ""))
+    return found
+
+
 def other_files(path: Path, cache: Path) -> list[str]:
     """Packages whose file in the cache is not the one that was locked: the same version with other content."""
     known = digests(cache)
-    words = []
-    for line in path.read_text().splitlines():
-        entry = line.split()
-        if len(entry) == 4 and known.get((entry[0], entry[1]), entry[3]) != entry[3]:
-            words.append(f"{entry[0]} {entry[1]} is another file than the one locked (sha256 {entry[3][:12]}…)")
-    return words
+    return [
+        f"{name} {version} is another file than the one locked (sha256 {digest[:12]}…)"
+        for name, version, digest in rows(path)
+        if digest and known.get((name, version), digest) != digest
+    ]
 
 
 def preferences(pins: dict[str, str]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from baremetal.errors import BaremetalError
-from baremetal.images import errors, keys, lockfile, plan, provenance, runner, stage
+from baremetal.images import archive, errors, keys, lockfile, plan, provenance, runner, stage
 from baremetal.images.errors import BuildFailed
 from baremetal.images.job import Job
 from baremetal.images.layers import Layer
@@ -26,6 +26,9 @@ Progress = Callable[[str, str, float], None]
 
 def run_step(job: Job, planned: plan.Planned, logs: Path, progress: Progress) -> None:
     """Run one step into a new layer."""
+    d = job.definition
+    if planned.step.name == "root" and d.lock and not job.options.offline:
+        archive.require(d.lock, d.name, job.mirror, d.env.get("DIB_RELEASE", "bookworm"), d.arch)
     with job.store.draft() as draft:
         log = logs / f"{len(job.done):02d}-{planned.step.name}.log"
 
