@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from baremetal.bmc.consolelog import ConsoleLog
 from baremetal.bmc.faults import BmcBusy, BmcError
 from baremetal.bmc.url import BmcUrl
 from baremetal.secrets import Secret
+
+log = logging.getLogger(__name__)
 
 Open = Callable[[str, Secret], Awaitable[ConsoleStream]]
 BACKLOG_BYTES = 8 * 1024
@@ -78,8 +81,7 @@ class _Line:
     async def _read(self) -> None:
         try:
             async for chunk in self.stream:
-                if self.log:
-                    self.log.output(chunk)
+                self._record(chunk)
                 self.backlog += chunk
                 del self.backlog[:-BACKLOG_BYTES]
                 for viewer in self.viewers:
@@ -87,11 +89,30 @@ class _Line:
             error = BmcError("console ended", cause="console")
         except BmcError as exc:
             error = exc
+        except Exception as exc:  # a bug of ours: whoever looks is told, the next one gets a new line
+            log.exception("a console broke")
+            error = BmcError(f"console failed: {type(exc).__name__}: {exc}")
         self.error = error
-        if self.log:
-            self.log.mark(error.brief)
+        with contextlib.suppress(OSError, ValueError):
+            if self.log:
+                self.log.mark(error.brief)
         for viewer in self.viewers:
             viewer.take_in(b"")
+
+    def _record(self, chunk: bytes) -> None:
+        """A disk that is full ends the recording, not the console."""
+        try:
+            if self.log:
+                self.log.output(chunk)
+        except (OSError, ValueError) as exc:
+            log.error("the recording %s ends: %s", self.log.path if self.log else "", exc)
+            self._end_log()
+
+    def _end_log(self) -> None:
+        recording, self.log = self.log, None
+        with contextlib.suppress(OSError, ValueError):
+            if recording:
+                recording.close()
 
     async def leave(self, viewer: Viewer) -> None:
         if viewer in self.viewers:
@@ -111,9 +132,7 @@ class _Line:
             viewer.take_in(b"")
         with contextlib.suppress(BmcError):
             await self.stream.close()
-        if self.log:
-            self.log.close()
-            self.log = None
+        self._end_log()
 
 
 class Viewer:

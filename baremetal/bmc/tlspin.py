@@ -8,7 +8,9 @@ of the handshake, before a single byte of ours (a password!) is sent.
 from __future__ import annotations
 
 import hashlib
+import os
 import ssl
+import stat
 from dataclasses import dataclass
 
 
@@ -40,6 +42,8 @@ def context(verify: str, pin: Pin) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     if verify not in ("pin", "none") and not is_fingerprint(verify):
+        if not stat.S_ISREG(os.stat(verify).st_mode):
+            raise OSError(f"{verify} is no file")  # a pipe would hold up the worker, and its other BMCs, for ever
         made.load_verify_locations(verify)
         return made
     made.check_hostname = False
