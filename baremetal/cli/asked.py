@@ -25,6 +25,7 @@ HOW: tuple[Option, ...] = (
     ("yes", Yes, False),
     ("as_json", Json, False),
 )
+COLUMNS = ("node", "verdict", "because", "fix", "consequences")
 LONG_S = 86400.0  # the longest wait for work that reads or writes whole disks
 
 
@@ -80,6 +81,7 @@ class Asked:
             nodes = waiting.follow_all(client, taken, self.timeout)
             failed += sum(waiting.failure_of(n) is not None for n in nodes)
             done["nodes"] = nodes
+            done["results"] = [_after(result, nodes) for result in done["results"]]
         self._verdicts(done)
         if failed:
             raise typer.Exit(EXIT_FAILED)
@@ -88,7 +90,20 @@ class Asked:
         if self.as_json:
             render.json_out(doc)
             return
-        render.table(doc["results"], ["node", "verdict", "because", "consequences"], empty="no node matches")
+        rows = [row | {"fix": (row.get("error") or {}).get("fix", "")} for row in doc["results"]]
+        columns = [c for c in COLUMNS if c in ("node", "verdict") or any(row.get(c) for row in rows)]
+        render.table(rows, columns, empty="no node matches")
+
+
+def _after(result: dict[str, Any], nodes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The verdict once the verb has ended: the state that was reached, or failed and why."""
+    node = next((n for n in nodes if n["name"] == result["node"]), None)
+    if node is None:
+        return result
+    error = waiting.failure_of(node)
+    if error is None:
+        return result | {"verdict": node["state"], "consequences": []}
+    return result | {"verdict": "failed", "because": error.brief, "error": {"fix": error.fix}, "consequences": []}
 
 
 def _no_seconds(names: list[str]) -> None:

@@ -43,7 +43,7 @@ def audit(
 
 
 def _events(node: str, limit: int, kind: str, as_json: bool) -> None:
-    doc = Client.default().get("/api/events", node=node, kind=kind, limit=limit)
+    doc = Client.default().get("/api/events", node=node, kind=kind, limit=limit, newest=1)
     if as_json:
         render.json_out(doc)
         return

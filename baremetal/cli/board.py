@@ -28,14 +28,17 @@ def board(nodes: Iterable[Mapping[str, Any]], now: float, *, title: str = "") ->
     table.add_column("POWER", no_wrap=True)
     table.add_column("STATE", no_wrap=True)
     table.add_column("NOW", ratio=1, overflow="ellipsis", no_wrap=True)
-    table.add_column("PROGRESS", no_wrap=True, min_width=_BAR_WIDTH + 5)
+    shown = list(nodes)
+    bars = any(progress_bar(node.get("progress")) for node in shown)
+    if bars:  # only then: at 80 columns it takes a third of what NOW may say
+        table.add_column("PROGRESS", no_wrap=True, min_width=_BAR_WIDTH + 5)
     table.add_column("SINCE", justify="right", no_wrap=True)
-    for node in nodes:
-        table.add_row(*_row(node, now))
+    for node in shown:
+        table.add_row(*_row(node, now, bars))
     return table
 
 
-def _row(node: Mapping[str, Any], now: float) -> list[RenderableType]:
+def _row(node: Mapping[str, Any], now: float, bars: bool) -> list[RenderableType]:
     from rich.text import Text
 
     colour = "red" if node.get("fault") else _PHASE_COLOUR.get(str(node.get("phase")), "")
@@ -45,7 +48,7 @@ def _row(node: Mapping[str, Any], now: float) -> list[RenderableType]:
         _or_dash(node.get("power")),
         Text(state_text(node), style=colour),
         Text(doing(node), style="red" if node.get("fault") else ""),
-        Text(progress_bar(node.get("progress")), style="cyan"),
+        *([Text(progress_bar(node.get("progress")), style="cyan")] if bars else []),
         since(node.get("state_since"), now),
     ]
 

@@ -9,15 +9,33 @@ import typer
 from baremetal.cli import nodelook, render
 from baremetal.cli.client import Client
 from baremetal.cli.words import complete_nodes
+from baremetal.errors import UsageError
 
 app = typer.Typer()
+
+
+def _kinds(incomplete: str) -> list[str]:
+    from baremetal.model.event import Kind
+
+    return [str(kind) for kind in Kind if kind.startswith(incomplete)]
+
+
+def _checked(kind: str) -> None:
+    from baremetal.config import nearest
+
+    known = _kinds("")
+    if kind and kind not in known:
+        raise UsageError(f"there is no kind {kind!r} of event{nearest(kind, known)}", fix=f"one of {', '.join(known)}")
 
 
 @app.command()
 def events(
     node: Annotated[str, typer.Option("--node", "-n", help="Only this node.", autocompletion=complete_nodes)] = "",
     kind: Annotated[
-        str, typer.Option("--kind", "-k", help="verb, state, step, fault, bmc, dhcp, hello, security …")
+        str,
+        typer.Option(
+            "--kind", "-k", help="verb, state, step, fault, bmc, dhcp, hello, security …", autocompletion=_kinds
+        ),
     ] = "",
     limit: Annotated[int, typer.Option(help="At most so many, the newest.")] = 100,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens.")] = False,
@@ -31,13 +49,16 @@ def events(
       baremetal events --node r1-u07 --kind fault
       baremetal events --follow --json | jq 'select(.outcome == "failed")'
     """
+    _checked(kind)
     client = Client.default()
     doc = client.get("/api/events", node=node, kind=kind, limit=limit, newest=1)
     if not follow:
         if as_json:
             render.json_out(doc)
-        else:
-            nodelook.event_lines(doc["events"])
+            return
+        nodelook.event_lines(doc["events"])
+        if not doc["events"]:
+            render.note("no such event yet" if node or kind else "nothing happened yet")
         return
     for event in doc["events"]:
         _show(event, as_json)

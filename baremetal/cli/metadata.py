@@ -176,8 +176,9 @@ def put(node: str, layer: str, body: dict[str, Any], wait: bool, timeout: float,
         doc = client.put(layer, body)
         concerned = doc.get("nodes_changed", [])
     if wait:
+        until = time.monotonic() + timeout
         for entry in concerned:
-            _wait(client, entry["node"], entry["generation"], timeout)
+            _wait(client, entry["node"], entry["generation"], until)
     if as_json:
         render.json_out(doc)
         return
@@ -189,10 +190,13 @@ def put(node: str, layer: str, body: dict[str, Any], wait: bool, timeout: float,
         render.note("stored; no node's document changed")
 
 
-def _wait(client: Client, node: str, generation: int, timeout: float) -> None:
-    """Until the node has reported on this generation or a later one."""
-    started = time.monotonic()
-    fence = None
+# Where the node's own system runs, or soon will: elsewhere there is no agent that could report.
+LIVING = ("active", "deploying")
+
+
+def _wait(client: Client, node: str, generation: int, until: float) -> None:
+    """Until the node has reported on this generation or a later one; `until` as time.monotonic()."""
+    fence, said = None, False
     while True:
         doc = client.get(node_path(node), **({"wait": 30, "fence": fence} if fence is not None else {}))
         config = doc.get("config") or {}
@@ -206,10 +210,15 @@ def _wait(client: Client, node: str, generation: int, timeout: float) -> None:
                 )
             render.note(f"{doc['name']}: generation {config['generation']} {config['outcome']}")
             return
-        fence = doc["fence"]
-        if time.monotonic() - started > timeout:
+        if doc["state"] not in LIVING:
+            render.note(f"{doc['name']}: is {doc['state']}; gets generation {generation} when its own system runs")
+            return
+        if not said:
+            render.note(f"{doc['name']}: waiting for its report on generation {generation}")
+        fence, said = doc["fence"], True
+        if time.monotonic() > until:
             raise TimedOut(
-                f"{doc['name']} has not applied generation {generation} within {timeout:.0f} s",
+                f"{doc['name']} has not applied generation {generation} in the time given",
                 fix=f"is its agent alive? baremetal node explain {doc['name']}",
             )
 

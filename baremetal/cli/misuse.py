@@ -13,12 +13,28 @@ FILLERS = ("list", "show", "get", "set", "save", "enable", "disable")
 def told(exc: Any) -> UsageError:
     """One of Typer's exceptions as an error of ours."""
     context = getattr(exc, "ctx", None)
-    path = context.command_path if context else "baremetal"
+    path = context.command_path if context else _typed()
     below = path.partition(" ")[2]
     brief, fix = _what(exc, path, below)
     if not fix:
         fix = (_example(context) if type(exc).__name__ == "MissingParameter" else "") or f"{path} --help"
     return UsageError(brief, fix=fix)
+
+
+def _typed() -> str:
+    """The command that was typed, as far as it is one."""
+    import sys
+
+    import typer
+
+    from baremetal.cli.app import app
+
+    command, path = typer.main.get_command(app), "baremetal"
+    for word in sys.argv[1:]:
+        below = command.get_command(None, word) if hasattr(command, "get_command") else None
+        if below is not None:
+            command, path = below, f"{path} {word}"
+    return path
 
 
 def unknown_noun(word: str, known: list[str]) -> UsageError:

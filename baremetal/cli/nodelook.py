@@ -177,9 +177,15 @@ def inventory(node: NodeName, as_json: Json = False) -> None:
         if isinstance(value, list) and value and isinstance(value[0], dict):
             print(f"\n{name}:")
             keys = [k for k in value[0] if not isinstance(value[0][k], dict | list)]
-            render.table(value, keys[:8])
+            render.table([_readable(one) for one in value], keys[:8])
         else:
-            print(f"{name}: {render.text_of(value)}")
+            print(f"{name}: {render.text_of(_readable(value) if isinstance(value, dict) else value)}")
+
+
+def _readable(doc: dict[str, Any]) -> dict[str, Any]:
+    """Bytes for people; disks in GB as they are sold."""
+    sizes = {"size": lambda n: f"{n / 1e9:.1f} GB", "total": render.size}
+    return {k: sizes[k](v) if k in sizes and isinstance(v, int) else v for k, v in doc.items()}
 
 
 def erasures(

@@ -74,10 +74,17 @@ def text_of(value: Any) -> str:
         case float():
             return f"{value:.1f}"
         case dict():
-            return " ".join(f"{k}={text_of(v)}" for k, v in value.items())
+            return " ".join(_pair(str(k), v) for k, v in value.items() if v not in ("", None))
         case list() | tuple():
             return ", ".join(text_of(v) for v in value)
     return str(value)
+
+
+def _pair(key: str, value: Any) -> str:
+    """key=value; of a mapping below it key.sub=value."""
+    if isinstance(value, dict):
+        return " ".join(_pair(f"{key}.{sub}", below) for sub, below in value.items())
+    return f"{key}={text_of(value)}"
 
 
 def note(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 from baremetal.cli import render
@@ -10,6 +11,7 @@ from baremetal.cli.client import Client, node_path
 from baremetal.errors import BaremetalError, TimedOut, Unreachable
 
 HELD_S = 30.0  # the server holds one request so long
+TELL_S = 5.0  # with many nodes, a line that sums up is told so often
 AWAY_S = 60.0  # a server that restarts is back in seconds; the nodes go on where they were
 
 
@@ -76,17 +78,23 @@ def follow(client: Client, ref: str, timeout_s: float, *, quiet: bool = False) -
 
 def follow_all(client: Client, refs: list[str], timeout_s: float) -> list[dict[str, Any]]:
     """Until every node is finished, well or not; returns the nodes as they are then."""
-    started = time.monotonic()
-    waiting, done = list(refs), {}
+    started = told_at = time.monotonic()
+    waiting, done, told = list(refs), {}, ""
     while waiting:
+        lines = []
         for ref in list(waiting):
             node = patient_get(client, node_path(ref))
+            lines.append(doing(node))
             if finished(node):
                 waiting.remove(ref)
                 done[ref] = node
                 error = failure_of(node)
                 how = f"failed: {error.brief}" if error else node["state"]
                 render.note(f"{time.monotonic() - started:6.1f} s  {node['name']}: {how}")
+        summary = _summary(lines, len(done), len(refs))
+        if waiting and summary != told and time.monotonic() - told_at > TELL_S:
+            told, told_at = summary, time.monotonic()
+            render.note(f"{told_at - started:6.1f} s  {summary}")
         if waiting and time.monotonic() - started > timeout_s:
             raise TimedOut(
                 f"{len(waiting)} of {len(refs)} nodes are not done after {timeout_s:.0f} s",
@@ -96,6 +104,13 @@ def follow_all(client: Client, refs: list[str], timeout_s: float) -> list[dict[s
         if waiting:
             time.sleep(1.0)
     return [done[ref] for ref in refs]
+
+
+def _summary(lines: list[str], done: int, of: int) -> str:
+    """How many are done, and what most of the others do."""
+    counts = Counter(line.rpartition(" · ")[0] or line for line in lines)
+    most = "; ".join(f"{count} {line}" for line, count in counts.most_common(3))
+    return f"{done} of {of} done; {most}"
 
 
 def doing(node: dict[str, Any]) -> str:
