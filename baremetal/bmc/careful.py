@@ -86,6 +86,7 @@ class Careful:
         self.attempts: deque[Attempt] = deque(maxlen=KEPT_ATTEMPTS)
         self._on_attempt = on_attempt
         self._silences = 0
+        self._silence: BmcError | None = None  # the last one, with what was seen
         self._rest_until = 0.0
         self._refused: tuple[float, BmcAuth] | None = None
 
@@ -239,9 +240,11 @@ class Careful:
         if self._refused and (left := self._refused[0] - time.monotonic()) > 0:
             raise _still_refused(self._refused[1], left)
         if rest := self._resting():
+            last = self._silence.brief if self._silence else f"{self.name}: BMC was silent"
             raise BmcUnreachable(
-                f"{self.name}: BMC was silent {self._silences} times in a row, left alone for {rest:.0f} s more",
-                fix="check cable and BMC VLAN; a scan asks at once: baremetal bmc scan --hosts " + self.name,
+                f"{last}, {self._silences} times in a row; left alone for {rest:.0f} s more",
+                detail=self._silence.detail if self._silence else "",
+                fix=f"check cable and BMC VLAN; a scan asks at once: baremetal bmc scan {self.name}",
                 cause="circuit-open",
             )
 
@@ -252,7 +255,7 @@ class Careful:
         if not isinstance(exc, (BmcUnreachable, BmcTimeout)):
             self._silences = 0
             return
-        self._silences += 1
+        self._silences, self._silence = self._silences + 1, exc
         if self._silences >= self.care.trip:
             rest = min(self.care.rest_s * 2 ** (self._silences - self.care.trip), self.care.most_rest_s)
             self._rest_until = time.monotonic() + rest * random.uniform(0.8, 1.2)

@@ -52,7 +52,8 @@ class Answers:
 
     def toml(self) -> str:
         lines = ["", "[[network]]"]
-        lines += [f"{k} = {quote(v)}" for k, v in self._pairs() if v]
+        notes = {"range": "      # addresses that are free: they are given to machines"}
+        lines += [f"{k} = {quote(v)}{notes.get(k, '')}" for k, v in self._pairs() if v]
         if self.dns:
             lines.append(f"dns = [{', '.join(map(quote, self.dns))}]")
         return "\n".join(lines) + "\n"
@@ -102,7 +103,19 @@ def from_interface(name: str) -> Answers:
         raise UsageError(
             f"interface {name} has no IPv4 address", fix=f"give it one first: ip addr add 10.0.0.1/24 dev {name}"
         )
-    return Answers(name, str(address.ip), str(address.network))
+    first, last = _upper_half(address)
+    return Answers(name, str(address.ip), str(address.network), first, last)
+
+
+def _upper_half(address: ipaddress.IPv4Interface) -> tuple[str, str]:
+    """What is given out when nothing is said, written down: the operator should see it. "" when it is too small."""
+    net = address.network
+    if net.prefixlen > 30:
+        return "", ""
+    first, last = net.network_address + net.num_addresses // 2, net.broadcast_address - 1
+    if first <= address.ip <= last:
+        first = address.ip + 1
+    return (str(first), str(last)) if first <= last else ("", "")
 
 
 def interface_address(name: str) -> ipaddress.IPv4Interface | None:

@@ -19,6 +19,8 @@ from baremetal.store import secrets
 from baremetal.workflows.passes import World
 
 NEXT = "bmc-password-next"
+# What an operator gave before we changed it: a file of machines that still says so is older than the change.
+REPLACED = "bmc-password-replaced"
 
 
 async def change(world: World, node: Node, account: str, new: Secret) -> dict[str, Any]:
@@ -59,12 +61,21 @@ async def settle(world: World, node: Node) -> bool:
     return True
 
 
+def outdated(conn: Connection, world: World, node_id: str, text: str) -> bool:
+    """Is this the password that was given before we changed it on the BMC?"""
+    replaced = secrets.get(conn, world.operator, node_id, REPLACED)
+    return replaced is not None and replaced.reveal() == text
+
+
 async def _write(world: World, node: Node, field: str, secret: Secret) -> None:
     await world.store.write(lambda c: secrets.put(c, world.operator, node.id, field, secret, world.now()))
 
 
 async def _promote(world: World, node: Node, new: Secret) -> None:
     def write(conn: Connection) -> None:
+        given = secrets.get(conn, world.operator, node.id, secrets.BMC_PASSWORD)
+        if given is not None and not secrets.has(conn, node.id, REPLACED):
+            secrets.put(conn, world.operator, node.id, REPLACED, given, world.now())
         secrets.put(conn, world.operator, node.id, secrets.BMC_PASSWORD, new, world.now())
         secrets.drop(conn, node.id, NEXT)
 

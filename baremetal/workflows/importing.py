@@ -18,7 +18,7 @@ from baremetal.errors import BaremetalError, Refused, UsageError
 from baremetal.lifecycle import Verb
 from baremetal.model.node import Node, State
 from baremetal.store import nodes, ports, secrets
-from baremetal.workflows import registry, verbs
+from baremetal.workflows import bmcpassword, registry, verbs
 from baremetal.workflows.metadata import Signer
 from baremetal.workflows.passes import World
 from baremetal.workflows.site import Images
@@ -120,7 +120,8 @@ def _changes(conn: Connection, world: World, node: Node, wanted: dict[str, Any])
         change["macs"] = [*have, *missing]
     if wanted.get("password") is not None:
         old = secrets.get(conn, world.operator, node.id, secrets.BMC_PASSWORD)
-        if old is None or old.reveal() != str(wanted["password"]):
+        given = str(wanted["password"])
+        if old is None or (old.reveal() != given and not bmcpassword.outdated(conn, world, node.id, given)):
             change["password"] = wanted["password"]
     return {key: value for key, value in change.items() if value is not None}
 

@@ -16,7 +16,7 @@ from baremetal.model.node import Firmware, Node, State
 from baremetal.secrets import Secret
 from baremetal.store import events, metadata, nodes, ports, secrets, wire_seen
 from baremetal.store.store import Fenced
-from baremetal.workflows import ids
+from baremetal.workflows import bmcpassword, ids
 from baremetal.workflows.metadata import Signer, refresh
 from baremetal.workflows.passes import World
 
@@ -216,6 +216,7 @@ def _keep_password(conn: Connection, world: World, node: Node, body: dict[str, A
     if body.get("password") is not None:
         secret = Secret(str(body["password"]))
         secrets.put(conn, world.operator, node.id, secrets.BMC_PASSWORD, secret, now)
+        secrets.drop(conn, node.id, bmcpassword.REPLACED)
 
 
 def _macs(body: dict[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from baremetal.errors import NotFound, UsageError
+from baremetal.errors import NotFound, Refused, UsageError
 from baremetal.model.event import Event, Kind
 from baremetal.model.metadata import next_step
 from baremetal.model.node import Node
@@ -105,7 +105,10 @@ def advance(
 def resume(conn: Connection, rollout: Rollout, now: float) -> Rollout:
     """Go on: what failed counts again from its next report on."""
     if rollout.state != STOPPED:
-        raise UsageError(f"roll-out {rollout.id} is {rollout.state}: only a stopped one is resumed")
+        raise Refused(
+            f"roll-out {rollout.id} is {rollout.state}: only a stopped one is resumed",
+            fix="baremetal metadata rollout show",
+        )
     given = {node: [generation, now] for node, (generation, _) in rollout.given.items()}
     return _save(conn, rollout, now, state=RUNNING, given=given, because="resumed")
 

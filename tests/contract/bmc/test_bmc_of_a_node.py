@@ -200,6 +200,18 @@ async def test_a_new_password_is_proved_and_kept(site):
     assert "the next one" not in str(await site.get("/api/nodes/n1/events"))
 
 
+async def test_a_file_from_before_the_change_does_not_bring_the_old_password_back(site):
+    node = {"name": "n1", "bmc_url": f"ipmi://admin@127.0.0.1:{site.bmc.port}?timeout_s=2"}
+    for new in ("the next one", "and another"):
+        await site.put("/api/nodes/n1/bmc/password", {"password": new})
+    old = {"nodes": [node | {"password": "long enough 16 b"}]}
+    assert (await site.post("/api/nodes/import", old))["results"][0]["verdict"] == "unchanged"
+    assert site.password() == "and another"
+    told = {"nodes": [node | {"password": "a third one"}]}
+    assert (await site.post("/api/nodes/import", told))["results"][0]["changes"] == ["password"]
+    assert (await site.post("/api/nodes/import", old))["results"][0]["changes"] == ["password"]
+
+
 async def test_a_crash_while_the_password_changes_loses_nothing(site):
     from baremetal.secrets import Secret
 

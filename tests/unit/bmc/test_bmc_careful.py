@@ -79,7 +79,7 @@ async def test_a_silent_bmc_is_left_alone_after_three_silences():
         with pytest.raises(BmcUnreachable):
             await driver.power()
     assert it.commands == 3
-    with pytest.raises(BmcUnreachable, match="left alone"):
+    with pytest.raises(BmcUnreachable, match="silent, 3 times in a row; left alone"):
         await driver.power()
 
 

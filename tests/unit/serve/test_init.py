@@ -137,3 +137,14 @@ def test_damaged_note_is_made_again_and_stale_files_go(tmp_path):
         assert anchors.compose_all([image], out, b"CA", "aa" * 32)[1] == first
     anchors.compose_all([], out, b"CA", "aa" * 32)
     assert list(out.iterdir()) == []
+
+
+def test_the_first_configuration_says_which_addresses_are_given_out(tmp_path):
+    from baremetal.config import Settings
+    from baremetal.serve import initconf
+
+    path = tmp_path / "baremetal.toml"
+    initconf.write(path, interface="lo")
+    assert 'range = "127.128.0.0-127.255.255.254"' in path.read_text()
+    (network,) = Settings.load(path).networks
+    assert (network.range_first, network.range_last) == ("127.128.0.0", "127.255.255.254")
