@@ -82,7 +82,11 @@ class Settings:
     boot_tries: int = _setting(3, "network boots before a node is given up", "boots")
     first_boot_s: float = _setting(900.0, "longest first boot until the node has reported its configuration", "s")
     http_connections: int = _setting(2000, "connections that the boot plane holds at once", "connections")
-    http_mib_s: int = _setting(0, "what all downloads by HTTP share, so that others get through; 0: no limit", "MiB/s")
+    http_mib_s: int = _setting(
+        0,
+        "what all downloads by HTTP share, turn by turn; a little under the wire is fair to all; 0: no limit",
+        "MiB/s",
+    )
     spool_limit: int = _setting(64 * 1024 * 1024, "messages kept on disk while the control plane is away", "bytes")
     event_days: int = _setting(90, "how long events are kept", "days")
     log_level: str = _setting("info", "how much is logged", "", LOG_LEVELS)
