@@ -14,7 +14,6 @@ MOST_PAUSE_S; what is older than KEEP_S is dropped, which is an event.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import json
@@ -148,8 +147,7 @@ class Webhooks:
                 self._tasks[hook_id] = asyncio.create_task(self._serve(hook_id), name=f"webhook-{hook_id}")
             for hook_id in set(self._tasks) - known:
                 self._tasks.pop(hook_id).cancel()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._con.wait_for_change(LOOK_S), LOOK_S)
+            await self._con.wait_for_change(LOOK_S)
             await asyncio.sleep(0.1)
 
     async def _ours(self) -> set[str]:

@@ -52,17 +52,28 @@ def restore(url: str, backup_file: Path) -> Path | None:
         raise UsageError("this database is not a file", fix="use pg_restore")
     target = Path(name)
     with _exclusive(target):
+        fresh = _copied(backup_file, target.with_name(target.name + ".restoring"))
         old = None
         if target.exists():
             old = target.with_name(f"{target.name}.before-restore-{time.strftime('%Y%m%d-%H%M%S')}")
-            target.replace(old)
+            os.link(target, old)  # the name is never without a database: a server would make an empty one
         for tail in ("-wal", "-shm"):
             leftover = target.with_name(target.name + tail)
             if leftover.exists() and old is not None:
                 leftover.replace(old.with_name(old.name + tail))
-        shutil.copyfile(backup_file, target)
-        os.chmod(target, 0o600)
+        fresh.replace(target)
     return old
+
+
+def _copied(file: Path, to: Path) -> Path:
+    """A copy that only its owner can read, on the disk for good before it takes the place of the database."""
+    to.unlink(missing_ok=True)
+    descriptor = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with file.open("rb") as source, os.fdopen(descriptor, "wb") as sink:
+        shutil.copyfileobj(source, sink, 1 << 20)
+        sink.flush()
+        os.fsync(sink.fileno())
+    return to
 
 
 def problems_of(path: Path) -> list[str]:

@@ -98,7 +98,8 @@ async def _output(viewer: Viewer) -> AsyncIterator[str]:
     """Frames of what the machine sends; a comment now and then keeps the connection."""
     while True:
         try:
-            chunk = await asyncio.wait_for(viewer.read(), KEEPALIVE_S)
+            async with asyncio.timeout(KEEPALIVE_S):  # not wait_for: before 3.12 it can swallow a cancellation
+                chunk = await viewer.read()
         except TimeoutError:
             yield ": still here\n\n"
             continue

@@ -60,7 +60,7 @@ async def test_a_full_disk_ends_the_recording_not_the_console(tmp_path: Path) ->
     log = viewer._line.log
     assert log is not None
     log._file.close()
-    log._file = open("/dev/full", "a")  # noqa: SIM115 (the log closes it)
+    log._file = open("/dev/full", "a")  # noqa: ASYNC230, SIM115 (the log closes it)
     heard = b""
     async with asyncio.timeout(5):
         while heard != b"abc":

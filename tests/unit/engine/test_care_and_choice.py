@@ -104,6 +104,30 @@ async def test_backup_while_running_and_restore_after(bench: Any, api: httpx.Asy
     store.close()
 
 
+def test_a_restore_that_is_killed_leaves_the_database_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, copy = f"sqlite:///{tmp_path}/a.db", tmp_path / "copy.db"
+    store = Store.open(url)
+    care.backup(store, copy)
+    store.write_sync(lambda c: nodes.insert(c, FREE))
+    store.close()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(care.shutil, "copyfileobj", killed)
+    with pytest.raises(KeyboardInterrupt):
+        care.restore(url, copy)
+    monkeypatch.undo()
+    before = (tmp_path / "a.db").read_bytes()
+    old = care.restore(url, copy)
+    assert old is not None
+    assert old.read_bytes() == before
+    assert (tmp_path / "a.db").stat().st_mode & 0o777 == 0o600
+    store = Store.open(url)
+    assert store.read(lambda c: nodes.find(c, FREE.name)) is None
+    store.close()
+
+
 def test_a_damaged_backup_is_refused_and_a_corrupt_row_is_found(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/a.db"
     store = Store.open(url)
