@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 SWEEP_S = 5.0
 PASS_S = 300.0  # no pass takes that long: BMC calls have their own deadlines, far shorter
-STOP_S = 5.0  # what running passes get when the server stops
+STOP_S = 0.25  # what running passes get when the server stops: enough to store, not to wait for a silent BMC
 CRASH_PAUSE_S = 10.0  # a pass that raised (a bug) is tried again after this
 
 
@@ -72,7 +72,7 @@ class EmbeddedEngine:
         ]
 
     async def stop(self) -> None:
-        """Start nothing new; wait for the passes that run."""
+        """Start nothing new; let running passes store what they have, and cut those that ask a BMC."""
         self._stopping = True
         for task in self._main:
             task.cancel()

@@ -45,12 +45,21 @@ class ApiThread:
             async with asyncio.timeout(CLOSE_S):
                 for server in self._servers:
                     await self._there(server.close())
+                await self._there(_end_all())
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             await asyncio.to_thread(self._thread.join, CLOSE_S)
 
     async def _there(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+
+async def _end_all() -> None:
+    """Whatever still runs on this loop: held requests whose application was on the other one."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 class Front:

@@ -28,6 +28,7 @@ KEEPALIVE_S = 75.0
 FIRST_REQUEST_S = 15.0  # from connecting to the end of the first request's headers
 BODY_S = 30.0  # a body that takes longer to arrive is not waited for
 SWEEP_S = 5.0
+CLOSE_S = 0.5  # what answers under way get when we end; held requests and streams are asked again by who holds them
 CONNECTIONS = 2000
 TLS_READ_BYTES = 16 * 1024
 HANDSHAKE_S = 10.0
@@ -75,7 +76,7 @@ class AsgiServer:
         if self._listening:
             self._listening.close()
         if self._server:
-            await self._server.shutdown(2.0)
+            await self._server.shutdown(CLOSE_S)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         exchange = _Exchange(request)
