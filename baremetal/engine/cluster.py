@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -17,10 +18,10 @@ from sqlalchemy.engine import Connection
 
 from baremetal.engine import jobs, lease, takeover
 from baremetal.engine.clock import Clock
-from baremetal.engine.lease import TAKEOVER_S, Lease, boottime
+from baremetal.engine.lease import TAKEOVER_S, Lease, Outage, boottime
 from baremetal.engine.listen import Listener
 from baremetal.engine.port import Due, Run
-from baremetal.engine.shared import SharedEngine
+from baremetal.engine.shared import SharedEngine, Tell
 from baremetal.errors import MachineError
 from baremetal.store import Store, postgres, schema, servers
 from baremetal.store.servers import Server
@@ -99,15 +100,28 @@ class Cluster:
         """End this life in good order: what it drove is anybody's at once."""
         self.lease.stop()
 
-    def engine(
-        self, run: Run, due: Due, clock: Clock, *, workers: int, tell: Callable[[str, dict[str, Any]], None]
-    ) -> SharedEngine:
-        """The engine of this server."""
+    def engine(self, run: Run, due: Due, clock: Clock, *, workers: int, tell: Tell) -> SharedEngine:
+        """The engine of this server. `tell` hears what happens to servers and the database, on the loop."""
         assert self.store is not None
+        self._report_outages(tell)
         self._engine = SharedEngine(
             run, due, clock, store=self.store, lease=self.lease, url=self.url, tell=tell, workers=workers
         )
         return self._engine
+
+    def _report_outages(self, tell: Tell) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+
+        def back(outage: Outage) -> None:
+            driven = [n for n, (life, _) in self.store.read(servers.driven).items() if life == self.me.id]  # type: ignore[union-attr]
+            facts = {"server": self.me.name, "because": f"{self.me.name} was {outage.told()}", "since": outage.since}
+            facts |= {"seconds": round(outage.seconds, 1), "why": outage.why, "what": outage.what}
+            loop.call_soon_threadsafe(tell, "database-away", facts, driven)
+
+        self.lease.on_back = back
 
     async def listen(self, heard: Callable[[set[str], set[str]], None], missed: Callable[[], None]) -> None:
         """Hear what other servers store."""

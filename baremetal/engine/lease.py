@@ -16,6 +16,8 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -45,6 +47,20 @@ def boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+@dataclass(frozen=True)
+class Outage:
+    """The database was away: from the last confirmed beat (Unix seconds, the database's clock) to the next one."""
+
+    since: float
+    seconds: float
+    why: str  # what the first beat that failed said
+    what: str  # what is different now
+
+    def told(self) -> str:
+        """For people."""
+        return f"without the database for {self.seconds:.0f} s ({self.why}); {self.what}"
+
+
 class Lease:
     """`start()` registers and begins to beat; `held()` says whether this server may act.
 
@@ -56,6 +72,7 @@ class Lease:
         self.holds: frozenset[str] = frozenset()
         self.ended: str = ""  # who ended us
         self.clock_off_s = 0.0
+        self.on_back: Callable[[Outage], None] = lambda _outage: None  # called in the lease's thread
         self._engine = postgres.make_engine(url, f"bm:{me.id}:lease", statement_s=SLOW_S, durable=False)
         self._wants = ("leader", *wants)
         self._on_lost = on_lost
@@ -64,6 +81,7 @@ class Lease:
         self._taken: dict[str, float] = {}
         self._offset = 0.0  # the database's clock minus boottime
         self._conn: Connection | None = None
+        self._server: tuple[Any, Any] = (None, None)  # the PostgreSQL we spoke with: since when it runs, its address
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
@@ -134,20 +152,32 @@ class Lease:
     # -- inside --------------------------------------------------------------------
 
     def _run(self) -> None:
-        missed = False
+        why, since, server = "", 0.0, self._server
         while not self._stop.wait(BEAT_S):
             try:
                 self._beat()
-                if missed:
-                    log.warning("the database is back")
-                missed = False
+                if why and not self.ended:
+                    self._back(since, why, server)
+                why = ""
             except Exception as exc:
-                if not missed:
+                if not why:
                     log.warning("a beat failed; acting ends in %.1f s: %s", self.left_s(), _first_line(exc))
-                missed = True
+                    why, since, server = _first_line(exc), self._beaten, self._server
                 self._drop()
             if self.ended:
                 return
+
+    def _back(self, since: float, why: str, before: tuple[Any, Any]) -> None:
+        """`since`: when it was confirmed last (boottime)."""
+        what = "PostgreSQL is the one it was: it was slow, or the network was away"
+        if self._server[1] != before[1]:
+            what = f"another host answers now: {self._server[1]}"
+        elif self._server[0] != before[0]:
+            what = "PostgreSQL was restarted"
+        outage = Outage(since + self._offset, self._beaten - since, why, what)
+        log.warning("the database is back: %s", outage.told())
+        with contextlib.suppress(Exception):
+            self.on_back(outage)
 
     def _beat(self) -> None:
         conn = self._session()
@@ -182,6 +212,8 @@ class Lease:
     def _session(self) -> Connection:
         if self._conn is None:
             self._conn = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            runs, host = self._conn.execute(_WHICH).one()
+            self._server = (runs, host)
         return self._conn
 
     def _drop(self) -> None:
@@ -204,6 +236,7 @@ class Lease:
             self._on_lost(self.ended)
 
 
+_WHICH = sa.text("SELECT pg_postmaster_start_time(), host(inet_server_addr()) || ':' || inet_server_port()")
 _TRY = sa.text("SELECT pg_try_advisory_lock(:a, :b)")
 
 

@@ -14,7 +14,7 @@ import functools
 import heapq
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from procrastinate.exceptions import AlreadyEnqueued
@@ -43,7 +43,7 @@ WATCH_S = 0.2
 RING_S = (0.003, 0.012, 0.03, 0.06, 0.12)
 CONNECTIONS = 6
 
-Tell = Callable[[str, dict[str, Any]], None]
+Tell = Callable[[str, dict[str, Any], Sequence[str]], None]  # what happened, facts, nodes it happened to
 
 
 class SharedEngine:
@@ -348,7 +348,9 @@ class SharedEngine:
             try:
                 if self._lease.steady_s() > TAKEOVER_S:
                     for dead, nodes in await self._store.fetch(functools.partial(takeover.end_silent, me=self._me)):
-                        self._tell("server-ended", {"server": dead.name, "instance": dead.id, "nodes": len(nodes)})
+                        told: dict[str, Any] = {"server": dead.name, "instance": dead.id, "nodes": len(nodes)}
+                        told |= {"by": self._lease.me.name, "because": f"{dead.name} was not heard: others go on"}
+                        self._tell("server-ended", told, nodes)
                 if self._lease.held():
                     await self.adopt()
             except Exception as exc:

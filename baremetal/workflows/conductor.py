@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,7 @@ from baremetal.protocol.plane import Snapshot
 from baremetal.secrets import Secret
 from baremetal.store import Store, boots, events, nodes
 from baremetal.store.seal import Sealer
+from baremetal.workflows import ids
 from baremetal.workflows.bell import Bell
 from baremetal.workflows.bmchealth import BmcHealth
 from baremetal.workflows.inbox import Inbox
@@ -139,7 +141,7 @@ class Conductor:
         now = self.started_at = self.clock.now()
 
         def write(conn: Connection) -> int:
-            events.add_all(conn, [server_event(now, "start")])
+            events.add_all(conn, [server_event(now, "start", **self._named())])
             return nodes.extend_waits(conn, now + GRACE_S)
 
         await self.store.write(write)
@@ -169,7 +171,7 @@ class Conductor:
         await self.consoles.close()
         with contextlib.suppress(Exception):
             now = self.clock.now()
-            await self.store.write(lambda c: events.add_all(c, [server_event(now, "stop")]))
+            await self.store.write(lambda c: events.add_all(c, [server_event(now, "stop", **self._named())]))
         self.bell.ring()
 
     @property
@@ -290,11 +292,20 @@ class Conductor:
         self.publisher.resync()
         self.bell.ring()
 
-    def _tell(self, stage: str, data: dict[str, Any]) -> None:
-        """A fact about the servers themselves: another one ended, say, and what it drove is ours to look after."""
+    def _named(self) -> dict[str, str]:
+        """Which of several servers this is."""
+        return {"server": self.cluster.me.name} if self.cluster else {}
+
+    def _tell(self, stage: str, data: dict[str, Any], node_ids: Sequence[str] = ()) -> None:
+        """A fact about servers or database: another one ended, say, and what it drove is ours to look after.
+
+        It stands among the site's events, and in the timeline of every node it happened to.
+        """
         self.rollouts.began()
         told = server_event(self.clock.now(), stage, **data)
-        self.store.submit(lambda c: events.add_all(c, [told]))
+        of_nodes = [dataclasses.replace(told, id=ids.ulid(told.time), node_id=node) for node in node_ids]
+        self.store.submit(lambda c: events.add_all(c, [told, *of_nodes]))
+        self.bell.ring()
 
     async def _due(self, horizon: float) -> list[tuple[str, float]]:
         return await self.store.fetch(lambda c: nodes.due(c, horizon))

@@ -10,14 +10,17 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.engine import Connection
 
 from baremetal.api.native.common import conductor, reply
+from baremetal.model.event import Kind
+from baremetal.store import events, schema, servers, tables
 from baremetal.store import nodes as nodes_rows
-from baremetal.store import schema, servers, tables
 from baremetal.workflows.upgrade import ready_to_upgrade
 
 router = APIRouter(tags=["servers"])
 
 # Lives that ended are shown for so long.
 ENDED_S = 3600.0
+# So long is it shown that a server was without its database.
+AWAY_S = 86_400.0
 
 
 @router.get("/servers", summary="All servers of the site; `nodes=1`: with the nodes each one drives")
@@ -31,8 +34,8 @@ async def list_servers(request: Request, nodes: bool = False) -> Response:
     def query(conn: Connection) -> list[dict[str, Any]]:
         driven = servers.counts(conn)
         lives = [s for s in servers.newest(conn) if s.ended_at is None or s.ended_at > now - ENDED_S]
-        names = _driven(conn) if nodes else {}
-        return [_shown(life, driven, names, now, nodes) for life in lives]
+        names, away = (_driven(conn) if nodes else {}), _away(conn, now - AWAY_S)
+        return [_shown(life, driven, names, now, nodes) | {"away": away.get(life.name)} for life in lives]
 
     return reply({"servers": await con.store.fetch(query), "this": this, "shared": True})
 
@@ -71,6 +74,15 @@ def _shown(
     if with_nodes:
         doc["nodes"] = names.get(life.id, [])
     return doc
+
+
+def _away(conn: Connection, since: float) -> dict[str, dict[str, Any]]:
+    """server name -> when it was without the database last, for how long, and why."""
+    told = [e for e in events.since(conn, Kind.SERVER, since, 2000) if e.stage == "database-away" and not e.node_id]
+    return {
+        str(e.data.get("server")): {"at": e.time, **{k: e.data.get(k) for k in ("seconds", "why", "what")}}
+        for e in told
+    }
 
 
 def _driven(conn: Connection) -> dict[str, list[dict[str, Any]]]:

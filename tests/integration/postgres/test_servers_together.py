@@ -21,7 +21,8 @@ import pytest
 from fleet_import import fleet, pg_cluster
 
 from baremetal.engine.lease import TAKEOVER_S
-from baremetal.store import servers
+from baremetal.model.event import Kind
+from baremetal.store import events, servers
 from baremetal.workflows.simulated import Timing
 
 pytestmark = pytest.mark.integration
@@ -90,6 +91,12 @@ async def all_active(one: Any, count: int = COUNT, seconds: float = 120) -> None
     assert [b.name for b in one.hall.boxes.values() if b.written > 2] == []
 
 
+def told(one: Any, stage: str) -> list[Any]:
+    """What is said of servers and database afterwards, to be read in `baremetal events` and in nodes' timelines."""
+    found = one.store.read(lambda c: events.since(c, Kind.SERVER, 0.0, 5000))
+    return [e for e in found if e.stage == stage]
+
+
 async def test_one_is_killed_and_its_nodes_go_on_within_ten_seconds(place: Path, database: Any, spaces: Any) -> None:
     async with three(place, database, spaces) as one:
         await deploying(one)
@@ -102,6 +109,9 @@ async def test_one_is_killed_and_its_nodes_go_on_within_ten_seconds(place: Path,
         assert one.since_kill(first.pids[0], begun + 0.5) == []
         ended = [s for s in one.store.read(servers.newest) if s.name == "s1"]
         assert ended[0].ended_at is not None
+        said = told(one, "server-ended")
+        assert [e.data["server"] for e in said if e.node_id is None] == ["s1"]
+        assert len([e for e in said if e.node_id]) == said[0].data["nodes"] > 0
 
 
 async def test_one_that_slept_beyond_its_lease_does_nothing_when_it_wakes(
@@ -155,6 +165,10 @@ async def test_a_database_that_is_restarted_costs_nothing(place: Path, database:
         await asyncio.to_thread(database.start)
         await all_active(one)
         assert len(one.store.read(servers.alive)) == 3
+        said = told(one, "database-away")
+        assert {e.data["server"] for e in said} == {"s1", "s2", "s3"}
+        assert {e.data["what"] for e in said} == {"PostgreSQL was restarted"}
+        assert [e for e in said if e.node_id]  # in the timelines of what they drove
 
 
 @pytest.mark.slow
@@ -217,6 +231,8 @@ async def test_failover_to_a_standby_loses_nothing(place: Path, spaces: Any) -> 
             other.sql("ALTER SYSTEM SET synchronous_standby_names = ''")
             await asyncio.to_thread(other.promote)
             await all_active(one)
+            moved = [e for e in told(one, "database-away") if "another host answers now" in e.data["what"]]
+            assert {e.data["server"] for e in moved} == {"s1", "s2", "s3"}
             seen = one.store.read(lambda c: c.exec_driver_sql("SELECT count(*) FROM events").scalar())
             assert seen >= stored * 0.9  # numbers may have gaps, rows may not be lost: see the next line
             assert one.store.read(
