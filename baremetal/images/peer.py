@@ -1,4 +1,4 @@
-"""Copies an image from another server of the site; nothing is believed that the id, or the site's signature, does not prove.
+"""Copies an image from another server of the site. Believed is what its id, or the site's signature, proves.
 
 The small files come by TLS from the other server's boot plane, the large one by plain HTTP, as the nodes
 get them. What broke off at one server goes on at the next.

@@ -29,13 +29,13 @@ from baremetal.protocol.plane import MAX_FRAME
 from baremetal.serve import child, privileges
 from baremetal.serve.keyfiles import read_key
 from baremetal.serve.listen import bind, tls_context
-from baremetal.serve.several import join, stand
+from baremetal.serve.several import join, share_images, stand
 
 if TYPE_CHECKING:
     from baremetal.model.network import Network
     from baremetal.workflows.conductor import Conductor
     from baremetal.workflows.netbook import NetBook
-    from baremetal.workflows.site import Site
+    from baremetal.workflows.site import Images, Site
 
 log = logging.getLogger("baremetal.serve.control")  # __name__ is __main__ here
 
@@ -96,6 +96,9 @@ async def serve(settings: Settings, life: child.Life) -> None:
         if conductor.cluster is not None:
             standing = asyncio.create_task(stand(conductor, conductor.cluster, link))
             stack.callback(standing.cancel)
+        if (keep := getattr(conductor.images, "keep", None)) is not None:  # several servers
+            sharing = asyncio.create_task(keep(conductor.images_changed))
+            stack.callback(sharing.cancel)
         watcher = asyncio.create_task(_watch_images(settings, conductor))
         stack.callback(watcher.cancel)
         await asyncio.to_thread(_load_api)  # half of a start's CPU: nodes in flight go on meanwhile
@@ -171,7 +174,9 @@ async def _conductor(settings: Settings, stack: contextlib.AsyncExitStack) -> Co
         store = Store.open(settings.database_url)
         stack.callback(store.close)
     await stack.enter_async_context(pool)
-    images = ImageStore(settings.images_dir)
+    images: Images = ImageStore(settings.images_dir)
+    if cluster is not None:
+        images = share_images(settings, store, cluster.me.name)
     return Conductor(
         store=store,
         keys=keys,

@@ -14,6 +14,7 @@ import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from baremetal.api.planelink import PlaneLink
 from baremetal.config import Settings
@@ -24,7 +25,9 @@ from baremetal.version import __version__
 if TYPE_CHECKING:
     from baremetal.bmc.pool import BmcPool
     from baremetal.engine.cluster import Cluster
+    from baremetal.store import Store
     from baremetal.workflows.conductor import Conductor
+    from baremetal.workflows.imageshare import SharedImages
     from baremetal.workflows.site import Keys
 
 log = logging.getLogger("baremetal.serve.several")
@@ -61,6 +64,21 @@ def join(settings: Settings, keys: Keys, pool: BmcPool, stack: contextlib.AsyncE
     stack.callback(cluster.leave)
     log.info("server %s (%s) joined", cluster.me.name, cluster.me.id)
     return cluster
+
+
+def share_images(settings: Settings, store: Store, name: str) -> SharedImages:
+    """The image store of this server, which fetches what the others have."""
+    from baremetal.images.peer import Place, Trust
+    from baremetal.images.store import ImageStore
+    from baremetal.serve.tls import public_hex
+    from baremetal.workflows.imageshare import SharedImages
+
+    def places(url: str) -> Place:
+        host = urlsplit(url).netloc.rpartition(":")[0]
+        return Place(url.rstrip("/"), f"http://{host}:{settings.http_port}")
+
+    trust = Trust(public_hex(settings.keys_dir / "image-signing.pub"), settings.tls_dir / "ca.pem")
+    return SharedImages(ImageStore(settings.images_dir), store, name, trust, places)
 
 
 def fingerprint(keys: Keys) -> str:

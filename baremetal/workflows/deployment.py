@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets as stdlib_secrets
 from typing import Any
 
 from baremetal.bmc.base import BootDevice
-from baremetal.errors import BaremetalError
+from baremetal.errors import BaremetalError, NotFound
 from baremetal.model.event import Kind
 from baremetal.model.fault import Fault
 from baremetal.model.node import Power
@@ -17,6 +18,7 @@ from baremetal.store.orders import OrderRow
 from baremetal.workflows import causes, configdrive, faults, ids, raid
 from baremetal.workflows.cleaning import own
 from baremetal.workflows.diskless import is_diskless
+from baremetal.workflows.imagehere import need
 from baremetal.workflows.machine import ensure_power
 from baremetal.workflows.outcome import Again, Done, Failed, Outcome
 from baremetal.workflows.passes import Pass
@@ -118,8 +120,10 @@ def _in_words(data: dict[str, Any]) -> str:
 
 
 def image_of(p: Pass) -> Image:
-    """The image asked for, fixed by id when the deploy began."""
-    return p.world.images.get(p.work.get("image") or p.node.image_id or "")
+    """The image asked for, fixed by id when the deploy began. ImageElsewhere while this server has to fetch it."""
+    image = p.world.images.get(p.work.get("image") or p.node.image_id or "")
+    need(p.world.images, image)
+    return image
 
 
 def has_agent(image: Image) -> bool:
@@ -214,6 +218,12 @@ async def restart(p: Pass) -> Outcome:
         return outcome
     p.note(restarting="on" if half is Power.OFF else None)
     return Again(0.0, f"power is {half}")
+
+
+def image_first(p: Pass) -> None:
+    """ImageElsewhere when another server has the image and this one has to fetch it before the deploy may begin."""
+    with contextlib.suppress(NotFound):
+        need(p.world.images, p.world.images.get(str(p.node.wanted_args.get("image") or p.node.image_id or "")))
 
 
 def check_image(p: Pass) -> None:

@@ -34,6 +34,7 @@ from baremetal.workflows import raid as raid
 from baremetal.workflows import rescue as rescue
 from baremetal.workflows import service as service
 from baremetal.workflows.diskless import is_diskless
+from baremetal.workflows.imagehere import RETRY_S, ImageElsewhere
 from baremetal.workflows.outcome import Again, Done, Failed, Outcome, Wait
 from baremetal.workflows.passes import Pass, StoreFirst, World
 from baremetal.workflows.places import Places
@@ -138,6 +139,8 @@ class Runner:
             return self._later(node_id)
         except StoreError:
             raise  # the database, not the node: the engine comes again when it is back
+        except ImageElsewhere as exc:
+            outcome = Again(RETRY_S, exc.brief, faults.from_error(exc, p.now) if exc.failed else None)
         except BmcError as exc:
             outcome = bmc_trouble(p, exc)
         except BaremetalError as exc:
@@ -239,6 +242,8 @@ class Runner:
             p.change(work={}, wanted=None, wanted_args={}, fault=None, step=None, held=None)
             enter(p, to)
             return None
+        if to is State.DEPLOYING:
+            deployment.image_first(p)
         full = self._places.take(node.id, to)
         if full:
             return Again(LIMIT_PAUSE_S, full)

@@ -214,7 +214,7 @@ class Publisher:
             networks=[_plain(dataclasses.asdict(network)) for network in site.networks],
             nodes=[view.to_json() for view in views],
             artifacts={name: dict(facts) for name, facts in site.artifacts.items()},
-            images={image_key(i.id): str(i.dir) for i in self._world.images.list() if i.kind == "disk"},
+            images={image_key(i.id): str(i.dir) for i in self._world.images.list()},
         )
 
     def resync(self) -> None:

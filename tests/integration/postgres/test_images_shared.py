@@ -1,0 +1,165 @@
+"""Images that one server has and another lacks: fetched, verified, or refused with the reason."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import http.server
+import ssl
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baremetal.engine.cluster import Cluster
+from baremetal.images.manifest import make_key, public_hex
+from baremetal.images.peer import Place, Trust
+from baremetal.images.store import ImageStore
+from baremetal.serve import tls
+from baremetal.workflows.imagehere import ImageElsewhere
+from baremetal.workflows.imageshare import AwayImage, SharedImages
+
+pytestmark = pytest.mark.integration
+
+
+class Boot(http.server.SimpleHTTPRequestHandler):
+    """As much of a boot plane as gives images away."""
+
+    def translate_path(self, path: str) -> str:
+        return str(Path(self.directory) / path.removeprefix("/images/"))
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def serve(root: Path, context: ssl.SSLContext | None = None) -> Any:
+    """On loopback, with TLS when a context is given."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Boot, directory=str(root)))
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+class Hall:
+    """Servers a and b with their own image stores, on one database."""
+
+    def __init__(self, directory: Path, url: str) -> None:
+        self.key = make_key(directory)
+        tls.make_ca(directory)
+        tls.make_server(directory, ["127.0.0.1"])
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(directory / "server.pem", directory / "server.key")
+        self.trust = Trust(public_hex(self.key), directory / "ca.pem")
+        self.stores = {name: ImageStore(directory / name, signing_key=self.key) for name in "ab"}
+        self.places: dict[str, Place] = {}
+        self.clusters: dict[str, Cluster] = {}
+        for name, store in self.stores.items():
+            store.root.mkdir()
+            ports = [serve(store.root, c).server_address[1] for c in (context, None)]
+            place = Place(f"https://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}")
+            self.places[place.https] = place
+            cluster = self.clusters[name] = Cluster(url, name=name, version="0.1.0", site="x", urls=[place.https])
+            cluster.open_store()
+            cluster.join()
+
+    def images(self, name: str) -> SharedImages:
+        store = self.clusters[name].store
+        assert store is not None
+        return SharedImages(self.stores[name], store, name, self.trust, self.places.__getitem__)
+
+    def close(self) -> None:
+        for cluster in self.clusters.values():
+            cluster.leave()
+            assert cluster.store is not None
+            cluster.store.close()
+
+
+@pytest.fixture
+def hall(tmp_path: Path, database: str) -> Iterator[Hall]:
+    one = Hall(tmp_path, database)
+    yield one
+    one.close()
+
+
+def disk(path: Path, fill: bytes) -> Path:
+    path.write_bytes(fill * 510 + b"\x55\xaa" + fill * ((6 << 20) - 512))
+    return path
+
+
+@contextlib.asynccontextmanager
+async def kept(*shared: SharedImages) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(one.keep()) for one in shared]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(test: Any, seconds: float = 40.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not test():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_what_one_has_the_other_fetches_and_proves(hall: Hall, tmp_path: Path) -> None:
+    kernel, initrd = tmp_path / "vmlinuz", tmp_path / "initrd.img"
+    kernel.write_bytes(b"kernel" * 1000)
+    initrd.write_bytes(b"initrd" * 5000)
+    web = hall.stores["a"].add(disk(tmp_path / "web.raw", b"w"), name="web", properties={"agent": "baremetal"})
+    ramdisk = hall.stores["a"].add_ramdisk(kernel, initrd, name="deploy-ramdisk")
+    async with kept(hall.images("a"), hall.images("b")):
+        await until(lambda: len(hall.stores["b"].list()) == 2)
+    for image in (web, ramdisk):
+        here = hall.stores["b"].verify(image.id, public_hex(hall.key))
+        assert (here.name, here.properties, here.created) == (image.name, image.properties, image.created)
+
+
+async def test_what_was_deleted_here_comes_back_only_when_a_deploy_needs_it(hall: Hall, tmp_path: Path) -> None:
+    web = hall.stores["a"].add(disk(tmp_path / "web.raw", b"w"), name="web")
+    other = hall.images("b")
+    async with kept(hall.images("a"), other):
+        await until(lambda: bool(hall.stores["b"].list()))
+        await asyncio.sleep(4)
+        hall.stores["b"].delete("web")
+        await asyncio.sleep(7)
+        assert hall.stores["b"].list() == []
+        image = other.get("web")
+        assert isinstance(image, AwayImage)
+        assert (image.id, image.manifest is not None) == (web.id, True)
+        with pytest.raises(ImageElsewhere, match="image web comes from a"):
+            other.need(image)
+        await until(lambda: bool(hall.stores["b"].list()))
+        other.need(other.get("web"))
+
+
+async def test_a_name_means_the_newest_image_of_it_on_any_server(hall: Hall, tmp_path: Path) -> None:
+    old = hall.stores["b"].add(disk(tmp_path / "old.raw", b"o"), name="web")
+    hall.stores["b"]._edit(old, created="2020-01-01T00:00:00Z")
+    new = hall.stores["a"].add(disk(tmp_path / "new.raw", b"n"), name="web")
+    other = hall.images("b")
+    async with kept(hall.images("a"), other):
+        await until(lambda: other.get("web").id == new.id)
+        await until(lambda: len(hall.stores["b"].list()) == 2)
+    assert hall.stores["b"].get("web").id == new.id
+    assert hall.stores["b"].get(old.id).name.startswith("web@")
+
+
+async def test_an_image_that_is_not_what_it_says_is_refused_with_the_reason(hall: Hall, tmp_path: Path) -> None:
+    web = hall.stores["a"].add(disk(tmp_path / "web.raw", b"w"), name="web")
+    with (web.dir / "image.zst").open("r+b") as file:
+        file.seek(10)
+        file.write(b"\xff\xff")
+    other = hall.images("b")
+    async with kept(hall.images("a"), other):
+        await until(lambda: bool(other._failed))
+        with pytest.raises(ImageElsewhere, match=r"cannot be fetched from there: web: chunk 0 .* is damaged") as told:
+            other.need(other.get("web"))
+    assert told.value.failed
+    assert "copy" in told.value.fix
+    assert hall.stores["b"].list() == []
