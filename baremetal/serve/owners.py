@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
+import pwd
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from baremetal.errors import UsageError
 def hand_over(settings: Settings) -> None:
     """Done by init and at each start of serve, as root: users may be set at any time."""
     for path in settings.state_dir.glob("baremetal.db*"):
-        path.chmod(0o600)
+        _only_owner(path)
     if os.geteuid() != 0:
         return
     for path in _of_control(settings):
@@ -39,10 +41,27 @@ def _inside(directory: Path) -> list[Path]:
     return list(directory.iterdir()) if directory.is_dir() else []
 
 
+def _only_owner(path: Path) -> None:
+    """Mode 0600, of a file that is really there: who runs as the server's user may have put a link in its place."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(descriptor)
+            if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+                os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
+
+
 def _give(path: Path, user: str) -> None:
+    """Files and directories, never what a link points to, nor a file that has another name elsewhere."""
     try:
-        if path.exists() and not path.is_symlink():
-            shutil.chown(path, user)
+        account = pwd.getpwnam(user)
+        found = path.lstat()
+        if stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
+            os.chown(path, account.pw_uid, -1, follow_symlinks=False)
+    except FileNotFoundError:
+        return
     except LookupError:
         raise UsageError(
             f"there is no user {user!r} to run as",
