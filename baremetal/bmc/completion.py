@@ -30,7 +30,7 @@ TEXT = {
     0xD6: "sub-function disabled or unavailable",
     0xFF: "unspecified error",
 }
-_BUSY = {0xC0, 0xD0, 0xD1, 0xD2}
+BUSY = {0xC0, 0xD0, 0xD1, 0xD2}
 _UNSUPPORTED = {0xC1, 0xC2, 0xD6}
 _BROKEN = {0xCE, 0xC6}
 
@@ -46,7 +46,7 @@ def error(host: str, what: str, code: int) -> BmcError:
             fix="give the account the administrator role on the LAN channel, or use another one",
             stage="command",
         )
-    if code in _BUSY:
+    if code in BUSY:
         return BmcBusy(
             f"{host}: BMC busy, could not {what}", detail=detail, fix="try again", cause="node", stage="command"
         )

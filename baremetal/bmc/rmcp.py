@@ -12,9 +12,9 @@ import contextlib
 import random
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from baremetal.bmc import presession, rakp, says
+from baremetal.bmc import completion, presession, rakp, says
 from baremetal.bmc.faults import BmcError, BmcTimeout, BmcUnsupported
 from baremetal.bmc.link import Answer, Login, silent
 from baremetal.bmc.udp import Conversation, Silence
@@ -59,12 +59,7 @@ class RmcpLink:
         async with self._lock:
             if self.gap_s and (wait := self._used_at + self.gap_s - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
-            for attempt in range(BUSY_TRIES):
-                answer = await self._command(netfn, command, data, lun, deadline)
-                if answer.code != 0xC0 or time.monotonic() >= deadline:
-                    break
-                await asyncio.sleep(BUSY_PAUSE_S * 1.6**attempt * random.uniform(0.7, 1.3))
-            return answer
+            return await _while_busy(lambda: self._command(netfn, command, data, lun, deadline), deadline)
 
     async def _command(self, netfn: int, command: int, data: bytes, lun: int, deadline: float) -> Answer:
         for attempt in (1, 2, 3):
@@ -230,10 +225,15 @@ class RmcpLink:
             )
 
     async def _raise_privilege(self, level: int, deadline: float) -> None:
-        answer = await self._exchange(6, 0x3B, bytes([level]), 0, max(0.1, deadline - time.monotonic()), 4)
+        def ask() -> Awaitable[Answer]:
+            return self._exchange(6, 0x3B, bytes([level]), 0, max(0.1, deadline - time.monotonic()), 4)
+
+        answer = await _while_busy(ask, deadline)
         if answer.code in (0x80, 0x81, 0xD4):
             await self._close_session()
             raise rakp.Reject(0x0A, "privilege")
+        if answer.code in completion.BUSY:
+            raise completion.error(self.host, "log us in", answer.code)
         if answer.code:
             raise says.no_privilege(self.host, f"completion code {answer.code:02X}h to Set Session Privilege Level")
 
@@ -250,6 +250,16 @@ class RmcpLink:
             if self.keys is not None:
                 await self._close_session()
             self.talk.close()
+
+
+async def _while_busy(ask: Callable[[], Awaitable[Answer]], deadline: float) -> Answer:
+    """The answer, asked for again while the BMC says "node busy"; the last one when it stays so."""
+    for attempt in range(BUSY_TRIES):
+        answer = await ask()
+        if answer.code != 0xC0 or time.monotonic() >= deadline:
+            break
+        await asyncio.sleep(BUSY_PAUSE_S * 1.6**attempt * random.uniform(0.7, 1.3))
+    return answer
 
 
 def _answer(payload: bytes, netfn: int, command: int, seq: int) -> Answer | None:

@@ -223,7 +223,9 @@ def _crash(lab_dir: Path) -> None:
 
 
 def test_ctrl_c_ends_everything(walked: Walked, tmp_path: Path, leftovers_of: Callable[[Path], list[str]]) -> None:
-    command = [sys.executable, "-m", "baremetal", "lab", "demo", "--nodes", "1", "--state-dir", str(tmp_path)]
+    words = ["baremetal", "lab", "demo", "--nodes", "1", "--state-dir", str(tmp_path)]
+    # A test run in the background may have been told to ignore Ctrl-C.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", *words]
     with (tmp_path / "seen").open("w+") as seen:
         demo = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=seen, stderr=seen, start_new_session=True)
         deadline = time.monotonic() + 600

@@ -178,6 +178,19 @@ class TestOurs:
                 for _ in range(10):
                     assert await driver.power() is Power.ON
 
+    async def test_a_bmc_busy_at_every_log_in_is_asked_again(self):
+        async with virtual() as bmc, closing(dial(bmc, "rmcp", timeout_s=20)) as driver:
+            bmc.bmc.quirks.busy_rate = 0.3
+            for _ in range(20):
+                bmc.server.drop_all()
+                assert await driver.power() is Power.ON
+
+    async def test_a_bmc_that_stays_busy_is_called_busy(self):
+        async with virtual() as bmc, closing(dial(bmc, "rmcp", timeout_s=3)) as driver:
+            bmc.bmc.quirks.busy_rate = 1.0
+            with pytest.raises(BmcBusy):
+                await driver.power()
+
     async def test_a_cipher_suite_that_falls_is_refused(self):
         async with virtual() as bmc, closing(dial(bmc, "rmcp", timeout_s=10)) as driver:
             await driver.power()

@@ -126,9 +126,9 @@ def test_a_process_left_behind_is_ended_and_told(place: Path, script: str) -> No
 def test_however_it_is_stopped_it_leaves_nothing_and_goes_on(place: Path, how: signal.Signals) -> None:
     marker = place / f"elements/stops-{how.name}/install.d/60-stops"
     hostile(place, f"stops-{how.name}", "install.d/60-stops", "echo begun; sleep 7333")
-    process = subprocess.Popen(
-        command(place, f"stops-{how.name}"), env=environment(place), stderr=subprocess.PIPE, text=True
-    )
+    # A test run in the background may have been told to ignore Ctrl-C.
+    words = ["env", "--default-signal=INT", *command(place, f"stops-{how.name}")]
+    process = subprocess.Popen(words, env=environment(place), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not running("sleep 7333") and time.monotonic() < deadline:
         time.sleep(0.05)
