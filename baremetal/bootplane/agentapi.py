@@ -118,6 +118,7 @@ class AgentApi:
 
         Those clients send no header: the address is the secret, as a Swift temporary URL is. HTTPS only.
         """
+        self._good()
         who = await self._of_token(request, request.match_info["token"])
         if who.agent != INSTANCE:
             raise HttpError(403, "denied", f"not for the {who.agent} agent")
@@ -141,8 +142,8 @@ class AgentApi:
         return [
             web.post(f"{root}/hello", self.hello),
             web.get(f"{root}/order", self.of(self.order, RAMDISK)),
-            web.post(f"{root}/report", self.of(self.report, RAMDISK, INSTANCE)),
-            web.get(f"{root}/metadata", self.of(self.metadata, INSTANCE, RAMDISK)),
+            web.post(f"{root}/report", self.of(self.report, RAMDISK)),
+            web.get(f"{root}/metadata", self.of(self.metadata, INSTANCE)),
             web.get(f"{root}/request/{{token}}", self.values),
             web.post(f"{root}/config-report", self.of(self.config_report, INSTANCE)),
         ]

@@ -9,6 +9,8 @@ Paths below AGENT_ROOT; `Authorization: Bearer <token>` on all but hello.
     GET  request/TOKEN             -> 200 {...values, "deployments": [...]}, for clients that send no header
     POST config-report             ConfigReport -> 200 {}
 
+Order and report are the ramdisk's, metadata and config-report the deployed system's; a token is good for its own.
+
 Errors are JSON {"error": {"code", "brief", "detail", "fix"}}: 401 token unknown
 or dead (the agent says hello again only with a fresh nonce), 403 nonce refused,
 503 control away (try again after Retry-After).

@@ -92,6 +92,27 @@ async def test_a_report_that_cannot_be_stored_or_shown_is_refused(rig, body):
     assert not [m for m in rig.control.seen if m.kind == "report"]
 
 
+NOT_THEIRS = [  # field of the token, method, path: what a token of this kind has no business with
+    ("instance_token_sha256", "GET", "/order"),
+    ("instance_token_sha256", "POST", "/report"),
+    ("ramdisk_token_sha256", "GET", "/metadata"),
+    ("ramdisk_token_sha256", "POST", "/config-report"),
+    ("ramdisk_token_sha256", "GET", f"/request/{TOKEN}"),
+]
+
+
+@pytest.mark.parametrize(("token", "method", "path"), NOT_THEIRS)
+async def test_a_token_is_good_for_its_own_agent_only(rig, token, method, path):
+    """A deployed system reports on no order; a ramdisk, whose nonce came in the clear, reads no metadata."""
+    meta = {"generation": 1, "document": '{"values": {"a": 1}, "deployments": []}', "signature": "s"}
+    rig.control.push(view(**{token: sha(TOKEN)}, metadata=meta, order=ORDER))
+    await until(lambda: rig.state.by_token(TOKEN))
+    body = b'{"order_id": "o1", "outcome": "done", "metadata_generation": 1}' if method == "POST" else None
+    async with rig.session.request(method, rig.https + path, data=body, headers=AUTH) as answer:
+        assert answer.status == 403, await answer.text()
+    assert not [m for m in rig.control.seen if m.kind in ("report", "config-report")]
+
+
 async def test_order_is_held_until_it_is_pushed(rig):
     await ready(rig)
     held = asyncio.create_task(get(rig, "/order?wait=30"))
