@@ -8,7 +8,7 @@ vfat volume, which some tools write, is not read.
 from __future__ import annotations
 
 import os
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, Iterable, List, Optional, Set, Tuple
 
 from baremetal.protocol import configdrive
 
@@ -42,16 +42,62 @@ def read(device: str) -> Optional[Dict[str, bytes]]:
         return None
 
 
-def devices(sys_block: str = "/sys/class/block", dev: str = "/dev") -> List[str]:
-    """Block devices worth a look, partitions first and last ones first, no RAM or loop or mapped devices."""
+def devices(sys: str = "/sys", dev: str = "/dev", root: str = "/") -> List[str]:
+    """Block devices worth a look, no RAM or loop or mapped devices.
+
+    First the disk we run from, where the installer writes it; a drive that an earlier
+    deployment left on another disk is not ours. What can be plugged in comes last.
+    Partitions before whole disks, the last ones first.
+    """
+    base = os.path.join(sys, "class/block")
     try:
-        names = [
-            n for n in os.listdir(sys_block) if not n.startswith(("ram", "loop", "zram", "dm-", "md", "fd", "nbd"))
-        ]
+        names = [n for n in os.listdir(base) if not n.startswith(("ram", "loop", "zram", "dm-", "md", "fd", "nbd"))]
     except OSError:
         return []
-    names.sort(key=lambda name: (not os.path.exists(os.path.join(sys_block, name, "partition")), _backwards(name)))
-    return [os.path.join(dev, name) for name in names]
+    ours = _disks_of(root, sys)
+
+    def order(name: str) -> Tuple[bool, bool, bool, int, str]:
+        disk = _disk_of(os.path.join(base, name))
+        whole = disk == name
+        return disk not in ours, _removable(os.path.join(base, disk)), whole, _backwards(name), name
+
+    return [os.path.join(dev, name) for name in sorted(names, key=order)]
+
+
+def _disk_of(device: str) -> str:
+    """The disk of a block device's directory in sysfs: itself, or what it is a partition of."""
+    real = os.path.realpath(device)
+    return os.path.basename(os.path.dirname(real) if os.path.exists(os.path.join(real, "partition")) else real)
+
+
+def _disks_of(path: str, sys: str) -> Set[str]:
+    """The disks under this file system, through LVM, LUKS and arrays; none when it is on no block device."""
+    try:
+        number = os.stat(path).st_dev
+    except OSError:
+        return set()
+    found: Set[str] = set()
+    below = [os.path.join(sys, "dev/block", f"{os.major(number)}:{os.minor(number)}")]
+    while below:
+        device = os.path.realpath(below.pop())
+        try:
+            under = os.listdir(os.path.join(device, "slaves"))
+        except OSError:
+            under = []
+        below += [os.path.join(device, "slaves", name) for name in under]
+        if not under and os.path.exists(device):
+            found.add(_disk_of(device))
+    return found
+
+
+def _removable(disk: str) -> bool:
+    """Removable, or on USB: anybody with a hand on the machine may have put it there."""
+    try:
+        with open(os.path.join(disk, "removable")) as f:
+            removable = f.read().strip() == "1"
+    except OSError:
+        removable = False
+    return removable or "/usb" in os.path.realpath(disk)
 
 
 def _backwards(name: str) -> int:
