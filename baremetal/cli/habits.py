@@ -121,6 +121,14 @@ VERBS: dict[str, dict[str, str]] = {
         "list": "baremetal lab status",
         "log": "baremetal lab console NODE --log",
     },
+    "inspection": {
+        "list": "baremetal inspection rule list, baremetal inspection sku list",
+        "add": "baremetal inspection rule add FILE, baremetal inspection sku add FILE",
+        "start": "baremetal node inspect NODE",
+        "data": "baremetal node inventory NODE --json",
+        "status": "baremetal node explain NODE",
+        "abort": "baremetal node abort NODE",
+    },
     "server": {"show": "baremetal server list", "status": "baremetal status"},
     "db": {"dump": "baremetal db backup", "migrate": "serve brings the schema up to date by itself"},
 }

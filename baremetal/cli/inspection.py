@@ -13,7 +13,7 @@ from baremetal.cli import render
 from baremetal.cli.client import Client, node_path
 from baremetal.cli.listing import Listed, listing
 from baremetal.cli.words import Json, NodeName, complete_rules, complete_skus, document
-from baremetal.errors import EXIT_FAILED, UsageError
+from baremetal.errors import EXIT_FAILED, NotFound, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Rules and SKUs that judge what inspection finds.")
 rule = typer.Typer(no_args_is_help=True, help="Rules: set name, class, traits, labels, root device from facts.")
@@ -46,6 +46,10 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def _add(kind: str, path: Path, as_json: bool) -> None:
     client, docs = Client.default(), _read(path)
+    other = {"rules": "expect", "skus": "then"}[kind]
+    if wrong := [doc["name"] for doc in docs if other in doc]:
+        noun = "sku" if kind == "rules" else "rule"
+        raise UsageError(f"{path}: {', '.join(wrong)} is a {noun}", fix=f"baremetal inspection {noun} add {path}")
     for doc in docs:
         client.put(f"/api/inspection/{kind}/{quote(doc['name'], safe='')}", doc)
         if not as_json:
@@ -81,7 +85,7 @@ def _show(kind: str, name: str) -> None:
     docs = Client.default().get(f"/api/inspection/{kind}")[kind]
     found = next((d for d in docs if d["name"] == name), None)
     if found is None:
-        raise UsageError(f"no {kind[:-1]} {name!r}", fix=f"baremetal inspection {kind[:-1]} list")
+        raise NotFound(f"no {kind[:-1]} {name!r}", fix=f"baremetal inspection {kind[:-1]} list")
     render.json_out(found)
 
 
@@ -143,16 +147,13 @@ def sku_delete(name: SkuName, as_json: Json = False) -> None:
 @app.command("test")
 def try_(
     node: NodeName,
-    file: Annotated[Path | None, typer.Option(help="A rule or SKU that is not stored yet.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Rules or SKUs that are not stored yet.")] = None,
     as_json: Json = False,
 ) -> None:
     """What rules and SKUs would make of a node's stored inventory. Changes nothing."""
     body: dict[str, Any] = {"dry_run": True}
     if file:
-        docs = _read(file)
-        if len(docs) != 1:
-            raise UsageError(f"{file} holds {len(docs)} documents; test wants one")
-        body["extra"] = docs[0]
+        body["extra"] = _read(file)
     _tell(Client.default().post(node_path(node, "inventory", "reprocess"), body), as_json)
 
 
@@ -166,6 +167,8 @@ def _tell(doc: dict[str, Any], as_json: bool) -> None:
     if as_json:
         render.json_out(doc)
     else:
+        from baremetal.workflows import rules
+
         for said in doc["said"]:
             words = [f"{k} {render.text_of(v)}" for k, v in said.items() if k != "rule"]
             print(f"rule {said['rule']}: {' '.join(words)}")
@@ -174,7 +177,7 @@ def _tell(doc: dict[str, Any], as_json: bool) -> None:
         if doc.get("sku"):
             print(f"SKU {doc['sku']}: " + ("differs" if doc["differences"] else "as expected"))
         for wrong in doc["differences"]:
-            print(f"  {wrong['field']}: expected {wrong['expected']}, found {render.text_of(wrong['found'])}")
+            print(f"  {rules.told(wrong)}")
         for failure in doc["failures"]:
             print(f"fails: {failure}")
         if not (doc["said"] or doc["sku"]):

@@ -75,6 +75,8 @@ def rescue(
         args["authorized_keys"] = [_key(key)]
     if ssh_dial and ssh_listen:
         raise UsageError("--ssh-dial or --ssh-listen, not both")
+    if key and not (ssh_dial or ssh_listen):
+        raise UsageError("a key without ssh lets nobody in", fix="--ssh-dial HOST:PORT, or --ssh-listen PORT")
     if ssh_dial:
         args["ssh"] = {"dial": ssh_dial}
     elif ssh_listen:

@@ -103,9 +103,17 @@ def pairs(words: Iterable[str] | None, what: str) -> dict[str, Any]:
     for word in words or ():
         key, equals, text = word.partition("=")
         if not equals or not key:
-            raise UsageError(f"{what} {word!r} is not key=value", fix=f"write it like {what} role=compute")
+            raise UsageError(f"{what} {word!r} is not key=value", fix=_like(what, "role=compute"))
         _place(doc, key.split("."), value_of(text), what)
     return doc
+
+
+LIKE = {"--disk": "serial=S3X12", "--root-device": "serial=S3X12", "metadata": "greeting=hello"}
+
+
+def _like(what: str, otherwise: str) -> str:
+    example = LIKE.get(what, otherwise)
+    return f"write it like {what} {example}" if what.startswith("-") else f"write it like {example}"
 
 
 def flat_pairs(words: Iterable[str] | None, what: str) -> dict[str, Any]:
@@ -114,7 +122,7 @@ def flat_pairs(words: Iterable[str] | None, what: str) -> dict[str, Any]:
     for word in words or ():
         key, equals, text = word.partition("=")
         if not equals or not key:
-            raise UsageError(f"{what} {word!r} is not key=value", fix=f"write it like {what} rack=r1")
+            raise UsageError(f"{what} {word!r} is not key=value", fix=_like(what, "rack=r1"))
         doc[key] = value_of(text)
     return doc
 

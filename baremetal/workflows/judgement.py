@@ -42,7 +42,7 @@ class Verdict:
                 since=now,
             )
         if self.differences:
-            lines = [f"{d['field']}: expected {d['expected']}, found {d['found']}" for d in self.differences]
+            lines = [rules.told(d) for d in self.differences]
             return Fault(
                 "hardware-differs",
                 f"{name} is not as SKU {self.sku} says: {lines[0]}"
@@ -125,13 +125,18 @@ def remove(conn: Connection, kind: str, name: str) -> None:
 def listing(conn: Connection, kind: str) -> list[dict[str, Any]]:
     """All of a kind, rules in the order they are tried."""
     docs = [record.doc for record in records.of_kind(conn, kind)]
+    return _in_order(docs)
+
+
+def _in_order(docs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Higher priorities first, then by name."""
     return sorted(docs, key=lambda d: (-int(d.get("priority", 0)), d["name"]))
 
 
 def again(
     conn: Connection, world: World, ref: str, now: float, *, dry_run: bool = False, extra: Any = None
 ) -> dict[str, Any]:
-    """Try rules and SKUs on the stored inventory; `extra`: this unstored rule or SKU too (instead of its namesake)."""
+    """Try rules and SKUs on the stored inventory; `extra`: unstored ones too (instead of their namesakes)."""
     node = nodes.get(conn, ref)
     stored = inventories.get(conn, node.id)
     if stored is None:
@@ -139,8 +144,9 @@ def again(
     if node.wanted is not None and not dry_run:
         raise Refused(f"{node.name}: {node.wanted} is under way", fix="wait for it")
     made, skus = listing(conn, RULE), listing(conn, SKU)
-    if extra is not None:
-        made, skus = _with(extra, made, skus)
+    for one in extra if isinstance(extra, list) else [extra] if extra is not None else []:
+        made, skus = _with(one, made, skus)
+    made = _in_order(made)
     after, verdict = judged(conn, node, stored[1], made, skus)
     changes = {f: getattr(after, f) for f in FIELDS if getattr(after, f) != getattr(node, f)}
     if not dry_run and changes:

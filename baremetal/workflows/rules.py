@@ -192,6 +192,17 @@ def differences(sku: dict[str, Any], inventory: dict[str, Any]) -> list[dict[str
     return wrong
 
 
+SIGNS = {"eq": "", "ne": "not ", "ge": ">= ", "le": "<= ", "gt": "> ", "lt": "< ", "contains": "~ "}
+
+
+def told(difference: dict[str, Any]) -> str:
+    """One difference for a person, its condition as one writes it: `>= 64`, not `ge 64`."""
+    word, space, value = str(difference["expected"]).partition(" ")
+    wanted = f"{SIGNS[word]}{value}" if space and word in SIGNS else difference["expected"]
+    found = difference["found"]
+    return f"{difference['field']}: expected {wanted}, found {'nothing' if found is None else found}"
+
+
 def _shown(found: list[Any]) -> Any:
     if not found:
         return None

@@ -24,6 +24,8 @@ from baremetal.workflows.site import Images
 
 # Arguments that events do not show.
 SECRET = ("metadata", "config_drive", "password", "password_hash")
+# As the ramdisk knows them: a word it does not know would be refused only after a boot.
+CLEAN_METHODS = ("metadata", "zero", "discard", "secure", "best")
 # Arguments each verb takes.
 TAKES: dict[Verb, frozenset[str]] = {
     Verb.DEPLOY: frozenset({"image", "root_device", "metadata", "config_drive", "steps", "data_partition"}),
@@ -57,6 +59,8 @@ def plan(node: Node, verb: Verb, args: dict[str, Any], by: str, now: float, imag
     if unknown:
         takes = ", ".join(sorted(TAKES.get(verb, frozenset()))) or "no arguments"
         raise UsageError(f"{verb} does not know {', '.join(sorted(unknown))}", fix=f"it takes {takes}")
+    if args.get("method") and args["method"] not in CLEAN_METHODS:
+        raise UsageError(f"no clean method {args['method']!r}", fix=f"one of {', '.join(CLEAN_METHODS)}")
     if node.power_wanted:
         raise Refused(
             f"{node.name}: power {node.power_wanted} is under way", fix="wait until it is done, a few seconds"

@@ -48,7 +48,7 @@ async def delete_one(kind: str, name: str, request: Request) -> Response:
 
 @router.post("/nodes/{ref}/inventory/reprocess", summary="Judge the stored inventory again")
 async def reprocess(ref: str, request: Request) -> Response:
-    """`dry_run`: only say what would change; `extra`: with this unstored rule or SKU too (dry runs only)."""
+    """`dry_run`: only say what would change; `extra`: with this unstored rule or SKU too, or these (dry runs only)."""
     con, body = conductor(request), await body_of(request)
     if unknown := set(body) - {"dry_run", "extra"}:
         raise UsageError(f"reprocess does not know {', '.join(sorted(unknown))}", fix="dry_run, extra")

@@ -167,6 +167,14 @@ def test_commands_in_messages_exist() -> None:
     assert found == []
 
 
+def test_one_list_of_clean_methods() -> None:
+    from baremetal.agents import cleaner
+    from baremetal.config import CLEAN_METHODS
+    from baremetal.workflows import verbs
+
+    assert set(CLEAN_METHODS) == set(verbs.CLEAN_METHODS) == set(cleaner.METHODS)
+
+
 GUESSES = [  # words, what the answer names
     ("node list --fields name", "--columns"),
     ("node list -f json", "--json"),

@@ -59,6 +59,9 @@ async def test_what_was_found_can_be_judged_again_without_the_machine(bench: Any
     starts = len(bench.rack.boxes["n1"].bmc.starts)
     tried = bench.store.read(lambda c: judgement.again(c, bench.con.world, "n1", 0.0, dry_run=True, extra=RULE))
     assert tried["changes"]["resource_class"] == "sim"
+    several = [RULE | {"name": "later", "priority": -1, "then": [{"set": "resource_class", "to": "won"}]}, RULE]
+    tried = bench.store.read(lambda c: judgement.again(c, bench.con.world, "n1", 0.0, dry_run=True, extra=several))
+    assert tried["changes"]["resource_class"] == "won", "in the order of their priorities"
     assert bench.node("n1").resource_class == "baremetal", "only tried"
     await put(bench, judgement.RULE, RULE)
     await bench.con.write(lambda c: judgement.again(c, bench.con.world, "n1", bench.con.clock.now()))
