@@ -9,6 +9,6 @@ transaction.
 """
 
 from baremetal.store import servers as servers  # its tables belong to every database
-from baremetal.store.store import Fenced, Store, StoreError, opened
+from baremetal.store.store import BadValue, Fenced, Store, StoreError, opened
 
-__all__ = ["Fenced", "Store", "StoreError", "opened"]
+__all__ = ["BadValue", "Fenced", "Store", "StoreError", "opened"]

@@ -356,10 +356,14 @@ def _unlock(lock: Any) -> None:
         lock.close()
 
 
+# What sqlite3 and psycopg say of a value of the wrong type.
+UNFIT = ("Error binding parameter", "cannot adapt type")
+
+
 def _explain(exc: Exception, url: str) -> StoreError:
     """SQLite's words, with what to do about them."""
     text = str(getattr(exc, "orig", None) or exc)
-    if isinstance(exc, sa.exc.DataError):
+    if isinstance(exc, sa.exc.DataError) or any(word in text for word in UNFIT):
         return BadValue(f"database: {text.splitlines()[0]}", fix="a value that the database cannot hold was left out")
     if url.startswith("postgresql"):
         brief = text.splitlines()[0] if text else type(exc).__name__

@@ -22,7 +22,7 @@ from baremetal.model.event import Event, Kind
 from baremetal.model.fault import Fault
 from baremetal.model.node import Node, Port, State
 from baremetal.model.node import Wait as NodeWait
-from baremetal.store import Fenced, StoreError, allocations, boots, events, nodes, orders, whole
+from baremetal.store import BadValue, Fenced, StoreError, allocations, boots, events, nodes, orders, whole
 from baremetal.store.boots import Boot
 from baremetal.store.orders import OrderRow
 from baremetal.workflows import cleaning as cleaning
@@ -132,7 +132,7 @@ class Runner:
         return store.read(lambda c: look(c, node_id))
 
     async def _run(self, p: Pass) -> Ran:
-        node_id = p.before.id
+        node_id, crashed = p.before.id, False
         try:
             outcome = await self._decisions(p)
         except Fenced:
@@ -146,15 +146,20 @@ class Runner:
         except BaremetalError as exc:
             outcome = Failed(faults.from_error(exc, p.now))
         except Exception as exc:
-            outcome = self._crashed(p, exc)
+            outcome, crashed = self._crashed(p, exc), True
         else:
-            self._crashes.pop(node_id, None)
             bmc_well(p)
         settle(p, outcome)
         try:
             saved = await self._store(p)
         except Fenced:
             return self._later(node_id)
+        except Exception as exc:
+            if isinstance(exc, StoreError) and not isinstance(exc, BadValue):
+                raise
+            return await self._unstorable(p, exc)
+        if not crashed:
+            self._crashes.pop(node_id, None)
         self._places.left(p.before, saved)
         mark = (saved.fence, saved.evidence)
         if saved is p.node:  # nothing was stored: did something come in meanwhile?
@@ -162,6 +167,18 @@ class Runner:
         if mark == (saved.fence, p.before.evidence):
             return Ran(saved, _shows(p), Seen(saved, p.boots, p.order, p.ports_read))
         return Ran(self.world.store.read(lambda c: nodes.find(c, node_id)), True)
+
+    async def _unstorable(self, p: Pass, exc: Exception) -> Ran:
+        """What was decided cannot be stored (for what a machine said, say): a crash like any other, so that it ends."""
+        seen = await self._look(p.before.id)
+        if seen is None or seen.node.fence != p.before.fence:
+            return self._later(p.before.id)
+        again = Pass(self.world, seen.node, seen.boots, seen.order)
+        settle(again, self._crashed(again, exc))
+        try:
+            return Ran(await self._store(again), True)
+        except Fenced:
+            return self._later(p.before.id)
 
     def _later(self, node_id: str) -> Ran:
         """Somebody else changed it: it is due again at once, by what is stored now."""
