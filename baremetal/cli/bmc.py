@@ -48,7 +48,7 @@ class Boot(StrEnum):
 @verb(app)
 def power(
     call: Call,
-    what: Annotated[Press, typer.Argument(help="status, or what to press.")],
+    what: Annotated[Press, typer.Argument(help="What to press; nothing: only look.")] = Press.STATUS,
     confirm_s: Annotated[
         float, typer.Option("--confirm", help="Seconds on/off may take to be seen; 0: do not look.")
     ] = 20.0,
@@ -113,7 +113,7 @@ def info(call: Call) -> None:
 @verb(app)
 def bootdev(
     call: Call,
-    device: Annotated[Boot, typer.Argument(help="show, or what to boot from.")],
+    device: Annotated[Boot, typer.Argument(help="What to boot from; nothing: show it.")] = Boot.SHOW,
     persistent: Annotated[bool, typer.Option("--persistent", help="For every boot, not only the next.")] = False,
     uefi: Annotated[bool | None, typer.Option("--uefi/--bios-mode", help="Boot mode [as it is].")] = None,
     url: Annotated[str, typer.Option("--url", help="With http: what the firmware fetches.")] = "",

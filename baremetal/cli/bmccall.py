@@ -40,6 +40,7 @@ Scheme = Annotated[str, typer.Option("--scheme", help="For addresses without one
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds one BMC may take.")]
 AtOnce = Annotated[int | None, typer.Option("--at-once", help="BMCs talked to at once [1024].")]
 Plain = Annotated[bool, typer.Option("--plain", help="`host: answer` instead of JSON lines.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="JSON, a line a host: as without it, and instead of --plain.")]
 Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Do it; without this the number of machines is shown and nothing done.")
 ]
@@ -57,6 +58,7 @@ COMMON: tuple[Option, ...] = (
     ("timeout", Timeout, 60.0),
     ("at_once", AtOnce, None),
     ("plain", Plain, False),
+    ("as_json", JsonLines, False),
 )
 
 
@@ -86,6 +88,7 @@ class Call:
         timeout: float,
         at_once: int | None,
         plain: bool,
+        as_json: bool = False,
     ) -> None:
         from baremetal.bmc.hosts import expand
         from baremetal.bmc.url import ALIASES
@@ -101,7 +104,7 @@ class Call:
         self.kg = Secret(_file(kg_file)) if kg_file else None
         self.timeout = timeout
         self.at_once = at_once
-        self.plain = plain
+        self.plain = plain and not as_json
 
     def want_yes(self, what: str, yes: bool) -> None:
         """Shows how many machines it concerns; goes on only with --yes, or a typed yes."""

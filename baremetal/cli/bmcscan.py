@@ -32,6 +32,7 @@ def scan(
     redfish_port: Annotated[int, typer.Option("--redfish-port", help="TCP port of Redfish.")] = 443,
     redfish: Annotated[bool, typer.Option("--redfish/--no-redfish", help="Ask for the Redfish root, too.")] = True,
     rate: Annotated[int, typer.Option("--rate", help="Datagrams a second.")] = 4000,
+    _json: call.JsonLines = False,
 ) -> None:
     """Find BMCs without credentials: RMCP and Redfish root; names twins by UUID."""
     from baremetal.bmc import scan as scanner

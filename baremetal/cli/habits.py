@@ -230,6 +230,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "--where": "for nodes the server knows: baremetal node power --where 'class=compute' on",
         "--password": "BAREMETAL_BMC_PASSWORD or --password-file FILE: a password is never on the command line",
     },
+    "image build": {"--dry-run": "baremetal image plan NAME", "--force": "what did not change is not built again"},
     "image add": {"--disk-format": "the format is found out", "--file": "the file is a word: baremetal image add FILE"},
     "events": {"--tail": "--follow", "-w": "--follow", "--watch": "--follow", "--since": "--limit N"},
     "serve": {
