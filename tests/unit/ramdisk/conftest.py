@@ -194,6 +194,7 @@ def start(
     """Serve in a thread on a free port of loopback; over TLS when there is a certificate."""
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     httpd.daemon_threads = True
+    httpd.handle_error = lambda *told: None  # type: ignore[method-assign]  # clients that go away are what is tested
     if pem is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem)
