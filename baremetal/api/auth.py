@@ -39,6 +39,7 @@ ADMIN_ONLY = ("/api/db", "/api/accounts", "/api/webhooks", "/api/audit")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 CREDENTIAL_MAX = 4096
 REMEMBER_S = 60.0  # a password that was right is not hashed again for so long: bcrypt takes 50 ms
+HASHES = 2  # at the same time, of all
 FAILURES, FAILURES_S = 10, 60.0  # wrong credentials from one address before it has to wait
 
 Scope = MutableMapping[str, Any]
@@ -75,15 +76,18 @@ class Accounts:
         self._read()
         return self._tokens.get(hashlib.sha256(token.encode()).hexdigest())
 
+    def remembered(self, name: str, password: str) -> Account | None:
+        """Was this password right a moment ago? Costs nothing."""
+        self._read()
+        known = self._right.get(_mark(name, password))
+        return known[1] if known and known[0] > time.monotonic() else None
+
     def by_password(self, name: str, password: str) -> Account | None:
         """Hashes: call it in a thread."""
         self._read()
-        mark = hashlib.sha256(f"{name}\0{password}".encode()).digest()
-        known = self._right.get(mark)
-        if known and known[0] > time.monotonic():
-            return known[1]
-        # An unknown user costs as much as a known one.
-        wanted, account = self._users.get(name, ("$2b$10$" + "." * 53, None))
+        mark = _mark(name, password)
+        # An unknown user costs as much as a known one: by the same method, at the same cost.
+        wanted, account = self._users.get(name) or (next(iter(self._users.values()), ("",))[0], None)
         if not check_password(password, wanted) or account is None:
             return None
         if len(self._right) > 1000:
@@ -99,12 +103,29 @@ class Accounts:
         self._stamp = stamp  # last: a thread that comes meanwhile reads for itself, and refuses nobody it should know
 
 
+class _Wrong(Exception):
+    """A wrong password, counted; `too_many`: it was not even looked at, so many came from this address before it."""
+
+    def __init__(self, *, too_many: bool) -> None:
+        super().__init__()
+        self.too_many = too_many
+
+
+class _Turn:
+    """Passwords of one address wait for each other."""
+
+    def __init__(self) -> None:
+        self.lock, self.waiting = asyncio.Lock(), 0
+
+
 class Guard:
     """ASGI: lets a request through with scope["baremetal.user"] set, or answers 401, 403 or 429."""
 
     def __init__(self, app: App, accounts: Accounts, parties: Parties | None = None) -> None:
         self._app, self._accounts, self._parties = app, accounts, parties
         self._failures: dict[str, list[float]] = {}
+        self._turns: dict[str, _Turn] = {}
+        self._few = asyncio.Semaphore(HASHES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -118,9 +139,16 @@ class Guard:
         if self._blocked(source):
             await _refuse(send, 429, "too-many", "too many wrong credentials from this address", "wait a minute")
             return
-        account = await self._who(scope["headers"])
+        try:
+            account = await self._who(scope["headers"], source)
+            if account is None:
+                self._failed(source)
+        except _Wrong as exc:
+            account = None
+            if exc.too_many:
+                await _refuse(send, 429, "too-many", "too many wrong credentials from this address", "wait a minute")
+                return
         if account is None:
-            self._failed(source)
             fix = "send a token (baremetal api token add NAME), or a user of htpasswd"
             await _refuse(send, 401, "denied", "this API asks for a token or a password", fix)
         elif not allowed(account.role, method, path):
@@ -150,7 +178,7 @@ class Guard:
             return 403, "denied", f"{account.project} leases {ref[:80]}; this is for its owner", "ask the owner"
         return None
 
-    async def _who(self, headers: list[tuple[bytes, bytes]]) -> Account | None:
+    async def _who(self, headers: list[tuple[bytes, bytes]], source: str) -> Account | None:
         value = next((v for k, v in headers if k.lower() == b"authorization"), b"")
         if not value or len(value) > CREDENTIAL_MAX:
             return None
@@ -165,8 +193,27 @@ class Guard:
             name, _, password = text.partition(":")
             if "\0" in text:
                 return None
-            return await asyncio.to_thread(self._accounts.by_password, name, password)
+            return self._accounts.remembered(name, password) or await self._hashed(name, password, source)
         return None
+
+    async def _hashed(self, name: str, password: str, source: str) -> Account:
+        """One guess at a time from an address, a few at all: guesses made at once count like others."""
+        turn = self._turns.setdefault(source, _Turn())
+        turn.waiting += 1
+        try:
+            async with turn.lock, self._few:
+                if self._blocked(source):
+                    raise _Wrong(too_many=True)
+                found = self._accounts.remembered(name, password)
+                found = found or await asyncio.to_thread(self._accounts.by_password, name, password)
+                if found is None:
+                    self._failed(source)  # before the next one has its turn
+                    raise _Wrong(too_many=False)
+                return found
+        finally:
+            turn.waiting -= 1
+            if not turn.waiting:
+                self._turns.pop(source, None)
 
     def _blocked(self, source: str) -> bool:
         now = time.monotonic()
@@ -181,6 +228,10 @@ class Guard:
         if len(self._failures) > 10_000:
             self._failures.clear()
         self._failures.setdefault(source, []).append(time.monotonic())
+
+
+def _mark(name: str, password: str) -> bytes:
+    return hashlib.sha256(f"{name}\0{password}".encode()).digest()
 
 
 def allowed(role: str, method: str, path: str) -> bool:

@@ -111,6 +111,26 @@ async def test_many_passwords_at_once(accounts):
     assert [status for status, _, _ in answers] == [200, 401, 200]
 
 
+async def test_guesses_at_once_count_one_by_one_and_hold_up_nobody(accounts):
+    guard = Guard(app, accounts)
+    guesses = [asyncio.create_task(ask(guard, basic(f"ann:wrong{n}"))) for n in range(60)]
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(2):  # of its own address, and the threads are not all taken
+        assert (await ask(guard, basic("bob:b"), source="10.0.0.8"))[0] == 200
+    statuses = [status for status, _, _ in await asyncio.gather(*guesses)]
+    assert (statuses.count(401), statuses.count(429)) == (auth.FAILURES, 60 - auth.FAILURES)
+    assert not guard._turns
+
+
+def test_an_unknown_user_costs_what_a_known_one_costs(accounts, monkeypatch):
+    methods = []
+    real = auth.check_password
+    monkeypatch.setattr(auth, "check_password", lambda given, wanted: methods.append(wanted[:3]) or real(given, wanted))
+    assert accounts.by_password("ann", "x") is None
+    assert accounts.by_password("nobody", "x") is None
+    assert methods[0] == methods[1]
+
+
 ROLES = [  # role, method, path, may
     (ADMIN, "POST", "/api/db/backup", True),
     (OPERATOR, "POST", "/api/db/backup", False),
