@@ -21,6 +21,7 @@ from baremetal.images.tools import PATH, tool
 
 MIN_BYTES = 304 << 20  # mkfs.xfs makes none smaller than 300 MB
 LOG_BYTES = 72 << 20  # its journal, of 64 MiB at least, and what each allocation group keeps for itself
+SET_AT_BOOT = "/var/log/journal"  # systemd-tmpfiles gives it its access list at each boot (tmpfiles.d/systemd.conf)
 _BIGTIME = 1 << 31  # s between the epoch of on-disk time stamps and 1970
 _KINDS = {stat.S_IFREG: "-", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}
 _KINDS |= {stat.S_IFIFO: "p", stat.S_IFCHR: "c", stat.S_IFBLK: "b"}
@@ -94,6 +95,8 @@ def _finish(image: Path, found: Sequence[Node], epoch: int) -> None:
     lines = [line for inode in ("rbmino", "rsumino") for line in ("sb 0", f"addr {inode}", *_dates(epoch, epoch))]
     for node in found:
         for name in os.listxattr(node.source, follow_symlinks=False):
+            if node.path == SET_AT_BOOT and name.startswith("system.posix_acl"):
+                continue
             if name.startswith(("security.capability", "system.posix_acl", "user.")):
                 raise BuildFailed(
                     f"disk: xfs: {node.path} has the attribute {name}, which is lost here", fix="use ext4 for this tree"

@@ -5,8 +5,11 @@ ended up with (the kernel, GRUB and initramfs-tools among them) are what ours is
 asked for; the bench fails when names or versions of the two images differ. Both
 write a GPT disk with GRUB as qcow2 (zstd, clusters of 2 MiB) from the same mirror.
 Then, of ours: one post-install script changed, nothing changed; and the leaner
-content our own elements choose. CPU counts all child processes; memory is the
-peak, sampled, of anonymous memory of the whole family plus what its build tmpfs holds.
+content our own elements choose. With --mkosi FOLDER (its source tree; the mkosi of
+Debian 12 needs a running systemd) mkosi installs the same packages too, as a packed
+tar: its disk images need a newer systemd-repart than Debian 12 has. CPU counts all
+child processes; memory is the peak, sampled, of anonymous memory of the whole family
+plus what its build tmpfs holds.
 """
 
 from __future__ import annotations
@@ -197,6 +200,41 @@ def ours(out: Path, cache: Path, elements: list[str], env: dict[str, str], title
     return rows
 
 
+def mkosi(out: Path, source: Path, packages: list[str]) -> dict[str, dict[str, float]]:
+    """mkosi with the same packages and one post-install script, cold and with another script; a tar, no disk."""
+    work = out / "mkosi"
+    shutil.rmtree(work, ignore_errors=True)
+    for name in ("cache", "work", "packages", "sandbox/etc/apt/sources.list.d"):
+        (work / name).mkdir(parents=True)
+    machine = mirror.from_machine(os.environ)
+    key = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    suites: dict[str, list[str]] = {}
+    for url, suite in machine.suites("bookworm"):
+        suites.setdefault(url, []).append(suite)
+    stanzas = [
+        f"Types: deb\nURIs: {url}\nSuites: {' '.join(names)}\nComponents: main\nSigned-By: {key}\n"
+        for url, names in suites.items()
+    ]
+    # Its own list of sources has a debug archive, which mirrors often lack.
+    (work / "sandbox/etc/apt/sources.list.d/mkosi.sources").write_text("\n".join(stanzas))
+    (work / "mkosi.conf").write_text(
+        "[Distribution]\nDistribution=debian\nRelease=bookworm\n"
+        "[Output]\nFormat=tar\nCompressOutput=zstd\n"
+        f"[Content]\nBootable=no\nPackages={','.join(packages)}\n"
+        f"[Build]\nIncremental=yes\nCacheDirectory={work}/cache\nWorkspaceDirectory={work}/work\n"
+        f"PackageCacheDirectory={work}/packages\nSandboxTrees={work}/sandbox\n"
+    )
+    script = work / "mkosi.postinst.chroot"
+    command = ["/usr/bin/python3", "-m", "mkosi", "-C", str(work), "--force", "build"]
+    env = {"PYTHONPATH": str(source), "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    rows = {}
+    for word, title in (("one", "cold"), ("two", "one post-install script changed")):
+        script.write_text(f"#!/bin/sh\necho {word} > /etc/bench\n")
+        script.chmod(0o755)
+        rows[f"mkosi (tree as tar.zst), {title}"] = measured(command, env)
+    return rows
+
+
 def our_packages(cache: Path) -> dict[str, str]:
     newest = max(cache.glob("images/*/packages.json"), key=lambda path: path.stat().st_mtime)
     return {p["name"]: p["version"] for p in json.loads(newest.read_text())}
@@ -216,6 +254,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("/var/tmp/baremetal-bench-images"))
     parser.add_argument("--no-dib", action="store_true", help="only our lean content")
     parser.add_argument("--keep-dib", action="store_true", help="take disk-image-create's figures of the last run")
+    parser.add_argument("--mkosi", type=Path, metavar="FOLDER", help="also mkosi, from its source tree")
     args = parser.parse_args()
     out: Path = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -231,6 +270,8 @@ def main() -> int:
         rows |= ours(out, cache, SAME, {"DIB_BASE_PACKAGES": " ".join(sorted(wanted))}, "ours, same packages")
         same_or_die(wanted, our_packages(cache))
         print(f"both hold the same {len(wanted)} packages, versions included")
+        if args.mkosi:
+            rows |= mkosi(out, args.mkosi.resolve(), sorted(wanted))
     cache = out / "lean"
     shutil.rmtree(cache, ignore_errors=True)
     rows |= ours(out, cache, LEAN, {}, "ours, lean elements")

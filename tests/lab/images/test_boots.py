@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from baremetal.images import builder
+from baremetal.images.classic import Call, definition
 from baremetal.images.definition import Definition, Disk
 from baremetal.images.elements import dib_elements_dir
 from baremetal.lab import accel
@@ -144,6 +145,19 @@ def test_a_layout_boots_and_mounts_what_it_should(
     assert found.failed == ()
     if name not in ("their-mbr",):  # systemd-repart knows GPT only
         assert mib(found.mounts["/"][2]) > 2000
+
+
+@pytest.mark.parametrize(("element", "firmware"), [("block-device-efi", "uefi"), ("block-device-mbr", "bios")])
+def test_a_classic_call_with_their_elements_boots(cache: Path, tmp_path: Path, element: str, firmware: str) -> None:
+    """Nothing of ours in it but the boot loader; the full kernel and initramfs-tools' own ramdisk."""
+    elements = ("debian-minimal", "vm", element, "dhcp-all-interfaces", "boot-report")
+    call = Call(elements, output="theirs", skip_base=True)
+    options = builder.Options(cache=cache, elements_path=(ELEMENTS,))
+    built = builder.build(definition(call, {"DIB_RELEASE": "bookworm"}), options)
+    found = boot(built.path, tmp_path, firmware)
+    assert found.firmware == firmware
+    assert found.mounts["/"][1] == "ext4"
+    assert found.failed == ()
 
 
 NO_CLOUD = {
