@@ -145,7 +145,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "init": (
         "baremetal init --interface eno2 --systemd",
         "baremetal init --undercloud-conf undercloud.conf",
-        "baremetal --config site.toml init --interface eno2      all of it elsewhere: set state_dir in the file",
+        "baremetal --config site.toml init --interface eno2 --state-dir trial      touches neither /etc nor /var",
     ),
     "server list": ("baremetal server list --nodes",),
     "server check": ("baremetal server check",),

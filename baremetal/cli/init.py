@@ -17,8 +17,11 @@ def init(
     undercloud_conf: Annotated[
         Path | None, typer.Option(help="TripleO's undercloud.conf as source of answers.")
     ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option("--state-dir", help="Keep all below this directory, for a new configuration file.")
+    ] = None,
     address: Annotated[list[str] | None, typer.Option(help="Further names or addresses for the certificate.")] = None,
-    systemd: Annotated[bool, typer.Option(help="Install the systemd unit.")] = False,
+    systemd: Annotated[bool, typer.Option("--systemd", help="Install the systemd unit and its users.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", "--yaml", help="One document on stdout, as JSON or as YAML.")
     ] = False,
@@ -26,13 +29,13 @@ def init(
     """Make what `serve` needs. Safe to run again: what is there stays."""
     from baremetal.cli import render
     from baremetal.cli.settings import config_path
-    from baremetal.config import Settings
+    from baremetal.config import DEFAULT_FILE, Settings
     from baremetal.errors import BaremetalError
     from baremetal.serve.init import initialise
     from baremetal.serve.initconf import install_units, write
 
     path = config_path(config)
-    written = write(path, interface=interface, undercloud_conf=undercloud_conf)
+    written = write(path, interface=interface, undercloud_conf=undercloud_conf, state_dir=state_dir)
     try:
         settings = Settings.load(path)
     except BaremetalError:
@@ -55,4 +58,6 @@ def init(
     if not settings.networks:
         typer.echo(f"next: name your provisioning interface in {path} ([[network]]), then: baremetal doctor")
     else:
-        typer.echo("next: baremetal doctor, then: systemctl start baremetal (or: baremetal serve)")
+        named = "" if path == DEFAULT_FILE else f" --config {path}"
+        start = f"baremetal{named} serve" if named else "systemctl start baremetal (or: baremetal serve)"
+        typer.echo(f"next: baremetal{named} doctor, then: {start}")

@@ -17,6 +17,7 @@ UNITS = Path(__file__).parent / "units"
 UNIT_DIR = Path("/etc/systemd/system")
 SYSUSERS_DIR = Path("/etc/sysusers.d")
 
+STATE_LINE = '# state_dir = "/var/lib/baremetal"\n'
 HEAD = """# Settings of baremetal; each is explained by `baremetal settings` and docs/reference/settings.md.
 # Order of precedence: this file < environment BAREMETAL_* < flags. Passwords never stand here.
 
@@ -64,15 +65,20 @@ class Answers:
         return list(zip(names, (self.interface, self.cidr, self.server, pool, self.router), strict=True))
 
 
-def write(path: Path, *, interface: str = "", undercloud_conf: Path | None = None) -> bool:
-    """Write the configuration file unless it is there. True when it was written."""
+def write(
+    path: Path, *, interface: str = "", undercloud_conf: Path | None = None, state_dir: Path | None = None
+) -> bool:
+    """Write the configuration file unless it is there. True when it was written.
+
+    With `state_dir` all that the server writes is below that directory: a trial that leaves /var and /run alone.
+    """
     if path.exists():
-        if interface or undercloud_conf:
+        if interface or undercloud_conf or state_dir:
             raise UsageError(
                 f"{path} is there already", fix=f"edit its [[network]] tables, or move it away: mv {path} {path}.old"
             )
         return False
-    text = HEAD
+    text = HEAD if state_dir is None else HEAD.replace(STATE_LINE, _all_below(state_dir.absolute()))
     if undercloud_conf is not None:
         text += from_undercloud(undercloud_conf).toml()
     elif interface:
@@ -87,6 +93,11 @@ def write(path: Path, *, interface: str = "", undercloud_conf: Path | None = Non
             f"cannot write {path}: {exc.strerror}", fix="run as root, or name another file with --config"
         ) from exc
     return True
+
+
+def _all_below(directory: Path) -> str:
+    places = {"state_dir": "state", "run_dir": "run", "cache_dir": "cache"}
+    return "".join(f"{name} = {quote(str(directory / sub))}\n" for name, sub in places.items())
 
 
 def quote(text: str) -> str:

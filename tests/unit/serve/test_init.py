@@ -148,3 +148,15 @@ def test_the_first_configuration_says_which_addresses_are_given_out(tmp_path):
     assert 'range = "127.128.0.0-127.255.255.254"' in path.read_text()
     (network,) = Settings.load(path).networks
     assert (network.range_first, network.range_last) == ("127.128.0.0", "127.255.255.254")
+
+
+def test_a_trial_keeps_everything_in_one_directory(tmp_path):
+    from baremetal.config import Settings
+    from baremetal.serve import initconf
+
+    path = tmp_path / "site.toml"
+    initconf.write(path, interface="lo", state_dir=tmp_path / "trial")
+    settings = Settings.load(path)
+    assert {settings.state_dir, settings.run_dir, settings.cache_dir} == {
+        tmp_path / "trial" / name for name in ("state", "run", "cache")
+    }
