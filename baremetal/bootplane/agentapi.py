@@ -21,7 +21,7 @@ from aiohttp import web
 
 from baremetal.bootplane.answers import HttpError, answer, read_body, wait_seconds
 from baremetal.bootplane.link import Link
-from baremetal.bootplane.seldom import Seldom
+from baremetal.bootplane.seldom import Seldom, Share
 from baremetal.bootplane.state import Entry, State, Who
 from baremetal.bootplane.wake import Wakeups
 from baremetal.protocol.agent import INSTANCE, PROGRESS, RAMDISK, ConfigReport, Hello, Report
@@ -47,6 +47,7 @@ class AgentApi:
     _busy: dict[str, int] = field(default_factory=dict)
     _beats: dict[str, float] = field(default_factory=dict)
     _alarms: Seldom = field(default_factory=Seldom)
+    _reports: Share = field(default_factory=lambda: Share(120, 5.0))  # an agent tells its progress once a second
 
     async def hello(self, request: web.Request) -> web.StreamResponse:
         """POST hello: control checks the nonce and answers a token."""
@@ -67,6 +68,8 @@ class AgentApi:
                 self._beats[who.node] = time.monotonic()  # the report itself is a sign of life
             else:
                 self._beat(who)
+            if request.method == "POST" and not self._reports.take(f"{who.agent} {who.node}"):
+                raise HttpError(429, "too-many", "too many reports of this node in a short time")
             with self._one_of_few(who.node):
                 return await handler(request, who)
 

@@ -21,7 +21,7 @@ from baremetal.boot import ipxe
 from baremetal.bootplane.answers import HttpError
 from baremetal.bootplane.files import Sent, send_file
 from baremetal.bootplane.link import Link
-from baremetal.bootplane.seldom import Seldom
+from baremetal.bootplane.seldom import Seldom, Share
 from baremetal.bootplane.state import Entry, State
 from baremetal.bootplane.throttle import Throttle
 from baremetal.model.boot import Purpose
@@ -59,6 +59,7 @@ class Firmware:
     throttle: Throttle = field(default_factory=Throttle)
     _serials: dict[str, int] = field(default_factory=dict)
     _alarms: Seldom = field(default_factory=Seldom)
+    _scripts: Share = field(default_factory=lambda: Share(60, 1.0))
 
     async def script(self, request: web.Request) -> web.StreamResponse:
         """GET /boot/<mac-with-hyphens>.ipxe"""
@@ -105,15 +106,18 @@ class Firmware:
                 self.link.note("refused", view.node, {"what": "script", "why": why, "source": where["client"]})
             because = "this boot has begun already; waiting for the server to order another"
             return self._text(WAIT_TEMPLATE, entry, where | {"because": because})
-        serial = self._serial(view.node)
+        last, serial = self._serials.get(view.node), self._serial(view.node)
         word = nonce.make(view.nonce_key, view.node, record.boot_id, serial)
         text = self._text(ipxe.template_name(record), entry, where | {"nonce": word})
-        if fetched:
+        if fetched and serial != last:
             self.link.note("script-sent", view.node, {"nonce_id": f"{serial:x}", "boot_id": record.boot_id})
         return text
 
     def _serial(self, node: str) -> int:
-        """Milliseconds since 1970, always greater than the node's last."""
+        """Milliseconds since 1970, always greater than the node's last; of a flood of fetches all get the last one's."""
+        last = self._serials.get(node, 0)
+        if last and not self._scripts.take(node):
+            return last
         serial = max(int(self.state.standing.time() * 1000), self._serials.get(node, 0) + 1)
         self._serials[node] = serial
         return serial

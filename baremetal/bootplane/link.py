@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from baremetal.bootplane.copy import SnapshotCopy
+from baremetal.bootplane.seldom import Share
 from baremetal.bootplane.spool import Spool, SpoolFull
 from baremetal.bootplane.state import State
 from baremetal.errors import BaremetalError, Unreachable
@@ -33,6 +34,8 @@ STORED_S = 10.0  # an agent waits this long until its report is in the database 
 CALL_S = 15.0  # a caller waits this long for control's answer
 RETRY_S = (0.05, 0.1, 0.2)  # between attempts to connect; the last repeats
 UNREADABLE_S = 1.0  # before connecting again to a control that sent rubbish
+# Anybody on the wire can cause these, as often as he likes; each becomes a row in the database.
+SIGHTINGS = frozenset({"loader-sent", "artifact-sent", "metadata-sent", "boot-seen", "refused"})
 SAVE_AFTER_S = 0.5  # changes are gathered before the snapshot is written
 
 
@@ -69,6 +72,7 @@ class Link:
         self._save: asyncio.TimerHandle | None = None
         self._saving: asyncio.Task[None] | None = None
         self._syncing: _Sync | None = None
+        self._of_node, self._of_strangers = Share(60, 1.0), Share(1000, 20.0)
 
     # ---------------------------------------------------------- outwards
 
@@ -109,7 +113,9 @@ class Link:
             self._stored.pop(message_id, None)
 
     def note(self, kind: str, node: str | None, body: dict[str, Any]) -> None:
-        """Queue a message whose loss must not stop anything."""
+        """Queue a message whose loss must not stop anything: of a flood of one kind from one node, a trickle."""
+        if kind in SIGHTINGS and not (self._of_node if node else self._of_strangers).take(f"{kind} {node or ''}"):
+            return
         with contextlib.suppress(SpoolFull):
             self.tell(kind, node, body)
 

@@ -27,3 +27,22 @@ class Seldom:
                 return 0
         self._last[key] = (at, 0)
         return skipped + 1
+
+
+class Share:
+    """So many at once for each key, refilled at a rate: a flood from one costs no more than a trickle.
+
+    For keys that no client invents (nodes): each is remembered.
+    """
+
+    def __init__(self, at_once: int, per_s: float) -> None:
+        self._most, self._per_s = float(at_once), per_s
+        self._have: dict[str, tuple[float, float]] = {}
+
+    def take(self, key: str, now: float | None = None) -> bool:
+        """One more?"""
+        at = time.monotonic() if now is None else now
+        have, since = self._have.get(key, (self._most, at))
+        have = min(self._most, have + (at - since) * self._per_s)
+        self._have[key] = (have - 1 if have >= 1 else have, at)
+        return have >= 1

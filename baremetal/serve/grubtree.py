@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from baremetal.boot import ipxe
+from baremetal.bootplane.seldom import Seldom, Share
 from baremetal.bootplane.state import Entry, State
 from baremetal.model.boot import Purpose
 from baremetal.protocol import nonce
@@ -35,6 +36,8 @@ class GrubTree:
 
     def __init__(self, loaders: LoaderTree, state: State, link: Link, templates: Mapping[str, str], https: str) -> None:
         self._loaders, self._state, self._link, self._templates, self._https = loaders, state, link, templates, https
+        self._alarms, self._scripts = Seldom(), Share(60, 1.0)
+        self._serials: dict[str, int] = {}
 
     def get(self, name: str) -> bytes | Path | None:
         """The file of this name; None: no such name."""
@@ -68,15 +71,18 @@ class GrubTree:
         view, record = entry.view, entry.record
         if view.nonce_key is None:
             # The agent of this boot has said hello already: a second nonce would let a neighbour in.
-            self._link.note(
-                "refused", view.node, {"what": "script", "why": "fetched again after hello", "source": values["mac"]}
-            )
+            if times := self._alarms.due(view.node):
+                why = f"boot script fetched again after hello, {times} times"
+                self._link.note("refused", view.node, {"what": "script", "why": why, "source": values["mac"]})
             return self._leave({**values, "because": "this boot has begun already"})
         assert record.boot_id is not None
-        serial = int(self._state.standing.time() * 1000)
+        last = self._serials.get(view.node, 0)
+        fresh = not last or self._scripts.take(view.node)
+        serial = self._serials[view.node] = max(int(self._state.standing.time() * 1000), last + 1) if fresh else last
         word = nonce.make(view.nonce_key, view.node, record.boot_id, serial)
         text = ipxe.render_values(self._templates[RAMDISK], {**values, "nonce": word})
-        self._link.note("script-sent", view.node, {"nonce_id": f"{serial:x}", "boot_id": record.boot_id})
+        if fresh:
+            self._link.note("script-sent", view.node, {"nonce_id": f"{serial:x}", "boot_id": record.boot_id})
         return text
 
     def _leave(self, values: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 
 import pytest
 from conftest_bootplane import NONCE_KEY, sha, until, view
@@ -237,3 +238,24 @@ async def test_urls_of_an_order_are_on_the_address_that_the_agent_reached(rig):
     # Of several places: ours, then those on the agent's network, then the rest.
     places = ["http://127.0.0.1:8080/x", "http://127.0.0.7:8080/x", "http://10.0.0.2:8080/x"]
     assert body["args"] == {**args, "image_url": "http://127.0.0.1:8080/images/x/image.zst", "image_urls": places}
+
+
+async def test_a_flood_from_one_node_is_a_trickle_for_control(rig):
+    """Each message becomes a row in the database; whoever holds a token, or is on the wire, may ask in a loop."""
+    meta = {"generation": 1, "document": '{"values": {}, "deployments": []}', "signature": "s"}
+    rig.control.push(view(instance_token_sha256=sha(TOKEN), nonce_key=NONCE_KEY, metadata=meta))
+    await until(lambda: rig.state.by_token(TOKEN))
+    reports, words = [], []
+    for n in range(200):
+        assert (await get(rig, "/metadata"))[0].status == 200
+        body = {"metadata_generation": 1, "outcome": "applied", "seconds": n}
+        reports.append((await post(rig, "/config-report", body))[0])
+        async with rig.session.get(rig.http + "/boot/52-54-00-00-00-01.ipxe") as answer:
+            words.append((await answer.text()).partition("baremetal.nonce=")[2].split()[0])
+    await until(lambda: not len(rig.spool))
+    told = Counter(message.kind for message in rig.control.seen)
+    assert told["metadata-sent"] <= 80
+    assert told["script-sent"] <= 80
+    assert (reports[0], reports[-1]) == (200, 429)
+    assert told["config-report"] == reports.count(200) < 190
+    assert nonce.verify(words[-1], NONCE_KEY, "n1", "b1"), "a script is handed out all the same"
