@@ -131,6 +131,8 @@ def phase_environment(
         "DIB_DEBIAN_SECURITY_SUBPATH": "",
         **mirror.environment(),
         "BAREMETAL_ROOT_UUID": layout.root.fs_uuid,
+        "BAREMETAL_DISK_LABEL": layout.label,
+        "BAREMETAL_ROOT_TYPE": "root" if layout.root.type.lower() == "8304" else "linux-generic",
         "BAREMETAL_BOOT_UUID": boot.fs_uuid if boot else "",
         "BAREMETAL_PACKAGE_DIR": str(PACKAGE.parent),
         "BAREMETAL_PYTHONPATH": str(PACKAGE.parent),
