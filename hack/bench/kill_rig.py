@@ -105,14 +105,14 @@ async def serve(directory: Path, policy: dict[str, Any]) -> None:
     from baremetal.workflows.policy import Policy
     from baremetal.workflows.site import Keys, Ramdisk, Site
 
-    many = 100_000
+    limits = dict.fromkeys(("deploy_limit", "clean_limit", "inspect_limit"), 100_000)
     con = Conductor(
         store=Store.open(f"sqlite:///{directory}/kill.db"),
         keys=Keys(b"o" * 32, b"m" * 32, (directory / "signing.pem").read_bytes()),
         bmc=Wires(directory),
         site=Site(ca_pem="CA", ramdisks={"": Ramdisk("vmlinuz", "initrd")}),
         images=SimulatedImages(),
-        policy=Policy(**{"deploy_limit": many, "clean_limit": many, "inspect_limit": many, **policy}),
+        policy=Policy(**{**limits, "sensor_poll_s": 0.0, "audit_bmcs": False, **policy}),
     )
     link = PlaneLink(con.inbox, con.snapshot, lambda: con.version)
     con.on_push(link.push)
