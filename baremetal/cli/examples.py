@@ -139,7 +139,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "bmc users": ("baremetal bmc users -H 10.0.0.17 -u admin",),
     "bmc password": ("baremetal bmc password -H rack7 -u ADMIN --random rack7.passwords --yes",),
     "bmc audit": ("baremetal bmc audit -H 10.0.0.0/24 -u admin",),
-    "watch": ("baremetal watch --where rack=r1",),
+    "watch": ("baremetal watch --where label.rack=r1",),
     "status": ("baremetal status",),
     "serve": ("baremetal serve", "baremetal --config site.toml serve"),
     "init": (
@@ -163,7 +163,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "db backup": ("baremetal db backup before-the-upgrade",),
     "db check": ("baremetal db check",),
     "db move": ("baremetal db move postgresql://baremetal@db.example/baremetal",),
-    "db restore": ("baremetal db restore /var/lib/baremetal/backups/before-the-upgrade.db",),
+    "db restore": ("baremetal db restore /var/lib/baremetal/backups/before-the-upgrade",),
     "db rotate-keys": ("baremetal db rotate-keys --yes",),
     "audit": ("baremetal audit --node r1-u07", "baremetal audit --who ci --json"),
     "webhook list": ("baremetal webhook list",),

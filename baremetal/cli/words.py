@@ -90,7 +90,12 @@ NodeNames = Annotated[
     list[str] | None,
     typer.Argument(metavar="[NODE]...", help="Names, ids or ranges like r1-u[01-40].", autocompletion=complete_nodes),
 ]
-Where = Annotated[str, typer.Option("--where", help="Filter like 'class=compute and state=available'.")]
+Where = Annotated[
+    str,
+    typer.Option(
+        "--where", help="Like 'class=compute and state=available', 'fault and not maintenance', label.rack=r1."
+    ),
+]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", "-w", help="Wait until it is done or has failed.")]
 Timeout = Annotated[float, typer.Option("--timeout", help="Longest wait in seconds.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]

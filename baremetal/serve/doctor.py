@@ -21,7 +21,7 @@ from baremetal.workflows import probes
 
 PASS, WARN, FAIL, SKIP = "pass", "warn", "fail", "skip"
 # tool -> Debian package, why. The first table is for serving real racks, the second for images and the lab.
-TOOLS: dict[str, tuple[str, str]] = {"ip": ("iproute2", "interfaces")}
+TOOLS: dict[str, tuple[str, str]] = {"ip": ("iproute2", "shows and sets interfaces")}
 LAB_TOOLS: dict[str, tuple[str, str]] = {
     "qemu-system-x86_64": ("qemu-system-x86", "virtual machines"),
     "qemu-img": ("qemu-utils", "image conversion"),
@@ -59,7 +59,7 @@ def examine(config: Path | None, *, lab: bool = False, probe: bool = True) -> li
         settings = Settings.load(config)
     except BaremetalError as exc:
         return [Finding("configuration", FAIL, f"{exc.brief}: {exc.detail}".strip(": "), exc.fix)]
-    findings = [Finding("configuration", PASS, f"{len(settings.networks)} networks, no unknown settings")]
+    findings = [Finding("configuration", PASS, f"{_count(len(settings.networks), 'network')}, no unknown settings")]
     checks: list[Check] = [
         preconditions,
         links,
@@ -68,6 +68,7 @@ def examine(config: Path | None, *, lab: bool = False, probe: bool = True) -> li
         certificates,
         open_ports,
         loader_by_tftp,
+        image_tools,
         space,
         clock,
     ]
@@ -78,6 +79,10 @@ def examine(config: Path | None, *, lab: bool = False, probe: bool = True) -> li
     for check in checks:
         findings += _safely(check, settings)
     return findings
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _safely(check: Check, settings: Settings) -> list[Finding]:
@@ -124,14 +129,27 @@ def tools(table: dict[str, tuple[str, str]]) -> Check:
     """Programs on PATH, by package."""
 
     def programs(settings: Settings) -> Iterator[Finding]:
-        path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
         for tool, (package, why) in table.items():
-            if shutil.which(tool, path=path):
+            if _there(tool):
                 yield Finding(tool, PASS, why)
             else:
                 yield Finding(tool, FAIL, f"not installed ({why})", f"apt install {package}")
 
     return programs
+
+
+def image_tools(settings: Settings) -> Iterator[Finding]:
+    """What `image build` runs. Without it images can still come from elsewhere (`image add`)."""
+    lacking = [tool for tool in LAB_TOOLS if not tool.startswith("qemu") and not _there(tool)]
+    if not lacking:
+        yield Finding("image build", PASS, "its programs are there")
+        return
+    packages = " ".join(LAB_TOOLS[tool][0] for tool in lacking)
+    yield Finding("image build", WARN, f"lacks {', '.join(lacking)}", f"apt install {packages}")
+
+
+def _there(tool: str) -> bool:
+    return shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is not None
 
 
 def loaders(settings: Settings) -> Iterator[Finding]:

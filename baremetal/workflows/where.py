@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable
 from baremetal import lifecycle
 from baremetal.errors import UsageError
 from baremetal.model.node import Firmware, Node, Power, State
+from baremetal.model.patterns import Pattern
 
 Test = Callable[[Node], bool]
 MOST = 100_000
 
 _RANGE = re.compile(r"\[([^\[\]]+)\]")
+_KEY = re.compile(r"\s*([A-Za-z_][\w.-]*)\s*(?=\)|and\b|or\b|$)", re.IGNORECASE)
 _TERM = re.compile(r"\s*([A-Za-z_][\w.-]*)\s*(!=|=|~)\s*(\"[^\"]*\"|'[^']*'|[^\s()]+)")
 
 KEYS: dict[str, Callable[[Node], str | None]] = {
@@ -93,7 +95,7 @@ def _expand(part: str) -> list[str]:
 
 
 def parse(text: str) -> Test:
-    """`key=value`, `key!=value`, `key~regex`, joined by and/or/not and parentheses."""
+    """`key=value`, `key!=value`, `key~regex`, `key` alone (it is set), joined by and/or/not and parentheses."""
     parser = _Parser(text)
     test = parser.either()
     parser.end()
@@ -128,9 +130,18 @@ class _Parser:
             return inner
         hit = _TERM.match(self.text, self.at)
         if hit is None:
-            raise self.wrong("expected key=value")
+            return self.bare()
         self.at = hit.end()
         return _term(hit.group(1), hit.group(2), hit.group(3).strip("\"'"))
+
+    def bare(self) -> Test:
+        """A key alone: it has a value, other than false."""
+        hit = _KEY.match(self.text, self.at)
+        if hit is None or hit.group(1).lower() in ("and", "or", "not"):
+            raise self.wrong("expected key=value")
+        read = _reader(hit.group(1))
+        self.at = hit.end()
+        return lambda n: (read(n) or "false") not in ("false", "unknown")
 
     def word(self, word: str) -> bool:
         hit = re.compile(rf"\s*{word}\b", re.IGNORECASE).match(self.text, self.at)
@@ -162,8 +173,8 @@ def _term(key: str, operator: str, value: str) -> Test:
     if key == "state":
         return _state(operator, value)
     if operator == "~":
-        pattern = _pattern(value)
-        return lambda n: bool(pattern.search(read(n) or ""))
+        pattern = Pattern(value)
+        return lambda n: pattern.search(read(n) or "")
     if key == "trait":
         return (lambda n: value in n.traits) if operator == "=" else (lambda n: value not in n.traits)
     return (lambda n: read(n) == value) if operator == "=" else (lambda n: read(n) != value)
@@ -177,16 +188,9 @@ def _state(operator: str, value: str) -> Test:
         return {lifecycle.provision_state(n)} | (set() if failed else {str(n.state)})
 
     if operator == "~":
-        pattern = _pattern(value)
+        pattern = Pattern(value)
         return lambda n: any(pattern.search(name) for name in names(n))
     return lambda n: (value in names(n)) is (operator == "=")
-
-
-def _pattern(value: str) -> re.Pattern[str]:
-    try:
-        return re.compile(value)
-    except re.error as exc:
-        raise UsageError(f"{value!r} is not a regular expression: {exc}") from exc
 
 
 def _known_value(key: str, value: str) -> None:
@@ -204,6 +208,7 @@ def _reader(key: str) -> Callable[[Node], str | None]:
         return lambda n: " ".join(n.traits)
     if key not in KEYS:
         raise UsageError(
-            f"{key!r} is not something to choose by", fix=f"keys: {', '.join([*KEYS, 'trait', 'label.NAME'])}"
+            f"{key!r} is not something to choose by",
+            fix=f"a label is label.{key}; other keys: {', '.join([*KEYS, 'trait'])}",
         )
     return KEYS[key]

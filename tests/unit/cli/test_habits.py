@@ -46,13 +46,27 @@ def options_of(path: str) -> set[str]:
     return known
 
 
+def condition_error(words: list[str]) -> str:
+    """What --where cannot read; "" when it can. `rules` and prose have capitals or … for a value."""
+    from baremetal.errors import UsageError
+    from baremetal.workflows import where
+
+    for index, word in enumerate(words[:-1]):
+        if word == "--where" and "…" not in words[index + 1]:
+            try:
+                where.parse(words[index + 1])
+            except UsageError as exc:
+                return f"--where {words[index + 1]}: {exc.brief}"
+    return ""
+
+
 def wrong(text: str) -> list[str]:
     """What a command line names that does not exist: `text` begins behind the word baremetal."""
-    line = ENDS.split(text, maxsplit=1)[0].strip().strip("\"'")
+    line = ENDS.split(text, maxsplit=1)[0].strip()
     try:
         words = shlex.split(line)
-    except ValueError:
-        words = line.split()
+    except ValueError:  # the quote of the text around it
+        words = line.strip("\"'").split()
     path, rest = "", list(words)
     while rest and hasattr(TREE[path], "list_commands"):
         word = rest.pop(0)
@@ -69,6 +83,8 @@ def wrong(text: str) -> list[str]:
     if path.split(" ")[-1] in FREE:
         return []
     known = options_of(path)
+    if bad := condition_error(rest):
+        return [f"{path} {bad}"]
     return [f"{path} {o}" for w in rest for o in re.findall(r"(?<![\w=/-])" + OPTION.pattern, w) if o not in known]
 
 
@@ -106,6 +122,8 @@ def test_option_hints_name_options_of_that_command(place: str) -> None:
     known = options_of(place)
     for word, hint in habits.OPTIONS[place].items():
         assert word not in known, f"{place} has {word} itself"
+        if hint.startswith("--where "):
+            assert condition_error(shlex.split(hint.partition(", ")[0])) == ""
         own = ENDS.split(hint, maxsplit=1)[0]
         for option in OPTION.findall(own) if own.startswith("-") else ():
             assert option in known, f"{place}: {hint}"

@@ -60,6 +60,11 @@ CONDITIONS = [
     ("maintenance=true", False),
     ("state!='deploy failed'", False),
     ("state~failed$", True),
+    ("fault", True),
+    ("maintenance", False),
+    ("fault and not maintenance", True),
+    ("(retired or label.rack) and class=compute", True),
+    ("label.role and label.colour", False),
 ]
 WAITS = dataclasses.replace(
     ONE, state=State.CLEANING, fault=None, wanted="provide", wait=Wait("the agent cleans", 9.0, 1.0), labels={}
