@@ -67,11 +67,11 @@ def state_text(node: Mapping[str, Any]) -> str:
 
 
 def doing(node: Mapping[str, Any]) -> str:
-    """What the node does or waits for now, in a few words; a fault comes first."""
+    """What the node does or waits for now, in a few words; a fault comes first, unless the node goes on."""
     fault = node.get("fault")
-    if fault:
-        return str(fault.get("brief"))
     wait = node.get("wait")
+    if fault and not (wait or node.get("phase") == "working"):
+        return str(fault.get("brief"))
     step = node.get("step")
     if wait:
         because = str(wait.get("because"))

@@ -17,8 +17,11 @@ from baremetal.errors import EXIT_FAILED
 
 def now_of(node: dict[str, Any]) -> str:
     """What a node does now, in a few words."""
-    if node.get("fault"):
-        return f"failed: {node['fault']['brief']}"
+    fault = node.get("fault")
+    if fault and node.get("phase") in ("working", "waiting", "held"):  # it goes on: an earlier try went wrong
+        return f"{waiting.doing(node)} (before: {fault['brief']})"
+    if fault:
+        return f"failed: {fault['brief']}"
     if node.get("maintenance"):
         return f"maintenance: {node['maintenance']}"
     if node.get("wanted") or node.get("phase") not in ("stable", None):
@@ -161,10 +164,10 @@ def event_line(event: dict[str, Any]) -> str:
     outcome = "" if event.get("outcome") in ("ok", None) else f" {event['outcome']}"
     code = f" {event['fault_code']}" if event.get("fault_code") else ""
     who = event.get("node") or event.get("node_id") or "-"
-    facts = render.text_of(event.get("data") or {})
-    return (
-        f"{render.clock(event['time'])}  {who}  {event['kind']} {event['stage']}{outcome}{code}{took}  {facts}".rstrip()
-    )
+    asked_by = f" by {event['source']}" if event["kind"] == "verb" and event.get("source") else ""
+    facts = render.text_of({k: v for k, v in (event.get("data") or {}).items() if v not in ("", None, {}, [])})
+    what = f"{event['kind']} {event['stage']}{asked_by}{outcome}{code}{took}"
+    return f"{render.clock(event['time'])}  {who}  {what}  {facts}".rstrip()
 
 
 def inventory(node: NodeName, as_json: Json = False) -> None:
