@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from baremetal.errors import UsageError
+from baremetal.model.patterns import LONGEST_TEXT, Pattern
 
-MAX_TEXT = 4096  # characters a pattern looks at
+MAX_TEXT = LONGEST_TEXT  # characters a pattern looks at
 _STEP = re.compile(r"(\*|#|[^.\[\]*#]+)?((?:\[[^\[\]=]+=[^\[\]]*\])*)")
 _FILTER = re.compile(r"\[([^\[\]=]+)=([^\[\]]*)\]")
 
@@ -133,10 +134,7 @@ def check_condition(doc: Any) -> dict[str, Any]:
     if op not in UNARY and "value" not in doc:
         raise UsageError(f"{doc['field']} {op}: compared with what? value is missing")
     if op in ("matches", "contains"):
-        try:
-            re.compile(str(doc["value"]))
-        except re.error as exc:
-            raise UsageError(f"{doc['value']!r} is no pattern: {exc}") from None
+        Pattern(str(doc["value"]))
     return doc
 
 

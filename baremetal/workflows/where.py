@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import time
 from collections.abc import Callable, Iterable
 
 from baremetal import lifecycle
@@ -173,7 +174,7 @@ def _term(key: str, operator: str, value: str) -> Test:
     if key == "state":
         return _state(operator, value)
     if operator == "~":
-        pattern = Pattern(value)
+        pattern = Pattern(value, time.perf_counter)
         return lambda n: pattern.search(read(n) or "")
     if key == "trait":
         return (lambda n: value in n.traits) if operator == "=" else (lambda n: value not in n.traits)
@@ -188,7 +189,7 @@ def _state(operator: str, value: str) -> Test:
         return {lifecycle.provision_state(n)} | (set() if failed else {str(n.state)})
 
     if operator == "~":
-        pattern = Pattern(value)
+        pattern = Pattern(value, time.perf_counter)
         return lambda n: any(pattern.search(name) for name in names(n))
     return lambda n: (value in names(n)) is (operator == "=")
 
