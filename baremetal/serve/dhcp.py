@@ -94,7 +94,8 @@ class DhcpServer:
         self.rules.silent = silent
         names = {scope.network.name for scope in self.rules.scopes}
         self.rules.no_range = set() if gives_range else names
-        self._rivals.peers = peers
+        if self._rivals.know(peers) and not self._rivals.heard:
+            self.rules.only_known = self.rules.others = ""
 
     def adopt(self, leases: Iterable[tuple[str, str, float]]) -> None:
         """Leases that another server gave (MAC, address, end in our Unix seconds), before the range is ours."""
@@ -229,6 +230,9 @@ class DhcpServer:
 
     def _asked(self) -> None:
         assert self._loop is not None
+        if self._rivals.unsure:
+            self._ask = self._loop.call_later(LISTEN_S, self._asked)
+            return
         if not self._rivals.heard:
             self.rules.only_known = self.rules.others = ""
         self._ask = self._loop.call_later(ASK_AGAIN_S, self._ask_rivals)

@@ -25,6 +25,8 @@ SO_ATTACH_FILTER = 26
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 TOLD_AGAIN_S = 600.0
 LISTEN_S = 2.0
+# A server of our site that has just begun may be heard before we are told of it.
+UNSURE_S = 5.0
 # (code, jt, jf, k): IPv4, UDP, first fragment, source port 67; X is the IP header's length.
 _FILTER = (
     (0x28, 0, 0, 12),
@@ -56,6 +58,8 @@ class RivalWatch:
         self.interface, self.ours = interface, ours
         self.heard: dict[Rival, float] = {}
         self.peers: frozenset[str] = frozenset()  # other servers of our own site: no rivals
+        self.unsure: dict[Rival, float] = {}  # heard, and perhaps a server of our site that we did not hear of yet
+        self._shared = False
         self._on_rival = on_rival
         self._sock: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -87,6 +91,22 @@ class RivalWatch:
         with contextlib.suppress(OSError):
             self._sock.send(frame)
 
+    def know(self, peers: frozenset[str]) -> bool:
+        """Who the servers of our site are (empty: not known yet). True when a rival turned out to be one of them."""
+        self._shared, self.peers = True, peers
+        if not peers:
+            return False
+        now = time.monotonic()
+        for rival, since in list(self.unsure.items()):
+            if rival.server in peers or now - since > UNSURE_S:
+                del self.unsure[rival]
+            if rival.server not in peers and now - since > UNSURE_S:
+                self._alarm(rival)
+        ours = [rival for rival in self.heard if rival.server in peers]
+        for rival in ours:
+            del self.heard[rival]
+        return bool(ours)
+
     def close(self) -> None:
         if self._sock is not None:
             if self._loop is not None and not self._loop.is_closed():
@@ -105,6 +125,12 @@ class RivalWatch:
     def _meet(self, rival: Rival) -> None:
         if rival.server in self.peers:
             return
+        if self._shared and rival not in self.heard:
+            self.unsure.setdefault(rival, time.monotonic())
+            return
+        self._alarm(rival)
+
+    def _alarm(self, rival: Rival) -> None:
         now = time.monotonic()
         last = self.heard.get(rival)
         if len(self.heard) > 256:
