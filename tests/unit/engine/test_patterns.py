@@ -51,8 +51,8 @@ def test_what_could_take_for_ever_is_refused(pattern: str) -> None:
 
 def test_a_pattern_that_is_slow_on_many_nodes_ends() -> None:
     test = where.parse('label.x~".*a.*b.*c"')
+    nodes = [Node("1", "n", labels={"x": "ab" * 500})] * 100_000
     began = time.process_time()
     with pytest.raises(UsageError, match="takes too long"):
-        for _ in range(100_000):
-            test(Node("1", "n", labels={"x": "ab" * 500}))
+        [node for node in nodes if test(node)]
     assert time.process_time() - began < 10 * BUDGET_S
