@@ -83,6 +83,7 @@ def change(
     fence: int | None = None,
     *,
     trusted: bool = True,
+    by: str = "operator",
 ) -> Node:
     """Change what operators may change; `fence`: only if the node is still as it was read.
 
@@ -110,9 +111,21 @@ def change(
         ports.replace(conn, node.id, _macs(body))
     _keep_password(conn, world, after, body, now)
     saved = nodes.save(conn, node, after, now)
+    events.add_all(conn, _flags_told(node, saved, by, now))
     if SPOKEN_OF & set(body):
         refresh(conn, world.metadata, signer, saved, now)
     return saved
+
+
+def _flags_told(before: Node, after: Node, by: str, now: float) -> list[Event]:
+    """Who set or took away what forbids verbs, for the node's history."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    if before.maintenance != after.maintenance:
+        found.append(("maintenance", {"reason": after.maintenance}) if after.maintenance else ("maintenance over", {}))
+    for flag in FLAGS:
+        if getattr(before, flag) != getattr(after, flag):
+            found.append((flag if getattr(after, flag) else f"not {flag}", {}))
+    return [Event(ids.ulid(now), now, after.id, Kind.VERB, what, by, data=data) for what, data in found]
 
 
 def _way_to_deletable(node: Node) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from baremetal.lifecycle import STEERING, Verb
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node
 
@@ -123,9 +124,13 @@ def _dull(e: Event) -> bool:
     return e.kind is Kind.BMC and e.outcome == "ok" and e.stage == "identity"
 
 
+# What begins a run; steering it, flags, power and confirmations are within it.
+BEGINS = {"enroll"} | {str(verb) for verb in Verb if verb not in STEERING}
+
+
 def current_run(events: Sequence[Event]) -> list[Event]:
     """From the last verb on: what an operator means by "the timeline"."""
     for i in range(len(events) - 1, -1, -1):
-        if events[i].kind is Kind.VERB and not events[i].stage.startswith("power"):
+        if events[i].kind is Kind.VERB and events[i].stage in BEGINS:
             return list(events[i:])
     return list(events)

@@ -228,7 +228,8 @@ async def end_maintenance(asked: Asked, ident: str) -> Reply:
 async def _maintenance(asked: Asked, ident: str, reason: str | None) -> Reply:
     now, con = asked.con.clock.now(), asked.con
     node_id = node_of(asked, ident).id
-    await con.write(lambda c: registry.change(c, con.world, con.signer, node_id, {"maintenance": reason}, now))
+    by, flag = asked.who, {"maintenance": reason}
+    await con.write(lambda c: registry.change(c, con.world, con.signer, node_id, flag, now, by=by))
     con.touched(node_id)
     return answer(asked, None, 202)
 

@@ -145,8 +145,8 @@ async def patch_node(ref: str, request: Request) -> Response:
     match = request.headers.get("if-match", "").strip('"')
     fence = int(match) if match.isdecimal() else None
     now = con.clock.now()
-    free = trusted(request.scope)
-    node = await con.write(lambda c: registry.change(c, con.world, con.signer, ref, body, now, fence, trusted=free))
+    more: dict[str, Any] = {"trusted": trusted(request.scope), "by": who(request)}
+    node = await con.write(lambda c: registry.change(c, con.world, con.signer, ref, body, now, fence, **more))
     con.touched(node.id)
     await con.references_changed()
     return reply(show(con, node.id))

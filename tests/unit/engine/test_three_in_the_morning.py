@@ -242,3 +242,34 @@ async def test_steps_stand_in_the_timeline_before_the_state_they_led_to(bench: A
     stages = [s["stage"] for s in (await api.get("/api/nodes/n1/timeline")).json()["stages"]]
     assert stages.index("clean.finish") < stages.index("available")
     assert stages.index("cleaning") < stages.index("clean.boot_ramdisk")
+
+
+async def test_the_timeline_after_an_abort_still_shows_what_was_aborted(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.to("n1", "manageable")
+    bench.rack.boxes["n1"].faults.add("no-dhcp")
+    await ask(api, "inspect")
+    await bench.when("n1", lambda n: n.wait is not None)
+    await ask(api, "abort")
+    await bench.when("n1", lambda n: n.wanted is None)
+    stages = [s["stage"] for s in (await api.get("/api/nodes/n1/timeline")).json()["stages"]]
+    assert [s for s in stages if s in ("asked inspect", "inspect.boot_ramdisk", "asked abort", "fault aborted")] == [
+        "asked inspect",
+        "inspect.boot_ramdisk",
+        "asked abort",
+        "fault aborted",
+    ]
+
+
+async def test_history_says_who_set_which_flag_and_why(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.to("n1", "manageable")
+    ann = {"x-baremetal-user": "ann"}
+    for change in ({"maintenance": "bad fan"}, {"maintenance": None}, {"protected": True}, {"retired": True}):
+        await api.patch("/api/nodes/n1", json=change, headers=ann)
+    found = (await api.get("/api/nodes/n1/history")).json()["events"]
+    told = [(e["stage"], e["data"]) for e in found if e["source"] == "ann"]
+    assert told == [
+        ("maintenance", {"reason": "bad fan"}),
+        ("maintenance over", {}),
+        ("protected", {}),
+        ("retired", {}),
+    ]
