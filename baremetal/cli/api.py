@@ -15,7 +15,7 @@ import typer
 
 from baremetal.cli import render
 from baremetal.cli.listing import Listed, listing
-from baremetal.cli.words import Json
+from baremetal.cli.words import Json, one_of
 from baremetal.errors import MachineError, NotFound, UsageError
 
 app = typer.Typer(help="Tokens and users of the TCP API (api_listen), its OpenAPI document.")
@@ -25,7 +25,10 @@ app.add_typer(token, name="token")
 app.add_typer(user, name="user")
 
 NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
-Role = Annotated[str, typer.Option("--role", help="admin, operator or observer.")]
+Role = Annotated[
+    str,
+    typer.Option("--role", help="admin, operator or observer.", autocompletion=one_of("admin", "operator", "observer")),
+]
 Project = Annotated[
     str, typer.Option("--project", help="Sees only nodes whose owner or lessee this is (node label or /v1 field).")
 ]

@@ -21,6 +21,12 @@ Paths = Annotated[
 ]
 
 
+def _complete(incomplete: str) -> list[str]:
+    from baremetal.images import elements
+
+    return [name for name in sorted(elements.available(_path(None))) if name.startswith(incomplete)]
+
+
 @app.command("list")
 @listing
 def list_elements(listed: Listed, elements_path: Paths = None) -> None:
@@ -42,7 +48,9 @@ def list_elements(listed: Listed, elements_path: Paths = None) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="ELEMENT")], elements_path: Paths = None, as_json: Json = False
+    name: Annotated[str, typer.Argument(metavar="ELEMENT", autocompletion=_complete)],
+    elements_path: Paths = None,
+    as_json: Json = False,
 ) -> None:
     """One element: what it needs, provides, installs and runs."""
     from baremetal.images import elements, lint

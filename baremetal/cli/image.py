@@ -20,12 +20,20 @@ app = typer.Typer(no_args_is_help=True, help="Golden images: build, add, list, s
 cache_app = typer.Typer(no_args_is_help=True, help="Layers kept between builds.")
 app.add_typer(cache_app, name="cache")
 
-Target = Annotated[list[str], typer.Argument(metavar="IMAGE|ELEMENT...", help="A definition, or elements.")]
+Target = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGE|ELEMENT...", help="A definition, or elements.", autocompletion=work.complete_definitions
+    ),
+]
 Paths = Annotated[
     list[Path] | None, typer.Option("--elements-path", "-E", help="Where elements are looked for first; repeat it.")
 ]
 Opt = Annotated[list[str] | None, typer.Option("--option", "-O", metavar="NAME=VALUE", help="Option of a definition.")]
-Ref = Annotated[str, typer.Argument(metavar="IMAGE", help="Name, tag or id in the store.")]
+Ref = Annotated[
+    str,
+    typer.Argument(metavar="IMAGE", help="Name, tag or id in the store.", autocompletion=work.complete_stored),
+]
 
 
 @app.command()
@@ -235,24 +243,31 @@ def verify(ref: Ref, as_json: Json = False) -> None:
 
 @app.command()
 def delete(
-    ref: Ref, force: Annotated[bool, typer.Option("--force", help="Also when a node refers to it.")] = False
+    ref: Ref,
+    force: Annotated[bool, typer.Option("--force", help="Also when a node refers to it.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Remove an image no node refers to."""
     image = work.store().delete(ref) if force else work.store().delete(ref, used_by=work.users)
-    render.note(f"{image.name} deleted")
+    render.json_out({"deleted": image.name}) if as_json else render.note(f"{image.name} deleted")
 
 
 @app.command()
-def export(ref: Ref, target: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")]) -> None:
+def export(
+    ref: Ref,
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")],
+    as_json: Json = False,
+) -> None:
     """Write a stored image as a raw disk (a ramdisk: kernel and initrd into a directory)."""
-    render.note(f"wrote {work.store().export(ref, target)}")
+    path = work.store().export(ref, target)
+    render.json_out({"wrote": str(path)}) if as_json else render.note(f"wrote {path}")
 
 
 @app.command()
-def tag(ref: Ref, tags: Annotated[list[str], typer.Argument(metavar="TAG...")]) -> None:
+def tag(ref: Ref, tags: Annotated[list[str], typer.Argument(metavar="TAG...")], as_json: Json = False) -> None:
     """Give an image more names; a tag names one image at a time."""
     image = work.store().tag(ref, *tags)
-    render.note(f"{image.name}: {', '.join(image.tags)}")
+    render.json_out(work.doc(image)) if as_json else render.note(f"{image.name}: {', '.join(image.tags)}")
 
 
 @app.command()
@@ -280,14 +295,18 @@ def diff(
 
 @app.command()
 def lock(
-    what: Annotated[str, typer.Argument(metavar="IMAGE", help="A definition.")],
-    cache_dir: Annotated[Path | None, typer.Option("--cache-dir")] = None,
+    what: Annotated[
+        str, typer.Argument(metavar="IMAGE", help="A definition.", autocompletion=work.complete_definitions)
+    ],
+    cache_dir: Annotated[Path | None, typer.Option("--cache-dir", help="Layers and built images.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Pin the package versions of the last build beside the definition."""
     from baremetal.images import catalog, lockfile
 
     path = lockfile.write(catalog.find(what), work.cache(cache_dir))
-    render.note(f"wrote {path}; builds use it from now on, remove it to go on with the mirror")
+    told = f"wrote {path}; builds use it from now on, remove it to go on with the mirror"
+    render.json_out({"wrote": str(path)}) if as_json else render.note(told)
 
 
 @cache_app.command("list")
@@ -310,7 +329,8 @@ def cache_list(listed: Listed, cache_dir: Annotated[Path | None, typer.Option("-
 @cache_app.command("prune")
 def cache_prune(
     limit: Annotated[str, typer.Option("--limit", help="Keep at most this much, newest first.")] = "10GiB",
-    cache_dir: Annotated[Path | None, typer.Option("--cache-dir")] = None,
+    cache_dir: Annotated[Path | None, typer.Option("--cache-dir", help="Layers and built images.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Remove the least recently used layers and built images until the cache is below a size."""
     from baremetal.images import prune
@@ -319,4 +339,4 @@ def cache_prune(
     freed = prune.prune(work.cache(cache_dir), parse_size(limit))
     if freed < 0:
         raise Refused("a build is running on this cache", fix="try again when it has finished")
-    render.note(f"freed {show_size(freed)}")
+    render.json_out({"freed_bytes": freed}) if as_json else render.note(f"freed {show_size(freed)}")

@@ -16,7 +16,7 @@ import typer
 
 from baremetal.cli import render
 from baremetal.cli.imagebar import Bar
-from baremetal.errors import UsageError
+from baremetal.errors import BaremetalError, UsageError
 
 if TYPE_CHECKING:
     from baremetal.images.builder import BuildResult, Options
@@ -305,3 +305,18 @@ def pair(text: str) -> tuple[str, str]:
 def number(value: object) -> float:
     """A number, 0 for anything else."""
     return float(value) if isinstance(value, int | float) else 0.0
+
+
+def complete_stored(incomplete: str) -> list[str]:
+    """Names of stored images for the shell."""
+    try:
+        return [image.name for image in store().list() if image.name.startswith(incomplete)]
+    except (BaremetalError, OSError):
+        return []
+
+
+def complete_definitions(incomplete: str) -> list[str]:
+    """Names of definitions for the shell."""
+    from baremetal.images import catalog
+
+    return [name for name in sorted(catalog.definitions()) if name.startswith(incomplete)]

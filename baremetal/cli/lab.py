@@ -117,21 +117,31 @@ def ssh(
     os.execvp(command[0], command)  # noqa: S606
 
 
+def _fault_names(incomplete: str) -> list[str]:
+    from baremetal.lab.faults import FAULTS
+
+    return [name for name in FAULTS if name.startswith(incomplete)]
+
+
 @app.command()
 def fault(
     node: Annotated[str, typer.Argument(help="Name of a machine; `list` shows the faults.")],
-    name: Annotated[str, typer.Argument(help="The fault; `heal` takes all back.")] = "",
+    name: Annotated[str, typer.Argument(help="The fault; `heal` takes all back.", autocompletion=_fault_names)] = "",
     state_dir: State = DEFAULT_STATE,
+    as_json: AsJson = False,
 ) -> None:
     """Break something: pull a cable, silence a BMC, shrink a disk."""
     from baremetal.cli import render
     from baremetal.lab.faults import FAULTS
 
     if node == "list":
-        return render.table([{"fault": k, "what happens": v} for k, v in FAULTS.items()], ["fault", "what happens"])
+        rows = [{"fault": k, "what happens": v} for k, v in FAULTS.items()]
+        return render.json_out(FAULTS) if as_json else render.table(rows, ["fault", "what happens"])
     if not name:
         raise UsageError("which fault?", fix="known: " + ", ".join(FAULTS))
     _ask(state_dir, {"do": "fault", "node": node, "fault": name})
+    if as_json:
+        render.json_out({"node": node, "fault": name})
     return None
 
 

@@ -12,7 +12,7 @@ import typer
 from baremetal.cli import render
 from baremetal.cli.client import Client
 from baremetal.cli.listing import Listed, listing
-from baremetal.cli.words import Json, complete_networks
+from baremetal.cli.words import Json, complete_networks, one_of
 from baremetal.errors import NotFound, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Provisioning networks, leases, and machines that no node has.")
@@ -56,7 +56,12 @@ def add(
     domain: Annotated[str, typer.Option("--domain", help="Domain name handed out.")] = "",
     lease_s: Annotated[int, typer.Option("--lease-s", help="Lease time in seconds.")] = 3600,
     mode: Annotated[
-        str, typer.Option("--mode", help="known: enrolled machines only; discover: also record others; anybody.")
+        str,
+        typer.Option(
+            "--mode",
+            help="known: enrolled machines only; discover: also record others; anybody.",
+            autocompletion=one_of("known", "discover", "anybody"),
+        ),
     ] = "known",
     proxy: Annotated[bool, typer.Option("--proxy", help="Boot answers only, beside a foreign DHCP server.")] = False,
     relayed: Annotated[bool, typer.Option("--relayed", help="Behind DHCP relays that send to --server.")] = False,

@@ -13,7 +13,7 @@ import typer
 from baremetal.cli import render
 from baremetal.cli.asked import LONG_S, Asked, asking
 from baremetal.cli.client import Client, node_path
-from baremetal.cli.words import Json, NodeName, complete_images, document
+from baremetal.cli.words import Json, NodeName, complete_images, complete_methods, document, one_of
 from baremetal.errors import UsageError
 
 Steps = Annotated[Path | None, typer.Option(help="JSON or YAML list of steps.")]
@@ -34,7 +34,9 @@ def inspect(
 
 def provide(
     asked: Asked,
-    method: Annotated[str, typer.Option(help="metadata, zero, discard, secure or best.")] = "",
+    method: Annotated[
+        str, typer.Option(help="metadata, zero, discard, secure or best.", autocompletion=complete_methods)
+    ] = "",
     erase_foreign: Annotated[bool, typer.Option("--erase-foreign", help="Also data that was never ours.")] = False,
     steps: Steps = None,
 ) -> None:
@@ -137,7 +139,9 @@ def adopt(
 
 def raid(
     node: NodeName,
-    level: Annotated[str, typer.Option(help="0, 1, 5, 6 or 10, over all local disks.")] = "",
+    level: Annotated[
+        str, typer.Option(help="0, 1, 5, 6 or 10, over all local disks.", autocompletion=one_of(*LEVELS))
+    ] = "",
     file: Annotated[Path | None, typer.Option(help="JSON or YAML as Ironic's target_raid_config.")] = None,
     none: Annotated[bool, typer.Option("--none", help="No RAID is wanted any more.")] = False,
     as_json: Json = False,

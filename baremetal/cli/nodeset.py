@@ -10,7 +10,7 @@ import typer
 from baremetal.cli import render
 from baremetal.cli.asked import FLEET, expand
 from baremetal.cli.client import Client, node_path
-from baremetal.cli.words import Json, Where, Yes, complete_nodes, confirm, flat_pairs, pairs, password
+from baremetal.cli.words import Json, Where, Yes, complete_nodes, confirm, flat_pairs, one_of, pairs, password
 from baremetal.errors import UsageError
 
 FIELDS = ("name", "bmc_url", "resource_class", "firmware", "arch", "serial")
@@ -34,8 +34,13 @@ def set_(
         Path | None, typer.Option("--password-file", help="File with the BMC password that is in force already.")
     ] = None,
     resource_class: Annotated[str | None, typer.Option("--class", "--resource-class", help="Resource class.")] = None,
-    firmware: Annotated[str | None, typer.Option("--firmware", help="bios, uefi or unknown.")] = None,
-    arch: Annotated[str | None, typer.Option("--arch", help="x86_64 or aarch64.")] = None,
+    firmware: Annotated[
+        str | None,
+        typer.Option("--firmware", help="bios, uefi or unknown.", autocompletion=one_of("bios", "uefi", "unknown")),
+    ] = None,
+    arch: Annotated[
+        str | None, typer.Option("--arch", help="x86_64 or aarch64.", autocompletion=one_of("x86_64", "aarch64"))
+    ] = None,
     label: Annotated[list[str] | None, typer.Option("--label", "-l", help="key=value; empty value removes.")] = None,
     prop: Annotated[
         list[str] | None, typer.Option("--property", "-p", help="key=value of properties; empty value removes.")

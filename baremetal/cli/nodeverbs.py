@@ -19,8 +19,10 @@ from baremetal.cli.words import (
     Where,
     Yes,
     complete_images,
+    complete_methods,
     document,
     flat_pairs,
+    one_of,
     pairs,
 )
 from baremetal.errors import UsageError
@@ -63,7 +65,12 @@ def _plain(verb: str, meaning: str) -> Any:
 
 def clean(
     asked: Asked,
-    method: Annotated[str, typer.Option(help="metadata (tables and signatures), zero, discard, secure or best.")] = "",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="metadata (tables and signatures), zero, discard, secure or best.", autocompletion=complete_methods
+        ),
+    ] = "",
     disk: Annotated[
         list[str] | None, typer.Option("--disk", help="Only this disk: serial=… or wwn=…; may repeat.")
     ] = None,
@@ -202,7 +209,13 @@ def power(
 
 def boot_device(
     node: NodeName,
-    device: Annotated[str, typer.Argument(help="pxe, disk, cdrom, bios; nothing: show it.")] = "",
+    device: Annotated[
+        str,
+        typer.Argument(
+            help="pxe, disk, cdrom, bios; nothing: show it.",
+            autocompletion=one_of("pxe", "disk", "cdrom", "bios", "none"),
+        ),
+    ] = "",
     persistent: Annotated[bool, typer.Option("--persistent", help="Not only for the next boot.")] = False,
     as_json: Json = False,
 ) -> None:

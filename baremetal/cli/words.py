@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +26,11 @@ def _complete(path: str, key: str, incomplete: str, field: str = "name") -> list
     return [str(one[field]) for one in found if str(one.get(field) or "").startswith(incomplete)]
 
 
+def one_of(*words: str) -> Callable[[str], list[str]]:
+    """Completion of one of a few words."""
+    return lambda incomplete: [word for word in words if word.startswith(incomplete)]
+
+
 def complete_nodes(incomplete: str) -> list[str]:
     """Names of nodes."""
     return _complete("/api/nodes?limit=1000", "nodes", incomplete)
@@ -34,6 +39,13 @@ def complete_nodes(incomplete: str) -> list[str]:
 def complete_images(incomplete: str) -> list[str]:
     """Names of images."""
     return _complete("/api/images", "images", incomplete)
+
+
+def complete_methods(incomplete: str) -> list[str]:
+    """How disks are cleaned."""
+    from baremetal.config import CLEAN_METHODS
+
+    return [method for method in CLEAN_METHODS if method.startswith(incomplete)]
 
 
 def complete_networks(incomplete: str) -> list[str]:
