@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import ipaddress
 import os
 import shutil
@@ -41,7 +40,7 @@ EXAMPLE = """
 
 @dataclass(frozen=True)
 class Answers:
-    """What is known of the first network."""
+    """What is known of a network. `relayed`: DHCP relays bring its requests to our address elsewhere."""
 
     interface: str
     server: str
@@ -50,6 +49,8 @@ class Answers:
     last: str = ""
     router: str = ""
     dns: tuple[str, ...] = ()
+    name: str = ""
+    relayed: bool = False
 
     def toml(self) -> str:
         lines = ["", "[[network]]"]
@@ -57,12 +58,15 @@ class Answers:
         lines += [f"{k} = {quote(v)}{notes.get(k, '')}" for k, v in self._pairs() if v]
         if self.dns:
             lines.append(f"dns = [{', '.join(map(quote, self.dns))}]")
+        if self.relayed:
+            lines.append("relayed = true      # its requests come through a DHCP relay that sends them to `server`")
         return "\n".join(lines) + "\n"
 
     def _pairs(self) -> list[tuple[str, str]]:
         pool = f"{self.first}-{self.last}" if self.first and self.last else ""
-        names = ("interface", "cidr", "server", "range", "router")
-        return list(zip(names, (self.interface, self.cidr, self.server, pool, self.router), strict=True))
+        names = ("name", "interface", "cidr", "server", "range", "router")
+        values = (self.name, self.interface, self.cidr, self.server, pool, self.router)
+        return list(zip(names, values, strict=True))
 
 
 def write(
@@ -80,7 +84,9 @@ def write(
         return False
     text = HEAD if state_dir is None else HEAD.replace(STATE_LINE, _all_below(state_dir.absolute()))
     if undercloud_conf is not None:
-        text += from_undercloud(undercloud_conf).toml()
+        from baremetal.serve import undercloud  # which builds on what is here
+
+        text += undercloud.read(undercloud_conf)
     elif interface:
         text += from_interface(interface).toml()
     else:
@@ -142,37 +148,6 @@ def interface_address(name: str) -> ipaddress.IPv4Interface | None:
         except OSError:
             return None
     return ipaddress.IPv4Interface(f"{socket.inet_ntoa(address)}/{socket.inet_ntoa(mask)}")
-
-
-def from_undercloud(path: Path) -> Answers:
-    """TripleO's undercloud.conf: local_interface, local_ip and the ctlplane subnet."""
-    parser = configparser.ConfigParser(interpolation=None, strict=False)
-    try:
-        with path.open() as file:
-            parser.read_file(file)
-        default = parser["DEFAULT"]
-        subnet = (
-            parser[default.get("local_subnet", "ctlplane-subnet")]
-            if parser.has_section(default.get("local_subnet", "ctlplane-subnet"))
-            else default
-        )
-        address = ipaddress.IPv4Interface(default.get("local_ip", "192.168.24.1/24"))
-        names = [n.strip() for n in default.get("undercloud_nameservers", "").split(",") if n.strip()]
-        return Answers(
-            interface=default.get("local_interface", "eth1"),
-            server=str(address.ip),
-            cidr=subnet.get("cidr", str(address.network)),
-            first=subnet.get("dhcp_start", "").split(",")[0].strip(),
-            last=subnet.get("dhcp_end", "").split(",")[0].strip(),
-            router=subnet.get("gateway", ""),
-            dns=tuple(n for n in names if ":" not in n),
-        )
-    except (OSError, configparser.Error, UnicodeDecodeError, ValueError) as exc:
-        raise UsageError(
-            f"{path} cannot be read as undercloud.conf",
-            detail=str(exc),
-            fix="name the file that `openstack undercloud install` used",
-        ) from exc
 
 
 def install_units(config: Path) -> list[str]:

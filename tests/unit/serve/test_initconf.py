@@ -45,7 +45,26 @@ def test_undercloud_conf(tmp_path):
     assert "never%read" not in path.read_text()
 
 
-@pytest.mark.parametrize("text", ["no section", "[DEFAULT]\nlocal_ip = x", "\0"])
+def test_undercloud_conf_with_leaves_and_what_has_no_place_here(tmp_path):
+    """Routed networks (`subnets`) become relayed ones; what is not taken is named in the file, secrets never are."""
+    more = UNDERCLOUD.replace("subnets = ctlplane-subnet", "subnets = ctlplane-subnet,leaf1\nclean_nodes = true")
+    leaf = "[leaf1]\ncidr = 10.9.0.0/24\ndhcp_start = 10.9.0.10\ndhcp_end = 10.9.0.99\n"
+    leaf += "gateway = 10.9.0.254\nmasquerade = no\n"
+    (tmp_path / "undercloud.conf").write_text(more + leaf)
+    path = tmp_path / "b.toml"
+    initconf.write(path, undercloud_conf=tmp_path / "undercloud.conf")
+    first, second = Settings.load(path, env={}).networks
+    assert (first.relayed, first.cidr) == (False, "192.168.24.0/24")
+    assert (second.name, second.relayed, second.interface, second.server, second.router, second.range_last) == (
+        "leaf1", True, "eth1", "192.168.24.1", "10.9.0.254", "10.9.0.99",
+    )  # fmt: skip
+    assert "no place here: undercloud_admin_password, clean_nodes, [leaf1] masquerade" in path.read_text()
+    assert "never%read" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "text", ["no section", "[DEFAULT]\nlocal_ip = x", "\0", "[DEFAULT]\nsubnets = ctlplane-subnet,gone"]
+)
 def test_what_is_no_undercloud_conf(tmp_path, text):
     (tmp_path / "u").write_text(text)
     with pytest.raises(UsageError):
