@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from baremetal.cli import clean
 from baremetal.errors import BaremetalError, Denied, NotFound, Refused, TimedOut, Unreachable, UsageError
 
 TIMEOUT_S = 30.0
@@ -89,7 +90,7 @@ class Client:
                 return None
             if response.headers.get_content_type() != "application/json":
                 return raw.decode(errors="replace")
-            return json.loads(raw)
+            return json.loads(raw) if _exact(path) else clean.document(raw, json.loads(raw))
 
     def stream(self, path: str, **query: Any) -> Iterator[tuple[str, Any]]:
         """Server-sent events: (event, data) until the server ends it."""
@@ -104,7 +105,8 @@ class Client:
                 elif line.startswith("data:"):
                     data.append(line[5:].strip())
                 elif not line and data:
-                    yield event, json.loads("\n".join(data))
+                    text = "\n".join(data)
+                    yield event, json.loads(text) if _exact(path) else clean.document(text.encode(), json.loads(text))
                     event, data = "message", []
 
     @contextlib.contextmanager
@@ -160,6 +162,11 @@ class Client:
         return Unreachable(f"the server at {where} cannot be reached", detail=f"{type(exc).__name__}: {exc}")
 
 
+def _exact(path: str) -> bool:
+    """Values that are edited and sent back, and a live console, are taken as they are."""
+    return ("/metadata" in path and not path.endswith("/metadata/status")) or path.endswith("/console/live")
+
+
 def node_path(ref: str, *rest: str) -> str:
     """/api/nodes/<ref>/…, quoted."""
     return "/".join(["/api/nodes", quote(ref, safe=""), *(quote(part, safe="") for part in rest)])
@@ -180,7 +187,7 @@ def _error(status: int, raw: bytes, path: str) -> BaremetalError:
     if status >= 500 and not raw.startswith(b"{"):
         kind = Unreachable  # no answer of ours: it was stopped in the middle, or a proxy speaks for it
     try:
-        doc = json.loads(raw)
+        doc = clean.document(raw, json.loads(raw))
         said = doc["error"]
         error = kind(str(said["brief"]), detail=str(said.get("detail") or ""), fix=str(said.get("fix") or ""))
     except (ValueError, KeyError, TypeError):

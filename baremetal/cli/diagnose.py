@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from baremetal.cli import render
+from baremetal.cli import clean, render
 from baremetal.cli.words import Json
 from baremetal.errors import EXIT_FAILED, UsageError
 
@@ -57,9 +57,9 @@ def diagnose(
     if not stories:
         render.note("no machine asked to boot")
     for story in stories:
-        print(f"{story.mac}  {story.address or 'no address'}  {story.who}")
+        print(clean.text(f"{story.mac}  {story.address or 'no address'}  {story.who}"))
         for at, text in story.lines:
-            print(f"  {at:8.3f} s  {text}")
+            print(clean.text(f"  {at:8.3f} s  {text}"))
         for cause in story.causes:
             print(f"  => {cause.brief}\n     {cause.fix}")
         print()
@@ -92,7 +92,7 @@ def _ask(interface: str, probe: bool, lldp: bool, mac: str, as_json: bool) -> No
     if probe:
         _tell_servers(interface, mac, found["dhcp_servers"])
     for n in found.get("neighbours", []):
-        print(f"{n['interface']} is on {n['switch']} port {n['port']} {n['description']}".rstrip())
+        print(clean.text(f"{n['interface']} is on {n['switch']} port {n['port']} {n['description']}".rstrip()))
     if lldp and not found["neighbours"]:
         print(f"no LLDP on {interface}")
 
@@ -103,7 +103,8 @@ def _tell_servers(interface: str, mac: str, servers: list[dict[str, Any]]) -> No
         render.note("a server that answers known machines only is silent here: probe as one of them with --mac")
     for server in servers:
         offered = "no address (proxyDHCP)" if server["address"] == "0.0.0.0" else server["address"]  # noqa: S104
-        print(f"  {server['server']} ({server['mac']}) offers {offered}, boot file {server['boot_file'] or 'none'}")
+        file = server["boot_file"] or "none"
+        print(clean.text(f"  {server['server']} ({server['mac']}) offers {offered}, boot file {file}"))
         if server["boot_file_reached"]:
             _tell_reach(server["boot_file_reached"])
     if len(servers) > 1:

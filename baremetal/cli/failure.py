@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from baremetal.cli import clean
 from baremetal.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, BaremetalError
 
 
@@ -45,7 +46,7 @@ def show(error: BaremetalError) -> None:
     lines += [f"  {line}" for line in error.detail.splitlines()]
     if error.fix:
         lines.append(f"  fix: {error.fix}")
-    print("\n".join(lines), file=sys.stderr)
+    print(clean.text("\n".join(lines)), file=sys.stderr)
 
 
 def unknown_command(word: str, known: list[str]) -> NoReturn:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from baremetal.cli import render
+from baremetal.cli import clean, render
 from baremetal.cli.client import Client, node_path
 from baremetal.cli.words import Json, NodeName
 from baremetal.errors import BaremetalError, Refused, UsageError
@@ -60,7 +60,8 @@ def console(
             rows, ["boot", "size", "last"], empty="nothing was recorded yet"
         )
     elif log or raw or (boot and not replay):
-        print(client.get(node_path(node, "console"), boot=boot, raw=1 if raw else None) or "", end="")
+        told = client.get(node_path(node, "console"), boot=boot, raw=1 if raw else None) or ""
+        print(told if raw or not sys.stdout.isatty() else clean.recorded(told), end="")
     elif replay:
         _replay(client.get(node_path(node, "console"), boot=boot, raw=1) or "", speed)
     else:

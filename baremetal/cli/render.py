@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from baremetal.cli import clean
+
 Row = Mapping[str, Any]
 _COLOURS = {
     "active": "green",
@@ -77,7 +79,7 @@ def text_of(value: Any) -> str:
             return " ".join(_pair(str(k), v) for k, v in value.items() if v not in ("", None))
         case list() | tuple():
             return ", ".join(text_of(v) for v in value)
-    return str(value)
+    return clean.text(str(value))
 
 
 def _pair(key: str, value: Any) -> str:
@@ -89,7 +91,7 @@ def _pair(key: str, value: Any) -> str:
 
 def note(text: str) -> None:
     """Something for a person beside the result: on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(clean.text(text), file=sys.stderr, flush=True)
 
 
 def colour() -> bool:
