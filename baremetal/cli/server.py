@@ -39,6 +39,9 @@ def list_servers(
         return
     columns = ["name", "state", "since", "version", "heard", "drives", "holds", "clock", "host"]
     listed.show(doc, "servers", columns, row=lambda server: _row(dict(server), doc["this"]))
+    for server in doc["servers"] if not listed.as_json else ():
+        if away := server.get("away"):
+            render.note(_outage(server["name"], away))
 
 
 @app.command()
@@ -67,6 +70,13 @@ def _row(server: dict[str, Any], this: str) -> dict[str, Any]:
         "heard": f"{server['heard_s']:.0f} s ago" if server["alive"] else "",
         "clock": "right" if abs(off) < 1 else f"{off:+.0f} s",
     }
+
+
+def _outage(name: str, away: dict[str, Any]) -> str:
+    """When a server was without the database."""
+    lasted = f" for {away['seconds']:.0f} s" if away.get("seconds") else ""
+    why = f": {away['why']}" if away.get("why") else ""
+    return f"{name} was without the database{lasted}, {render.ago(away['at'])} ago{why}"
 
 
 def _driven(server: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
