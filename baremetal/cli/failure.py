@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from baremetal.cli import clean
 from baremetal.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, BaremetalError
 
 
@@ -42,6 +41,8 @@ def guard(command: Callable[[], object]) -> int:
 
 def show(error: BaremetalError) -> None:
     """The error for a person, on stderr."""
+    from baremetal.cli import clean  # late: --help needs none of it
+
     lines = [f"error: {error.brief}"]
     lines += [f"  {line}" for line in error.detail.splitlines()]
     if error.fix:
