@@ -132,11 +132,11 @@ class ImageStore:
     def _keep(
         self, draft: Path, image_id: str, name: str, kind: str, properties: dict[str, str], *, source: str
     ) -> StoredImage:
-        meta = {"id": image_id, "name": name, "kind": kind, "properties": properties, "tags": [], "source": source}
-        meta["created"] = _now()
-        (draft / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+        meta: dict[str, object] = {"id": image_id, "name": name, "kind": kind, "properties": properties}
         target = self.root / image_id.removeprefix("sha256:")
         with self._lock():
+            meta |= {"tags": self._known_as(target, name), "source": source, "created": _now()}
+            (draft / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
             self._release_name(name, image_id)
             for entry in draft.iterdir():
                 entry.chmod(0o644)
@@ -146,6 +146,14 @@ class ImageStore:
         if old is not None:
             remove(old)
         return self._load(target)
+
+    def _known_as(self, directory: Path, name: str) -> list[str]:
+        """Tags of the same image that is here already, and the name it had: it keeps answering to them."""
+        try:
+            before = self._load(directory)
+        except (OSError, ImageCorrupt):
+            return []
+        return sorted({*before.tags, before.name} - {name})
 
     def _aside(self, directory: Path, image_id: str) -> Path:
         """Another name for an image that goes: nodes may be reading it, and we may be killed."""

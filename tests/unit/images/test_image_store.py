@@ -265,3 +265,13 @@ def test_an_image_added_again_is_never_half_deleted(
     assert store.verify("web", public(store)).id == image.id
     store.add(raw_disk(tmp_path / "other", seed=2), name="other")
     assert [p.name for p in store.root.glob(".*-*")] == []
+
+
+def test_the_same_disk_under_another_name_answers_to_both_and_keeps_its_tags(store: ImageStore, tmp_path: Path) -> None:
+    disk = raw_disk(tmp_path / "disk.raw")
+    first = store.add(disk, name="one")
+    store.tag("one", "golden")
+    again = store.add(disk, name="two")
+    assert again.id == first.id
+    assert [store.get(ref).id for ref in ("one", "two", "golden")] == [first.id] * 3
+    assert store.add(disk, name="one").tags == ("golden", "two")
