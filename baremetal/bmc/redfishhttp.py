@@ -115,7 +115,7 @@ class RedfishHttp:
                 if state in ("", "Completed") and doc.get("TaskStatus", "OK") in ("OK", None):
                     return doc
                 raise says.task_failed(self.host, doc)
-            await asyncio.sleep(min(TASK_PAUSE_S, float(response.headers.get("Retry-After", "1") or 1)))
+            await asyncio.sleep(TASK_PAUSE_S)
         raise BmcTimeout(f"{self.host}: task not finished within {self.timeout_s * 3:.0f} s", detail=monitor)
 
     async def _exchange(
@@ -183,12 +183,15 @@ class RedfishHttp:
             raise BmcProtocol(f"{self.host}: link or answer cannot be read", detail=str(exc)[:200]) from exc
 
     def _local(self, path: str) -> str:
-        """A link of the BMC, never to another host: the token would go along."""
-        base = str(self._client.base_url)
-        target = urljoin(base, path)
-        if httpx.URL(target).host != self._client.base_url.host:
-            raise BmcProtocol(f"{self.host}: BMC links to another host", detail=target[:200])
-        return target
+        """A link of the BMC on this very service: its path. Never another host, port or scheme: the token goes along."""
+        base = self._client.base_url
+        try:
+            target = httpx.URL(urljoin(str(base), path))
+        except (ValueError, httpx.InvalidURL) as exc:
+            raise BmcProtocol(f"{self.host}: link cannot be read", detail=f"{path[:200]!r}: {exc}") from exc
+        if target.host != base.host:
+            raise BmcProtocol(f"{self.host}: BMC links to another host", detail=str(target)[:200])
+        return str(base.copy_with(raw_path=target.raw_path))
 
     async def close(self) -> None:
         """Deletes the session: BMCs have few."""
