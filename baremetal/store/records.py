@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,15 @@ def add(conn: Connection, record: Record) -> None:
     if conn.execute(sa.select(records.c.id).where(same)).first():
         raise Refused(f"there is a {record.kind} named {record.name!r} already", fix="choose another name")
     conn.execute(records.insert().values(**vars(record)))
+
+
+def put(conn: Connection, kind: str, name: str, doc: dict[str, Any], now: float) -> None:
+    """Store it under this name, whatever was there."""
+    row = find(conn, kind, name)
+    if row:
+        change(conn, row.id, name, doc, now)
+    else:
+        add(conn, Record(str(uuid.uuid5(uuid.NAMESPACE_URL, f"{kind}/{name}")), kind, name, doc, now, now))
 
 
 def find(conn: Connection, kind: str, ref: str) -> Record | None:

@@ -22,7 +22,7 @@ from baremetal.engine.port import Engine
 from baremetal.errors import NotFound
 from baremetal.protocol.plane import Snapshot
 from baremetal.secrets import Secret
-from baremetal.store import Store, boots, events, nodes
+from baremetal.store import Store, boots, events, nodes, records
 from baremetal.store.seal import Sealer
 from baremetal.workflows import ids
 from baremetal.workflows.bell import Bell
@@ -44,6 +44,8 @@ if TYPE_CHECKING:  # needs the packages of the extra `postgresql`
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+OUTAGE = "database-away"  # an event of that name; the newest of each server is kept as a record too
 
 # After a start, waits that ended meanwhile get this long: nobody could be heard while we were away.
 GRACE_S = 60.0
@@ -304,7 +306,13 @@ class Conductor:
         self.rollouts.began()
         told = server_event(self.clock.now(), stage, **data)
         of_nodes = [dataclasses.replace(told, id=ids.ulid(told.time), node_id=node) for node in node_ids]
-        self.store.submit(lambda c: events.add_all(c, [told, *of_nodes]))
+
+        def write(conn: Connection) -> None:
+            events.add_all(conn, [told, *of_nodes])
+            if stage == OUTAGE:
+                records.put(conn, OUTAGE, str(data["server"]), data, told.time)
+
+        self.store.submit(write)
         self.bell.ring()
 
     async def _due(self, horizon: float) -> list[tuple[str, float]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,15 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import Connection
-
 from baremetal.errors import BaremetalError, NotFound
 from baremetal.images.peer import Known, Place, Trust, fetch
 from baremetal.images.store import ImageStore
 from baremetal.images.stored import StoredImage
 from baremetal.model.image import Manifest
 from baremetal.store import Store, records, servers
-from baremetal.store.records import Record
 from baremetal.workflows.imagehere import ImageElsewhere
 
 log = logging.getLogger(__name__)
@@ -138,7 +134,7 @@ class SharedImages:
         _remember(self._local.root, {known["id"].removeprefix("sha256:") for known in mine})
         text = json.dumps(mine, sort_keys=True)
         if text != self._told:
-            await self._store.write(lambda c: _say(c, self._me, mine, servers.now(c)))
+            await self._store.write(lambda c: records.put(c, KIND, self._me, {"images": mine}, servers.now(c)))
             self._told = text
 
     async def _hear(self) -> None:
@@ -212,20 +208,6 @@ def _away(doc: Mapping[str, Any], server: str) -> AwayImage:
     text = Manifest(**{**more, "chunks": (), "firmware": tuple(more["firmware"])}) if more else None
     values = {k: v for k, v in doc.items() if k != "manifest"}
     return AwayImage(Known(**{**values, "tags": tuple(values["tags"])}), (server,), text)
-
-
-def _say(conn: Connection, name: str, mine: Sequence[dict[str, Any]], now: float) -> None:
-    doc = {"images": list(mine)}
-    row = records.find(conn, KIND, name)
-    if row:
-        records.change(conn, row.id, name, doc, now)
-    else:
-        records.add(
-            conn,
-            Record(
-                hashlib.md5(f"{KIND}:{name}".encode(), usedforsecurity=False).hexdigest(), KIND, name, doc, now, now
-            ),
-        )
 
 
 def _formerly(root: Path) -> set[str]:

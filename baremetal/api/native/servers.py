@@ -10,9 +10,9 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.engine import Connection
 
 from baremetal.api.native.common import conductor, reply
-from baremetal.model.event import Kind
-from baremetal.store import events, schema, servers, tables
 from baremetal.store import nodes as nodes_rows
+from baremetal.store import records, schema, servers, tables
+from baremetal.workflows.conductor import OUTAGE
 from baremetal.workflows.upgrade import ready_to_upgrade
 
 router = APIRouter(tags=["servers"])
@@ -78,10 +78,10 @@ def _shown(
 
 def _away(conn: Connection, since: float) -> dict[str, dict[str, Any]]:
     """server name -> when it was without the database last, for how long, and why."""
-    told = [e for e in events.since(conn, Kind.SERVER, since, 2000) if e.stage == "database-away" and not e.node_id]
     return {
-        str(e.data.get("server")): {"at": e.time, **{k: e.data.get(k) for k in ("seconds", "why", "what")}}
-        for e in told
+        row.name: {"at": row.updated_at, **{k: row.doc.get(k) for k in ("seconds", "why", "what")}}
+        for row in records.of_kind(conn, OUTAGE)
+        if row.updated_at >= since
     }
 
 

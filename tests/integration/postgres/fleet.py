@@ -36,7 +36,8 @@ from baremetal.workflows import registry, verbs
 from baremetal.workflows.metadata import Signer
 from baremetal.workflows.simulated import SimulatedImages, SimulatedRack, Timing
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
 DURABLE = ("report", "config-report")
 
 
@@ -96,17 +97,22 @@ class Serving:
     link: Link
     process: subprocess.Popen[bytes] | None = None
     supervised: bool = True
+    tree: Path | None = None  # a checkout of another commit, whose code it runs
     pids: list[int] = field(default_factory=list)
 
     def good(self) -> bool:
         return self.link.synced and self.state.standing.good()
 
     def start(self) -> None:
-        command = [sys.executable, str(HERE / "fleet_server.py"), self.name, *self.arguments]
+        script, env = HERE / "fleet_server.py", dict(os.environ)
+        if self.tree is not None:
+            script = self.tree / script.relative_to(ROOT)
+            env["PYTHONPATH"] = str(self.tree)
+        command = [sys.executable, str(script), self.name, *self.arguments]
         if self.netns:
             command = ["ip", "netns", "exec", self.netns, *command]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
         self.pids.append(self.process.pid)
 
     def signal(self, number: int) -> None:
@@ -240,6 +246,7 @@ class Fleet:
         timing: Timing | None = None,
         versions: list[str] | None = None,
         off_s: list[float] | None = None,
+        tree: Path | None = None,
     ) -> None:
         self.directory, self.local = directory, local
         self.servings = []
@@ -251,7 +258,7 @@ class Fleet:
             version, off = (versions or ["0.1.0"] * count)[i], (off_s or [0.0] * count)[i]
             arguments = [url, str(directory), version, str(off)]
             ns = netns[i] if netns else ""
-            self.servings.append(Serving(name, ns, arguments, directory / f"{name}.log", state, link))
+            self.servings.append(Serving(name, ns, arguments, directory / f"{name}.log", state, link, tree=tree))
         self.hall = Hall(self.servings, timing)
         self._tasks: list[asyncio.Task[Any]] = []
 
