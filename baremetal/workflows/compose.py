@@ -54,7 +54,7 @@ class Signer:
         if not isinstance(key, Ed25519PrivateKey):
             raise BaremetalError(
                 "the metadata signing key is not an Ed25519 key",
-                fix="make new keys: baremetal init --rotate metadata-signing",
+                fix="put metadata-signing.pem back from a backup: deployed nodes trust only that key",
             )
         self._key = key
 
