@@ -38,7 +38,8 @@ class Verdict:
                 "inspection-rule",
                 f"{name}: {self.failures[0]}",
                 detail="\n".join(self.failures),
-                fix="correct the machine or the rule (baremetal inspection rule list), then inspect again",
+                fix="correct the machine or the rule (baremetal inspection rule list), "
+                f"then: baremetal node inspect {name}",
                 since=now,
             )
         if self.differences:
@@ -48,7 +49,8 @@ class Verdict:
                 f"{name} is not as SKU {self.sku} says: {lines[0]}"
                 + (f" and {len(lines) - 1} more" if len(lines) > 1 else ""),
                 detail="\n".join(lines),
-                fix="correct the machine or the SKU (baremetal inspection sku list), then inspect again",
+                fix="correct the machine or the SKU (baremetal inspection sku list), "
+                f"then: baremetal node inspect {name}",
                 since=now,
                 evidence={"sku": self.sku, "differences": list(self.differences)[:20]},
             )
