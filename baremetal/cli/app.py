@@ -45,6 +45,8 @@ NOUNS: dict[str, tuple[str, str]] = {
     "webhook": ("webhook", "Events sent, signed, to other servers."),
     "api": ("api", "Tokens and users of the TCP API, its OpenAPI document."),
 }
+# Dispatched before any of this is imported (cli/__init__.py).
+AGENT = "On a node: the resident agent, and os-collect-config, os-apply-config, os-refresh-config."
 _HERE = Path(__file__).parent
 
 
@@ -68,12 +70,13 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in NOUNS:
-            failure.unknown_command(args[0], list(NOUNS))
+            failure.unknown_command(args[0], [*NOUNS, "agent"])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(noun, NOUNS[noun][1]) for noun in self.list_commands(ctx)])
+            rows = [(noun, NOUNS[noun][1]) for noun in self.list_commands(ctx)]
+            formatter.write_dl([*rows, ("agent", AGENT)])
 
 
 app = typer.Typer(

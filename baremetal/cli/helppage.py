@@ -24,6 +24,7 @@ def install() -> None:
         argument._usage_display_name = _in_usage  # type: ignore[method-assign]
         argument._rich_display_name = _in_list  # type: ignore[method-assign]
         argument.display_type_rich = _of_argument  # type: ignore[method-assign]
+        argument.get_error_hint = _in_error  # type: ignore[method-assign]
     for kind in (core.TyperCommand, core.TyperGroup):
         kind.get_short_help_str = _sentence  # type: ignore[method-assign]
     core.TyperCommand.format_epilog = _examples  # type: ignore[method-assign]
@@ -49,6 +50,10 @@ def _in_usage(self: Any) -> str:
 
 def _in_list(self: Any) -> str:
     return _bare(self)
+
+
+def _in_error(self: Any) -> str:
+    return f"'{_bare(self)}'"
 
 
 def _bare(self: Any) -> str:
