@@ -34,6 +34,7 @@ def diagnose(
     as_json: Json = False,
 ) -> None:
     """What machines asked on the wire, what they were answered, and where it went wrong."""
+    _checked(interface)
     if reach:
         _reach(reach, interface, as_json)
         return
@@ -63,6 +64,17 @@ def diagnose(
         for cause in story.causes:
             print(f"  => {cause.brief}\n     {cause.fix}")
         print()
+
+
+def _checked(interface: str) -> None:
+    """An interface that does not exist is told before anything waits for it."""
+    import socket
+
+    from baremetal.config import nearest
+
+    known = [name for _, name in socket.if_nameindex()]
+    if interface and interface not in known:
+        raise UsageError(f"there is no interface {interface}{nearest(interface, known)}", fix="see: ip link")
 
 
 def _ask(interface: str, probe: bool, lldp: bool, mac: str, as_json: bool) -> None:
