@@ -21,8 +21,8 @@ FILTERED = frozenset(
 )
 PREFIXES = ("/v1/ports/", "/v1/allocations/", "/v1/drivers/")  # members are looked up under the same filter
 COLLECTIONS = frozenset({"detail", "import"})
-# What a lessee may ask of a node besides looking.
-LESSEE = ("/power", "/states/power", "/states/provision", "/verbs/deploy", "/verbs/undeploy", "/verbs/rebuild")
+# What a lessee may ask of a node besides looking: the path behind the node's name.
+LESSEE = frozenset({"power", "states/power", "states/provision", "verbs/deploy", "verbs/undeploy", "verbs/rebuild"})
 
 
 def node_in(path: str) -> str | None:
@@ -42,4 +42,4 @@ def filtered(method: str, path: str) -> bool:
 
 def lessee_may(method: str, path: str) -> bool:
     """Look, use power, deploy and release."""
-    return method in ("GET", "HEAD") or path.rstrip("/").endswith(LESSEE)
+    return method in ("GET", "HEAD") or path.rstrip("/").split("/", 4)[-1] in LESSEE

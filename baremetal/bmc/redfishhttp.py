@@ -183,7 +183,7 @@ class RedfishHttp:
             raise BmcProtocol(f"{self.host}: link or answer cannot be read", detail=str(exc)[:200]) from exc
 
     def _local(self, path: str) -> str:
-        """A link of the BMC on this very service: its path. Never another host, port or scheme: the token goes along."""
+        """A link of the BMC, on this very service: never another host, port or scheme, the token goes along."""
         base = self._client.base_url
         try:
             target = httpx.URL(urljoin(str(base), path))

@@ -93,13 +93,15 @@ def parse(doc: dict[str, Any], interface: str) -> Step:
     if known is None:
         names = ", ".join(sorted(n for n in REGISTRY if n.split(".")[0] in (interface, "step")))
         raise UsageError(f"there is no step {name!r}", fix=f"known: {names}")
-    args = doc.get("args") or {}
+    args, priority = doc.get("args") or {}, doc.get("priority", known.priority or 50)
+    if not isinstance(args, dict) or isinstance(priority, bool) or not isinstance(priority, int):
+        raise UsageError(f"step {name}: args is a mapping, priority a whole number")
     unknown = set(args) - set(known.takes)
     if unknown:
         raise UsageError(
             f"step {name} takes no {', '.join(sorted(unknown))}", fix=f"it takes: {', '.join(known.takes) or 'nothing'}"
         )
-    return Step(known.name, int(doc.get("priority", known.priority or 50)), args)
+    return Step(known.name, priority, args)
 
 
 def load(notebook: list[dict[str, Any]]) -> list[Step]:

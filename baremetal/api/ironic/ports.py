@@ -22,7 +22,6 @@ from baremetal.api.ironic.common import (
     parties,
     route,
     typed,
-    visible,
 )
 from baremetal.api.ironic.version import Refusal
 from baremetal.errors import UsageError
@@ -157,7 +156,7 @@ def _owner(conn: Connection, asked: Asked, ident: str) -> str:
     """The id of the node a new port is for."""
     if asked.project is not None:
         node = nodes.find(conn, ident)
-        found = node.id if node and visible(asked, node) else None
+        found = node.id if node and parties(node)[0] == asked.project else None
     else:
         found = ident if nodes.fence(conn, ident) is not None else nodes.named(conn, ident)
     if found is None:
@@ -177,7 +176,7 @@ async def patch(asked: Asked, ident: str) -> Reply:
     """JSON patch. Another `address` makes it another port: its UUID follows."""
     steps = await asked.body(list, "patch")
     jsonpatch.check(steps, PATCHED)
-    port, now = _port(asked, ident), asked.con.clock.now()
+    port, now = _port(asked, ident, owned=True), asked.con.clock.now()
     before = fields.port_doc(port, "", 110)
     after = jsonpatch.apply(before, steps)
     changed = {k: after.get(k) for k in {*before, *after} if before.get(k) != after.get(k)}
@@ -206,13 +205,14 @@ async def patch(asked: Asked, ident: str) -> Reply:
 @route("DELETE", "/ports/{}")
 async def delete(asked: Asked, ident: str) -> Reply:
     """Forget the NIC."""
-    port = _port(asked, ident)
+    port = _port(asked, ident, owned=True)
     await asked.con.write(lambda c: ports.remove(c, port.mac))
     asked.con.shown(port.node_id)
     return answer(asked, None, 204)
 
 
-def _port(asked: Asked, ident: str) -> Port:
+def _port(asked: Asked, ident: str, *, owned: bool = False) -> Port:
+    """The port; with `owned` only for who owns its node: who leases it may look."""
     mac = fields.mac_of(ident)
 
     def read(conn: Connection) -> Port | None:
@@ -221,6 +221,10 @@ def _port(asked: Asked, ident: str) -> Port:
     port = asked.con.store.read(read)
     if port is None or (asked.project is not None and not _seen(asked, [port])):
         raise Refusal(404, f"Port {ident[:80]} could not be found.")
+    if owned and asked.project is not None:
+        node = asked.con.store.read(lambda c: nodes.find(c, port.node_id))
+        if node is None or parties(node)[0] != asked.project:
+            raise Refusal(403, f"Only the owner of its node may change port {ident[:80]}.")
     return port
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from baremetal import lifecycle
 from baremetal.api.http import Reply
 from baremetal.api.ironic import fields, records
-from baremetal.api.ironic.common import Asked, answer, node_of, route, typed
+from baremetal.api.ironic.common import Asked, answer, node_of, parties, route, typed
 from baremetal.api.ironic.version import Refusal
 from baremetal.api.native.nodes import ask_one
 from baremetal.bmc.base import BootDevice
@@ -49,6 +49,8 @@ PROVISION: dict[str, tuple[type, ...]] = {
     "disable_ramdisk": (bool,),
     "runbook": TEXT,
 }
+# What who leases a node may do with it.
+LEASED = (Verb.DEPLOY, Verb.REBUILD, Verb.UNDEPLOY)
 # The argument that carries the steps of a verb, and which verbs need one.
 STEPS = {Verb.CLEAN: "clean_steps", Verb.SERVICE: "service_steps"}
 DRIVE = ("meta_data", "user_data", "network_data", "vendor_data")
@@ -78,6 +80,8 @@ async def provision(asked: Asked, ident: str) -> Reply:
         verb = lifecycle.parse_verb(target)
     except BaremetalError:
         raise Refusal(400, text) from None
+    if asked.project not in (None, parties(node)[0]) and verb not in LEASED:
+        raise Refusal(403, f"{asked.project} leases node {node.id}: {verb} is for its owner.")
     arguments = _arguments(asked, node, verb, body)
     try:
         await ask_one(asked.con, node.id, verb, arguments, asked.who)

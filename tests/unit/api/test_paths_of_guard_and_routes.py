@@ -164,3 +164,41 @@ async def test_a_project_reaches_no_secret_of_the_site_through_its_node(
 ) -> None:
     got, said = await ask("tenant", method, path, body)
     assert got == status, said
+
+
+LEASED = [  # what an account of project p1 may ask of a node that it only leases
+    ("GET", "/v1/nodes/leased", b"", 200),
+    ("PUT", "/v1/nodes/leased/states/power", b'{"target": "power on"}', 202),
+    ("PUT", "/v1/nodes/leased/states/provision", b'{"target": "provide"}', 403),
+    ("PUT", "/v1/nodes/leased/states/provision", b'{"target": "clean", "clean_steps": []}', 403),
+    ("PUT", "/v1/nodes/leased/states/provision", b'{"target": "rescue", "rescue_password": "12345678"}', 403),
+    ("PUT", "/v1/nodes/leased/states/provision", b'{"target": "active"}', 400),
+    ("PUT", "/v1/nodes/leased/maintenance", b"{}", 403),
+    ("PUT", "/v1/nodes/leased/traits/CUSTOM_power", b"{}", 403),
+    ("DELETE", "/v1/nodes/leased/traits/power", b"", 403),
+    ("POST", "/v1/ports", b'{"node_uuid": "leased", "address": "52:54:00:99:99:99"}', 400),
+    ("PATCH", "/v1/ports/{mac}", b'[{"op": "replace", "path": "/address", "value": "52:54:00:99:99:99"}]', 403),
+    ("DELETE", "/v1/ports/{mac}", b"", 403),
+    ("PATCH", "/api/nodes/leased", b'{"labels": {}}', 403),
+    ("PUT", "/api/nodes/leased/metadata", b'{"values": {"a": 1}}', 403),
+    ("PUT", "/api/nodes/leased/bmc/password", b'{"password": "12345678"}', 403),
+    ("GET", "/api/nodes/leased/bmc/users", b"", 403),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status"), LEASED)
+async def test_who_leases_a_node_uses_it_and_no_more(
+    bench: Any, ask: Ask, method: str, path: str, body: bytes, status: int
+) -> None:
+    await bench.enroll("leased", labels={"owner": "p2", "lessee": "p1"})
+    await bench.until("leased", "manageable")
+    got, said = await ask("tenant", method, path.replace("{mac}", bench.rack.boxes["leased"].mac), body)
+    assert got == status, said
+
+
+@pytest.mark.parametrize(
+    "step", [{"priority": "x"}, {"priority": [1]}, {"priority": True}, {"args": ["a"]}, {"args": 5}]
+)
+async def test_a_step_that_is_none_is_refused(ask: Ask, step: dict[str, Any]) -> None:
+    body = {"steps": [{"interface": "clean", "step": "erase_devices", **step}]}
+    assert (await ask("op", "PUT", "/api/nodes/mine/verbs/clean", json.dumps(body).encode()))[0] == 400
