@@ -36,6 +36,10 @@ class Target:
     error: UsageError | None = None
 
 
+# Names that are meant as files, not as hosts.
+FILES = (".json", ".csv", ".toml", ".yaml", ".yml", ".txt")
+
+
 def expand(
     words: list[str], *, scheme: str = "ipmi", user: str = "", options: dict[str, str] | None = None
 ) -> list[Target]:
@@ -62,6 +66,8 @@ def _word(word: str, scheme: str, user: str, options: dict[str, str]) -> Iterato
     if word.startswith("@") or ("://" not in word and path.is_file()):
         yield from _file(path, scheme, user, options)
         return
+    if "://" not in word and path.suffix in FILES:
+        raise UsageError(f"there is no file {word}", fix="--hosts 10.0.0.0/24, --hosts 10.0.0.10-60, or --hosts FILE")
     for host in addresses(word):
         yield _target(host, scheme, user, options)
 

@@ -10,7 +10,7 @@ import typer
 
 from baremetal.cli import render, waiting
 from baremetal.cli.client import Client
-from baremetal.cli.words import DryRun, Json, Timeout, Wait, flat_pairs, password
+from baremetal.cli.words import DryRun, Json, Timeout, Wait, flat_pairs, one_of, password
 from baremetal.errors import EXIT_FAILED, Unreachable
 
 PASSWORD_ENV = "BAREMETAL_BMC_PASSWORD"  # noqa: S105 (the name of a variable)
@@ -24,11 +24,14 @@ def enroll(
     mac: Annotated[
         list[str] | None, typer.Option("--mac", "-m", help="MAC address of a NIC that boots; may repeat.")
     ] = None,
-    resource_class: Annotated[str, typer.Option("--class", help="Resource class.")] = "",
+    resource_class: Annotated[str, typer.Option("--class", "--resource-class", help="Resource class.")] = "",
     trait: Annotated[list[str] | None, typer.Option("--trait", help="May repeat.")] = None,
     label: Annotated[list[str] | None, typer.Option("--label", "-l", help="key=value; may repeat.")] = None,
     root_device: Annotated[list[str] | None, typer.Option("--root-device", help="Hint like serial=S3X.")] = None,
-    firmware: Annotated[str, typer.Option(help="bios or uefi; found out at inspection otherwise.")] = "",
+    firmware: Annotated[
+        str,
+        typer.Option(help="bios or uefi; found out at inspection otherwise.", autocompletion=one_of("bios", "uefi")),
+    ] = "",
     manage: Annotated[bool, typer.Option("--manage/--no-manage", help="Ask the BMC who it is at once.")] = True,
     wait: Wait = False,
     timeout: Timeout = 120.0,
@@ -60,7 +63,15 @@ def enroll(
     doc = client.post("/api/nodes", body | {k: v for k, v in more.items() if v})
     if wait:
         doc = waiting.follow(client, doc["id"], timeout)
-    render.json_out(doc) if as_json else render.note(f"{doc['name']}: enrolled, {doc['state']}")
+    if as_json:
+        render.json_out(doc)
+        return
+    render.note(f"{doc['name']}: enrolled" + ("" if doc["state"] == "enroll" else f", {doc['state']}"))
+    if not bmc:
+        give = f"baremetal node set {name} --bmc ipmi://USER@ADDRESS --password-file FILE"
+        render.note(f"it has no BMC address: {give}; for a machine without BMC: --bmc manual://{name}")
+    elif doc["state"] == "enroll" and manage:
+        render.note(f"its BMC is asked who it is: baremetal node explain {name}")
 
 
 def import_(

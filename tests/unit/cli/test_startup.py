@@ -82,7 +82,16 @@ FAILURES = [  # arguments, exit code, what stderr says
     (("metadata", "show"), 2, "which layer"),
     (("node", "maintenance", "n1"), 2, "wants a reason"),
     (("node", "import", "/nowhere.json"), 2, "/nowhere.json"),
-    (("node", "set", "n1", "nmae=x"), 2, "no settable field nmae"),
+    (("node", "set", "n1", "nmae=x"), 2, "did you mean 'name'"),
+    (("node", "set", "n1"), 2, "nothing to change"),
+    (("node", "list", "--state", "avialable"), 2, "did you mean 'available'"),
+    (("node", "raid", "n1", "--level", "9"), 2, "one of 0, 1, 5, 6, 10"),
+    (("node", "rescue", "n1", "--key", "/dev/null"), 2, "lets nobody in"),
+    (("events", "--kind", "fualt"), 2, "did you mean 'fault'"),
+    (("diagnose", "--interface", "nowhere0"), 2, "there is no interface nowhere0"),
+    (("metadata", "show", "--role"), 2, "baremetal metadata show: option '--role'"),
+    (("bmc", "info", "-H", "/nowhere.json"), 2, "there is no file /nowhere.json"),
+    (("agents",), 2, "did you mean 'agent'"),
 ]
 
 
