@@ -111,6 +111,19 @@ def circle(known: Mapping[str, Path]) -> list[str]:
     return next(filter(None, (follow(name, []) for name in sorted(needs))), [])
 
 
+_RELEASE = re.compile(r"DIB_RELEASE=\"?\$\{DIB_RELEASE:-([a-z]+)\}")
+
+
+def default_release(elements: Iterable[Element]) -> str:
+    """The release these elements take when nobody names one: what their environment.d says."""
+    for element in elements:
+        for path in sorted((element.path / "environment.d").glob("*")):
+            match = _RELEASE.search(path.read_text(errors="replace")) if path.is_file() else None
+            if match:
+                return match[1]
+    return "bookworm"
+
+
 def without_grub_install(element: Element) -> Element:
     """Ours in place of diskimage-builder's own `bootloader`, wherever that was found: GRUB is not installed from
     inside the tree, it is written when the disk is assembled."""

@@ -176,13 +176,20 @@ exec env "$@"
 """
 
 
+# diskimage-builder's hooks are Python programs that import yaml; where the system's Python has none, they get ours.
+SYSTEM_YAML = Path("/usr/lib/python3/dist-packages/yaml")
+
+
 def lay_out(build: Path) -> None:
-    """The scratch directories of a build and the stand-in for sudo."""
+    """The scratch directories of a build and the stand-ins for programs."""
     for name in ("bin", "image", "mnt", "hooks"):
         (build / name).mkdir(parents=True, exist_ok=True)
-    sudo = build / "bin/sudo"
-    sudo.write_text(SUDO)
-    sudo.chmod(0o755)
+    programs = {"sudo": SUDO}
+    if not SYSTEM_YAML.is_dir():
+        programs["python3"] = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+    for name, text in programs.items():
+        (build / "bin" / name).write_text(text)
+        (build / "bin" / name).chmod(0o755)
 
 
 def short_digest(text: str) -> str:

@@ -16,6 +16,7 @@ from baremetal.images import assemble, disk, errors, keys, layout, lockfile, mir
 from baremetal.images.definition import Definition
 from baremetal.images.elements import (
     Element,
+    default_release,
     dib_lib_dir,
     merge_hooks,
     resolve,
@@ -78,7 +79,7 @@ class Job:
         self.context: plan.Context
 
     def _look_at_mirror(self) -> None:
-        release = self.definition.env.get("DIB_RELEASE", "bookworm")
+        release = self.release = self.definition.env.get("DIB_RELEASE") or default_release(self.elements)
         self.mirror = mirror.from_machine({**os.environ, **self.definition.env}, release)
         refresh, offline = self.options.refresh, self.options.offline
         self.seen = mirror.snapshot(self.mirror, release, self.options.cache, refresh=refresh, offline=offline)

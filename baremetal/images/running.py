@@ -28,7 +28,7 @@ def run_step(job: Job, planned: plan.Planned, logs: Path, progress: Progress) ->
     """Run one step into a new layer."""
     d = job.definition
     if planned.step.name == "root" and d.lock and not job.options.offline:
-        archive.require(d.lock, d.name, job.mirror, d.env.get("DIB_RELEASE", "bookworm"), d.arch)
+        archive.require(d.lock, d.name, job.mirror, job.release, d.arch)
     with job.store.draft() as draft:
         log = logs / f"{len(job.done):02d}-{planned.step.name}.log"
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from baremetal.images import keys, lint, sources
-from baremetal.images.elements import available, merge_hooks, resolve, search_path, with_defaults
+from baremetal.images.elements import (
+    Element,
+    available,
+    default_release,
+    merge_hooks,
+    resolve,
+    search_path,
+    with_defaults,
+)
 from baremetal.images.environment import ambient
 from baremetal.images.errors import BadElement, ElementNotFound
 from baremetal.paths import share_dir
@@ -242,3 +250,11 @@ def test_rows_of_source_repositories(
     (tmp_path / "source-repository-site").write_text(row + "\n")
     found = [(source.kind, source.location, source.ref) for source in sources.read(tmp_path, env)]
     assert found == ([taken] if taken else [])
+
+
+RELEASES = [("debian-base", "bookworm"), ("debian-minimal", "stable"), ("growroot", "bookworm")]
+
+
+@pytest.mark.parametrize(("name", "release"), RELEASES)
+def test_the_release_an_element_takes_unasked(name: str, release: str) -> None:
+    assert default_release([Element(name, available(search_path())[name])]) == release
