@@ -124,7 +124,7 @@ class Cluster:
             "-D",
             str(other.data),
             "-h",
-            str(self.data),
+            str(self.directory),
             "-p",
             str(self.port),
             "-U",
