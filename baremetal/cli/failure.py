@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from baremetal.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, BaremetalError
+from baremetal.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, BaremetalError, MachineError
 
 
 def guard(command: Callable[[], object]) -> int:
@@ -34,8 +35,9 @@ def guard(command: Callable[[], object]) -> int:
             return EXIT_FAILED
         if os.environ.get("BAREMETAL_DEBUG"):
             raise
-        show(_unexpected(exc))
-        return EXIT_FAILED
+        error = _of_this_machine(exc) or _unexpected(exc)
+        show(error)
+        return error.exit_code
     return returned if isinstance(returned, int) else EXIT_OK
 
 
@@ -72,6 +74,18 @@ def _code(exc: SystemExit) -> int:
     if exc.code is None:
         return EXIT_OK
     return exc.code if isinstance(exc.code, int) else EXIT_FAILED
+
+
+def _of_this_machine(exc: Exception) -> BaremetalError | None:
+    """A right or space that is missing here, wherever it was missed; None for anything else."""
+    if not isinstance(exc, OSError) or not exc.filename:
+        return None
+    if isinstance(exc, PermissionError):
+        fix = "use sudo, or name a place of yours (--state-dir, --config, --cache-dir, settings)"
+        return MachineError(f"this user may not use {exc.filename}", detail=exc.strerror or "", fix=fix)
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return MachineError(f"{exc.filename}: {exc.strerror}", fix="make room: df -h")
+    return None
 
 
 def _unexpected(exc: Exception) -> BaremetalError:

@@ -140,17 +140,18 @@ def fault(
     if not name:
         raise UsageError("which fault?", fix="known: " + ", ".join(FAULTS))
     _ask(state_dir, {"do": "fault", "node": node, "fault": name})
-    if as_json:
-        render.json_out({"node": node, "fault": name})
+    render.json_out({"node": node, "fault": name}) if as_json else render.note(f"{node}: {FAULTS[name]}")
     return None
 
 
 @app.command()
 def down(state_dir: State = DEFAULT_STATE) -> None:
     """Stop the rack. Disks stay; nothing else does."""
+    from baremetal.cli import render
     from baremetal.lab import launch
 
     launch.down(state_dir)
+    render.note(f"stopped; its disks stay in {state_dir}")
 
 
 @app.command(name="exec", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -103,6 +103,18 @@ def test_failures_are_words_with_an_exit_code(arguments, code, says):
     assert done.stdout == ""
 
 
+def test_a_right_that_is_missing_is_no_bug(capsys):
+    from baremetal.cli import failure
+
+    def locked():
+        raise PermissionError(13, "Permission denied", "/var/lib/baremetal-lab")
+
+    assert failure.guard(locked) == 8
+    said = capsys.readouterr().err
+    assert said.startswith("error: this user may not use /var/lib/baremetal-lab")
+    assert "fix: use sudo" in said
+
+
 def test_a_bug_is_one_line_and_a_log(tmp_path, monkeypatch, capsys):
     from baremetal.cli import failure
 
