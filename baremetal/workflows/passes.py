@@ -24,7 +24,7 @@ from baremetal.store import Fenced, Store, boots, nodes, orders, ports, secrets
 from baremetal.store.boots import Boot
 from baremetal.store.orders import OrderRow
 from baremetal.store.seal import Sealer
-from baremetal.workflows import ids
+from baremetal.workflows import ids, whose
 from baremetal.workflows.metadata import Signer
 from baremetal.workflows.outcome import Wait
 from baremetal.workflows.policy import Policy
@@ -258,6 +258,7 @@ class Pass:
         """Press the power button. Only "on", "off" and "soft" exist here: a repeat must be harmless."""
         if op not in (PowerOp.ON, PowerOp.OFF, PowerOp.SOFT):
             raise ValueError(f"{op} may not be repeated safely")
+        await self.prove()
         self.touch()
         await self._ask(f"power {op}", lambda bmc: bmc.set_power(op))
 
@@ -266,6 +267,7 @@ class Pass:
         if self.by_hand:  # said together with the power button: machine.py
             return BootPlan(device, once=once)
         self.store_first()
+        await self.prove()
         self.touch()
         uefi = {"uefi": True, "bios": False}.get(str(self.node.firmware))
         plan = await self._ask(f"boot {device}", lambda bmc: bmc.set_boot(device, once=once, uefi=uefi))
@@ -277,12 +279,21 @@ class Pass:
             )
         return plan
 
+    async def prove(self) -> None:
+        """Is it still our machine? Asked once after the BMC's address was changed, before anything is done to it."""
+        if self.by_hand or whose.PROOF in self.node.properties or not self.node.system_uuid:
+            return
+        who = await self.identify()
+        whose.check(self.node, who)
+        self.change(properties={**self.node.properties, whose.PROOF: whose.proof(who)})
+
     async def identify(self) -> Identity:
         """Who the BMC says it is."""
         return await self._ask("identify", lambda bmc: bmc.identify())
 
     async def reset_bmc(self) -> None:
         """Restart the BMC itself."""
+        await self.prove()
         self.touch()
         await self._ask("reset-bmc", lambda bmc: bmc.reset_bmc())
 

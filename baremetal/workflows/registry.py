@@ -16,7 +16,7 @@ from baremetal.model.node import Firmware, Node, State
 from baremetal.secrets import Secret
 from baremetal.store import events, metadata, nodes, ports, secrets, wire_seen
 from baremetal.store.store import Fenced
-from baremetal.workflows import bmcpassword, ids
+from baremetal.workflows import bmcpassword, ids, whose
 from baremetal.workflows.metadata import Signer, refresh
 from baremetal.workflows.passes import World
 
@@ -207,6 +207,9 @@ def _with(node: Node, body: dict[str, Any]) -> Node:
         fields["firmware"] = Firmware(body["firmware"])
     if "bmc_url" in fields:
         fields["bmc_url"] = _bmc_url(fields["bmc_url"], body.get("username"))
+        if whose.moved(node.bmc_url, fields["bmc_url"]):  # who is there must be asked before it is switched off
+            properties = fields.get("properties", node.properties)
+            fields["properties"] = {k: v for k, v in properties.items() if k != whose.PROOF}
     return dataclasses.replace(node, **fields)
 
 

@@ -250,7 +250,7 @@ def _take(
     if "resource_class" in changed:
         new = dataclasses.replace(new, resource_class=str(changed["resource_class"] or "baremetal"))
     if "properties" in changed:
-        bmc = {"bmc": node.properties["bmc"]} if "bmc" in node.properties else {}
+        bmc = {"bmc": new.properties["bmc"]} if "bmc" in new.properties else {}
         new = dataclasses.replace(new, properties={**(changed["properties"] or {}), **bmc})
     for flag in ("protected", "retired"):
         if flag in changed:
