@@ -149,7 +149,7 @@ class Guard:
                 await _refuse(send, 429, "too-many", "too many wrong credentials from this address", "wait a minute")
                 return
         if account is None:
-            fix = "send a token (baremetal api token add NAME), or a user of htpasswd"
+            fix = "a token in BAREMETAL_TOKEN (made by: baremetal api token add NAME), or a user of htpasswd"
             await _refuse(send, 401, "denied", "this API asks for a token or a password", fix)
         elif not allowed(account.role, method, path):
             brief = f"{account.name} is {account.role} and may not {method} {path[:80]}"

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, RemoteDisconnected
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -16,6 +16,7 @@ from baremetal.cli import clean
 from baremetal.errors import BaremetalError, Denied, NotFound, Refused, TimedOut, Unreachable, UsageError
 
 TIMEOUT_S = 30.0
+CA_FIX = "BAREMETAL_CA_FILE=ca.pem, a copy of state_dir/tls/ca.pem of the server"
 MAX_ANSWER = 256 << 20
 _BY_STATUS: dict[int, type[BaremetalError]] = {
     400: UsageError,
@@ -142,7 +143,10 @@ class Client:
         if url.scheme == "https":
             import ssl
 
-            context = ssl.create_default_context(cafile=self._ca or None)
+            try:
+                context = ssl.create_default_context(cafile=self._ca or None)
+            except OSError as exc:
+                raise UsageError(f"BAREMETAL_CA_FILE {self._ca}: {exc}", fix=CA_FIX) from exc
             return HTTPSConnection(url.netloc, timeout=timeout, context=context)
         if url.scheme != "http" or not url.netloc:
             raise UsageError(f"--server {self._server!r} is no http(s) URL", fix="write it like https://host:6385")
@@ -159,7 +163,12 @@ class Client:
                 f"no server answers at {where}",
                 fix="start it: systemctl start baremetal (or: baremetal serve); another place: --server, --config",
             )
-        return Unreachable(f"the server at {where} cannot be reached", detail=f"{type(exc).__name__}: {exc}")
+        fix = "check the address and the way there; --server wants it like https://host:6385"
+        if "CERTIFICATE_VERIFY_FAILED" in str(exc):
+            fix = CA_FIX
+        elif isinstance(exc, RemoteDisconnected) and where.startswith("http://"):
+            fix = f"it may speak TLS: --server https://{where.removeprefix('http://')}"
+        return Unreachable(f"the server at {where} cannot be reached", detail=f"{type(exc).__name__}: {exc}", fix=fix)
 
 
 def _exact(path: str) -> bool:

@@ -34,6 +34,12 @@ def test_where_and_unknown_columns(served):
     assert len(out(served.cli("node", "list", "--where", "class=compute and role=web", "--json"))["nodes"]) == 3
     done = served.cli("node", "list", "--columns", "nmae", check=False)
     assert (done.returncode, "no column nmae" in done.stderr) == (2, True)
+    names = served.cli("node", "list", "--columns", "name", "--sort", "-name", "--no-header").stdout.split()
+    assert names == ["r1-u03", "r1-u02", "r1-u01"]
+    assert out(served.cli("node", "list", "--columns", "name,class", "--json"))["nodes"][0] == {
+        "name": "r1-u01", "class": "compute",
+    }  # fmt: skip
+    assert served.cli("node", "list", "--where", "fault").stderr == "no node matches\n"
 
 
 def test_not_found_names_the_way_out(served):
@@ -58,6 +64,16 @@ def test_set_and_maintenance(served):
     served.cli("node", "maintenance", "r1-u02", "bad DIMM")
     assert out(served.cli("node", "show", "r1-u02", "--json"))["maintenance"] == "bad DIMM"
     served.cli("node", "maintenance", "r1-u02", "--off")
+
+
+def test_set_by_options_and_of_a_range(served):
+    served.cli("node", "set", "r1-u[02-03]", "--class", "large", "--label", "row=7")
+    docs = [out(served.cli("node", "show", name, "--json")) for name in ("r1-u02", "r1-u03")]
+    assert [(d["resource_class"], d["labels"]["row"]) for d in docs] == [("large", "7")] * 2
+    served.cli("node", "set", "r1-u02", "r1-u03", "class=compute", "--label", "row=")
+    served.cli("node", "set", "r1-u03", "--bmc", "fake://other", "--user", "ops")
+    assert out(served.cli("node", "show", "r1-u03", "--json"))["bmc_url"] == "fake://ops@other"
+    served.cli("node", "set", "r1-u03", "--bmc", "fake://r1-u03")
 
 
 def test_power_of_one_and_of_a_range(served):
@@ -113,6 +129,10 @@ def test_import_is_repeatable_and_says_which_entry_is_wrong(served, tmp_path):
 
 def test_tcp_api_asks_for_a_token(served):
     server = ["--server", "https://127.0.0.1:6385"]
+    stranger = served.cli(*server, "node", "list", check=False)
+    assert (stranger.returncode, "fix: BAREMETAL_CA_FILE=ca.pem" in stranger.stderr) == (6, True)
+    plain = served.cli("--server", "http://127.0.0.1:6385", "node", "list", check=False)
+    assert "fix: it may speak TLS: --server https://127.0.0.1:6385" in plain.stderr
     served.env["BAREMETAL_CA_FILE"] = f"{served.root}/state/tls/ca.pem"
     try:
         assert served.cli(*server, "node", "list", check=False).returncode == 5
