@@ -1,8 +1,10 @@
-"""What people type from habit is answered with what it is called here; and whatever we tell people to type exists."""
+"""What people type from habit is answered with what it is called here; what hints, examples and docs name exists.
+
+Messages of the program: test_named_commands.py.
+"""
 
 from __future__ import annotations
 
-import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -159,29 +161,6 @@ def test_commands_of_the_docs_exist(page: Path) -> None:
     for fenced, inline, indented in CODE.findall(page.read_text()):
         for command in commands_in((fenced or inline or indented).replace("\\|", "|")):
             found += [f"{w}: baremetal {command}" for w in wrong(command)]
-    assert found == []
-
-
-def strings() -> Iterator[tuple[str, str]]:
-    """Texts in the program that tell a person to type something."""
-    for file in sorted((ROOT / "baremetal").rglob("*.py")):
-        if file.name in ("habits.py", "examples.py"):
-            continue
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.JoinedStr):
-                parts = (v.value if isinstance(v, ast.Constant) else "X" for v in node.values)
-                yield file.name, "".join(map(str, parts))
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield file.name, node.value
-
-
-def test_commands_in_messages_exist() -> None:
-    found = []
-    for file, text in strings():
-        for command in commands_in(text):
-            noun = command.split(" ")[0]
-            if noun in TREE and hasattr(TREE[noun], "list_commands"):
-                found += [f"{file}: {w}: baremetal {command[:80]}" for w in wrong(command)]
     assert found == []
 
 
