@@ -208,6 +208,11 @@ def ironic_name(state: State, in_phase: Phase) -> str:
     return IRONIC_NAMES.get((state, in_phase), str(state))
 
 
+def is_damaged(node: Node) -> bool:
+    """Is this what could be read of a broken record? Nothing may be decided by it."""
+    return node.fault is not None and node.fault.code == "record-damaged"
+
+
 def waits_to_begin(node: Node) -> bool:
     """Was a verb accepted that has not begun? It can be taken back, whatever it is."""
     return node.wanted is not None and (node.state in STABLE or "ask" in node.work)
@@ -250,6 +255,8 @@ def parse_verb(text: str) -> Verb:
 
 def allowed(node: Node) -> dict[Verb, State]:
     """What may be asked of this node now, and what each leads to."""
+    if is_damaged(node):
+        return {}
     if waits_to_begin(node):
         return {Verb.ABORT: node.state}
     name = provision_state(node)
@@ -259,6 +266,8 @@ def allowed(node: Node) -> dict[Verb, State]:
 
 def check(node: Node, verb: Verb, *, now: float = 0.0) -> State:
     """Where `verb` leads from here; Refused says why not and what is allowed instead."""
+    if is_damaged(node) and node.fault:
+        raise Refused(node.fault.brief, detail=node.fault.detail, fix=node.fault.fix)
     name = provision_state(node)
     instead = ", ".join(sorted(allowed(node))) or "nothing but waiting"
     if waits_to_begin(node):

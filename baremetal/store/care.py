@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from baremetal.errors import BaremetalError, MachineError, UsageError
 from baremetal.store import nodes as node_rows
 from baremetal.store import schema
+from baremetal.store.damaged import DAMAGED
 from baremetal.store.seal import Sealer
 from baremetal.store.store import Store
 from baremetal.store.tables import metadata_documents, metadata_layers, nodes, secrets
@@ -111,9 +112,12 @@ def _bad_nodes(conn: Connection) -> list[str]:
     found = []
     for (node_id,) in conn.execute(sa.select(nodes.c.id)).all():
         try:
-            node_rows.get(conn, node_id)
+            node = node_rows.get(conn, node_id)
         except Exception as exc:
             found.append(f"node {node_id} cannot be read: {type(exc).__name__}: {exc}")
+            continue
+        if node.fault and node.fault.code == DAMAGED:
+            found.append(f"{node.fault.brief} ({node.fault.detail})")
     return found
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from baremetal.errors import NotFound, Refused
 from baremetal.model.fault import Fault
 from baremetal.model.node import Firmware, Node, Power, State, Wait
-from baremetal.store import prepared
+from baremetal.store import damaged, prepared
 from baremetal.store.store import Fenced
 from baremetal.store.tables import nodes
 
@@ -42,8 +42,16 @@ def to_row(node: Node) -> dict[str, Any]:
 
 
 def from_row(row: Any) -> Node:
-    """A row as a node."""
+    """A row as a node; one that cannot be read is a node with a fault that says so, and harms no other."""
     doc = row._mapping
+    try:
+        return _read(doc)
+    except (ValueError, TypeError, AttributeError, KeyError) as exc:
+        return damaged.node(doc, exc)
+
+
+def _read(doc: Any) -> Node:
+    damaged.check(doc)
     wait = None
     if doc["wait_because"] is not None:
         wait = Wait(doc["wait_because"], doc["wait_until"], doc["wait_since"])

@@ -298,6 +298,7 @@ def _sqlite(url: str) -> Engine:
         max_overflow=48,
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
         json_serializer=_json,
+        json_deserializer=readable,
     )
 
     @sa.event.listens_for(engine, "connect")
@@ -320,6 +321,18 @@ def _sqlite(url: str) -> Engine:
             conn.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+class Unreadable(dict[str, Any]):
+    """What stands for a JSON column that holds no JSON: an empty mapping that can be told from one."""
+
+
+def readable(text: str) -> Any:
+    """The document; a broken one harms its own row, not the query that met it."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return Unreadable()
 
 
 def _json(value: Any) -> str:

@@ -280,6 +280,8 @@ class Runner:
 
     async def _at_rest(self, p: Pass) -> Outcome | None:
         """No workflow: power wishes, and an idle ramdisk that is switched off in time."""
+        if lifecycle.is_damaged(p.node):
+            return None
         if p.node.power_wanted:
             outcome = await powerverbs.carry_out(p)
             if isinstance(outcome, Done):

@@ -1,4 +1,4 @@
-"""Every `baremetal …` that an error, a fault or an explanation names is a command that exists, with options that exist."""
+"""Every `baremetal …` that an error, a fault or a page of help names exists, with the options it names."""
 
 from __future__ import annotations
 
