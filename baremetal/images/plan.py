@@ -21,6 +21,7 @@ from baremetal.images.layers import Layer
 from baremetal.paths import PACKAGE
 
 PACKAGES_SCRIPT = "01-package-installs"
+WITH_PACKAGES = ("02-one-initrd",)  # belongs to the layer of the packages, when it comes right after them
 # What agents and ramdisk elements install of us on nodes.
 NODE_ROOMS = ("errors.py", "model", "protocol", "agents", "version.py", "__init__.py")
 # What an element runs of us during the build, by the word that tells.
@@ -93,6 +94,8 @@ def steps(hooks: Path, packages: Sequence[str] = (), *, disk: bool = False) -> l
     found.append(Step("pre-install", "pre-install", "target", tuple(keys.scripts_of(hooks, "pre-install")), late=False))
     install = keys.scripts_of(hooks, "install")
     cut = install.index(PACKAGES_SCRIPT) + 1 if PACKAGES_SCRIPT in install else 0
+    while cut and install[cut : cut + 1] and install[cut] in WITH_PACKAGES:
+        cut += 1
     found.append(Step("packages", "install", "target", tuple(install[:cut]), late=False))
     found.append(Step("install", "install", "target", tuple(install[cut:]), tuple(packages)))
     for phase, where in (

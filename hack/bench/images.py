@@ -204,7 +204,7 @@ def mkosi(out: Path, source: Path, packages: list[str]) -> dict[str, dict[str, f
     """mkosi with the same packages and one post-install script, cold and with another script; a tar, no disk."""
     work = out / "mkosi"
     shutil.rmtree(work, ignore_errors=True)
-    for name in ("cache", "work", "packages", "sandbox/etc/apt/sources.list.d"):
+    for name in ("cache", "work", "packages", "sandbox/etc/apt/sources.list.d", "definition"):
         (work / name).mkdir(parents=True)
     machine = mirror.from_machine(os.environ)
     key = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -217,15 +217,15 @@ def mkosi(out: Path, source: Path, packages: list[str]) -> dict[str, dict[str, f
     ]
     # Its own list of sources has a debug archive, which mirrors often lack.
     (work / "sandbox/etc/apt/sources.list.d/mkosi.sources").write_text("\n".join(stanzas))
-    (work / "mkosi.conf").write_text(
+    (work / "definition/mkosi.conf").write_text(
         "[Distribution]\nDistribution=debian\nRelease=bookworm\n"
         "[Output]\nFormat=tar\nCompressOutput=zstd\n"
         f"[Content]\nBootable=no\nPackages={','.join(packages)}\n"
         f"[Build]\nIncremental=yes\nCacheDirectory={work}/cache\nWorkspaceDirectory={work}/work\n"
         f"PackageCacheDirectory={work}/packages\nSandboxTrees={work}/sandbox\n"
     )
-    script = work / "mkosi.postinst.chroot"
-    command = ["/usr/bin/python3", "-m", "mkosi", "-C", str(work), "--force", "build"]
+    script = work / "definition/mkosi.postinst.chroot"
+    command = ["/usr/bin/python3", "-m", "mkosi", "-C", str(work / "definition"), "--force", "build"]
     env = {"PYTHONPATH": str(source), "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     rows = {}
     for word, title in (("one", "cold"), ("two", "one post-install script changed")):

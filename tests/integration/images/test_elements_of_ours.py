@@ -187,7 +187,7 @@ def test_the_initial_ramdisk_is_made_once_and_after_all_packages(place: Path, tr
     logs = sorted((place / "home/.cache/baremetal/logs/everything").glob("*.log"))
     made = [log.name for log in logs for line in log.read_text().splitlines() if "update-initramfs: Generating" in line]
     assert len(made) == 1
-    assert "post-install" in made[0]
+    assert "packages" in made[0]
 
 
 def test_a_second_build_of_the_same_user_does_nothing(place: Path, built: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from baremetal.images import keys, lint, sources
+from baremetal.images import keys, lint, plan, sources
 from baremetal.images.elements import (
     Element,
     available,
@@ -258,3 +258,19 @@ RELEASES = [("debian-base", "bookworm"), ("debian-minimal", "stable"), ("growroo
 @pytest.mark.parametrize(("name", "release"), RELEASES)
 def test_the_release_an_element_takes_unasked(name: str, release: str) -> None:
     assert default_release([Element(name, available(search_path())[name])]) == release
+
+
+CUTS = [  # scripts of install.d, those of the packages' layer
+    (["00-early", "01-package-installs", "50-web"], ("00-early", "01-package-installs")),
+    (["01-package-installs", "02-one-initrd", "50-web"], ("01-package-installs", "02-one-initrd")),
+    (["01-package-installs", "02-a", "02-one-initrd"], ("01-package-installs",)),
+    (["02-one-initrd", "50-web"], ()),
+]
+
+
+@pytest.mark.parametrize(("scripts", "first"), CUTS)
+def test_packages_have_a_layer_of_their_own(tmp_path: Path, scripts: list[str], first: tuple[str, ...]) -> None:
+    element(tmp_path, "one", {f"install.d/{name}": "#!/bin/sh\n" for name in scripts})
+    steps = {step.name: step.scripts for step in plan.steps(tmp_path / "one")}
+    assert steps.get("packages", ()) == first
+    assert (*steps.get("packages", ()), *steps.get("install", ())) == tuple(scripts)
