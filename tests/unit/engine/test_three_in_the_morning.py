@@ -273,3 +273,47 @@ async def test_history_says_who_set_which_flag_and_why(bench: Any, api: httpx.As
         ("protected", {}),
         ("retired", {}),
     ]
+
+
+async def test_of_many_who_ask_at_once_one_is_heard_and_the_others_are_told_who(
+    bench: Any, api: httpx.AsyncClient
+) -> None:
+    await bench.to("n1", "manageable")
+    verbs = ["inspect", "provide", "clean", "adopt", "manage"] * 4
+
+    async def one(number: int, verb: str) -> tuple[str, httpx.Response]:
+        who = f"op{number}"
+        return who, await api.put(f"/api/nodes/n1/verbs/{verb}", json={}, headers={"x-baremetal-user": who})
+
+    answers = await asyncio.gather(*(one(number, verb) for number, verb in enumerate(verbs)))
+    heard = [who for who, answer in answers if answer.status_code == 202]
+    assert len(heard) == 1, heard
+    for who, answer in answers:
+        if who not in heard:
+            assert answer.status_code == 409, answer.text
+            assert f"by {heard[0]}" in answer.json()["error"]["brief"]
+            assert "s ago" in answer.json()["error"]["brief"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "args", "status", "says"),
+    [
+        ("frobnicate", {}, 400, "is not a verb"),
+        ("deploy", {}, 409, "clean wait"),
+        ("inspect", {}, 409, "provide by"),
+        ("provide", {}, 409, "s ago"),
+        ("abort", {"now": True}, 400, "does not know now"),
+    ],
+)
+async def test_wishes_that_contradict_what_is_under_way(
+    bench: Any, api: httpx.AsyncClient, verb: str, args: dict[str, Any], status: int, says: str
+) -> None:
+    await bench.to("n1", "manageable")
+    bench.rack.timing = SLOW
+    await ask(api, "provide")
+    await bench.when("n1", lambda n: n.wait is not None and n.step == "clean.erase_devices_metadata")
+    answer = await ask(api, verb, **args)
+    assert answer.status_code == status, answer.text
+    assert says in answer.text
+    assert answer.json()["error"]["fix"]
+    assert (await bench.until("n1", "available")).fault is None
