@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from baremetal import lifecycle
 from baremetal.errors import UsageError
@@ -95,17 +95,21 @@ def _expand(part: str) -> list[str]:
     return [part[: hit.start()] + number + tail for number in numbers for tail in tails]
 
 
-def parse(text: str) -> Test:
-    """`key=value`, `key!=value`, `key~regex`, `key` alone (it is set), joined by and/or/not and parentheses."""
-    parser = _Parser(text)
+def parse(text: str, images: Mapping[str, str] | None = None) -> Test:
+    """`key=value`, `key!=value`, `key~regex`, `key` alone (it is set), joined by and/or/not and parentheses.
+
+    `images`: names of images by id, for the key image.
+    """
+    parser = _Parser(text, images or {})
     test = parser.either()
     parser.end()
     return test
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, images: Mapping[str, str]) -> None:
         self.text = text
+        self.images = images
         self.at = 0
 
     def either(self) -> Test:
@@ -133,7 +137,8 @@ class _Parser:
         if hit is None:
             return self.bare()
         self.at = hit.end()
-        return _term(hit.group(1), hit.group(2), hit.group(3).strip("\"'"))
+        key, operator, value = hit.group(1), hit.group(2), hit.group(3).strip("\"'")
+        return _image(operator, value, self.images) if key == "image" else _term(key, operator, value)
 
     def bare(self) -> Test:
         """A key alone: it has a value, other than false."""
@@ -179,6 +184,17 @@ def _term(key: str, operator: str, value: str) -> Test:
     if key == "trait":
         return (lambda n: value in n.traits) if operator == "=" else (lambda n: value not in n.traits)
     return (lambda n: read(n) == value) if operator == "=" else (lambda n: read(n) != value)
+
+
+def _image(operator: str, value: str, images: Mapping[str, str]) -> Test:
+    """By the name that lists show, or by id."""
+    pattern = Pattern(value, time.perf_counter) if operator == "~" else None
+
+    def fits(n: Node) -> bool:
+        names = [n.image_id, images.get(n.image_id)] if n.image_id else [""]
+        return any(pattern.search(name or "") if pattern else name == value for name in names)
+
+    return lambda n: fits(n) is (operator != "!=")
 
 
 def _state(operator: str, value: str) -> Test:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.engine import Connection
 
 from baremetal import lifecycle
-from baremetal.api.native.common import body_of, conductor, reply, who
+from baremetal.api.native.common import body_of, conductor, image_names, reply, who
 from baremetal.api.native.nodes import ask_one
 from baremetal.errors import BaremetalError, UsageError
 from baremetal.store import nodes
@@ -30,7 +31,8 @@ async def bulk(request: Request) -> Response:
     if not isinstance(args, dict):
         raise UsageError("args is a mapping")
     _check_verb(verb)
-    refs = await con.store.fetch(lambda c: _chosen(c, body))
+    images = image_names(con)
+    refs = await con.store.fetch(lambda c: _chosen(c, body, images))
     by = who(request)
     results = []
     for ref in refs:
@@ -63,7 +65,7 @@ def _consequences(con: Conductor, ref: str, verb: str, args: dict[str, Any], by:
     return verbs.consequences(node, known)
 
 
-def _chosen(conn: Connection, body: dict[str, Any]) -> list[str]:
+def _chosen(conn: Connection, body: dict[str, Any], images: Mapping[str, str]) -> list[str]:
     named, condition = body.get("nodes"), body.get("where")
     if (named is None) == (condition is None):
         raise UsageError(
@@ -73,7 +75,7 @@ def _chosen(conn: Connection, body: dict[str, Any]) -> list[str]:
         if not isinstance(named, list) or not all(isinstance(n, str) for n in named):
             raise UsageError("nodes is a list of names")
         return where.expand(named)
-    test = where.parse(str(condition))
+    test = where.parse(str(condition), images)
     return [node.name for node in nodes.page(conn, limit=None) if test(node)]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.engine import Connection
 
-from baremetal.api.native.common import body_of, check_tenant, conductor, number, reply, who
+from baremetal.api.native.common import body_of, check_tenant, conductor, image_names, number, reply, who
 from baremetal.errors import UsageError
 from baremetal.model.layers import merge
 from baremetal.model.metadata import batch_size, masked, secret_paths
@@ -27,7 +27,7 @@ async def status(request: Request) -> Response:
     """Nodes that are active or have reported; `where` filters."""
     con = conductor(request)
     condition = request.query_params.get("where")
-    test = where.parse(condition) if condition else None
+    test = where.parse(condition, image_names(con)) if condition else None
 
     def query(conn: Connection) -> list[dict[str, Any]]:
         have = stored.generations(conn)

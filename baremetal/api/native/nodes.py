@@ -82,8 +82,8 @@ async def list_nodes(request: Request) -> Response:
     after = request.query_params.get("after", "")
     condition = request.query_params.get("where")
     state = request.query_params.get("state")
-    test = _scoped(request, where.parse(condition) if condition else None)
     names = image_names(con)
+    test = _scoped(request, where.parse(condition, names) if condition else None)
 
     def query(conn: Connection) -> tuple[list[dict[str, Any]], str | None]:
         rows, last, more = _page(conn, after, limit, test, state)

@@ -66,6 +66,22 @@ CONDITIONS = [
     ("(retired or label.rack) and class=compute", True),
     ("label.role and label.colour", False),
 ]
+IMAGES = [
+    ("image=web", True),
+    ("image=0af1", True),
+    ("image!=web", False),
+    ("image~^we", True),
+    ("image=db", False),
+    ("not image", False),
+]
+
+
+@pytest.mark.parametrize(("text", "result"), IMAGES)
+def test_an_image_is_meant_by_its_name_or_its_id(text: str, result: bool) -> None:
+    node = dataclasses.replace(ONE, image_id="0af1")
+    assert where.parse(text, {"0af1": "web"})(node) is result
+
+
 WAITS = dataclasses.replace(
     ONE, state=State.CLEANING, fault=None, wanted="provide", wait=Wait("the agent cleans", 9.0, 1.0), labels={}
 )
