@@ -162,6 +162,8 @@ class SharedEngine:
             self.wake(node, self._clock.now() + CRASH_PAUSE_S)
         finally:
             self._running.pop(node, None)
+            if node in self._asked:
+                asyncio.get_running_loop().call_later(RING_S[0], self._ring_again, node)
         # A life that is over must not mark a tick as done that another server runs again.
         while not self._lease.held():  # noqa: ASYNC110 (the lease lives in a thread)
             await asyncio.sleep(WATCH_S)
@@ -244,10 +246,7 @@ class SharedEngine:
 
     def _ring_again(self, node: str) -> None:
         rung = self._asked.get(node)
-        if rung is None or self._stopping:
-            return
-        if node in self._running:  # the next tick of it waits for this one's end
-            asyncio.get_running_loop().call_later(RING_S[1], self._ring_again, node)
+        if rung is None or self._stopping or node in self._running:  # the next tick waits for this one's end
             return
         if rung >= len(RING_S):
             del self._asked[node]  # somebody else runs it, or the worker's own look finds it
