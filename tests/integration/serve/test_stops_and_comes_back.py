@@ -1,0 +1,51 @@
+"""A server that asks silent BMCs and holds requests ends at once and without a word of trouble, and comes back soon."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+pytestmark = pytest.mark.integration
+# Five seconds were waited once for passes that ask silent BMCs; with a loaded machine's imports, well below that.
+SOON_S = 4.0
+
+
+def test_it_ends_at_once_with_silent_bmcs_and_held_requests(make_site):
+    site = make_site()
+    site.serve()
+    site.env["BAREMETAL_BMC_PASSWORD"] = "of nobody"
+    site.cli("node", "enroll", "f1", "--bmc", "fake://f1", "--wait")
+    for number, bmc in enumerate(("ipmi://a@192.168.91.71", "ipmi://a@192.168.91.72", "redfish://a@192.168.91.73")):
+        site.cli("node", "enroll", f"s{number}", "--bmc", bmc)
+    socket = ("curl", "-sN", "--unix-socket", f"{site.root}/run/api.sock")
+    fence = site.run(*socket, "http://x/api/nodes/f1").stdout.partition('"fence":')[2].partition(",")[0]
+    held = [f"http://x/api/nodes/f1?wait=60&fence={fence}", "http://x/api/events/stream"]
+    asking = [subprocess.Popen(site.command(*socket, url), stdout=subprocess.DEVNULL) for url in held]
+    try:
+        time.sleep(1)
+        assert [one.poll() for one in asking] == [None, None], "both are held"
+        begun = time.monotonic()
+        assert site.stop() == 0
+        assert time.monotonic() - begun < SOON_S
+    finally:
+        for one in asking:
+            one.kill()
+            one.wait()
+    said = site.log.read_text()
+    assert "Traceback" not in said
+    assert "destroyed" not in said
+    assert "killed" not in said
+
+
+def test_after_kill_9_of_control_it_works_again_soon(make_site):
+    site = make_site()
+    site.serve()
+    site.cli("node", "enroll", "f1", "--bmc", "fake://f1", "--wait")
+    os.kill(site.pid("serve.control"), signal.SIGKILL)
+    begun = time.monotonic()
+    site.until(lambda: not site.status(), 5)
+    site.until(lambda: site.status().get("planes", {}).get("boot", {}).get("connected"), 15)
+    print(f"connected and answering {time.monotonic() - begun:.2f} s after kill -9")
+    assert "manageable" in site.cli("node", "list").stdout
