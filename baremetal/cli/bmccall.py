@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from baremetal.bmc.careful import Careful
     from baremetal.bmc.hosts import Target
 
+TELL_S = 5.0
 PASSWORD_ENV = "BAREMETAL_BMC_PASSWORD"  # noqa: S105 - the name of a variable
 
 Hosts = Annotated[
@@ -134,8 +135,10 @@ class Call:
         from baremetal.bmc.fleet import ask_all
 
         failures: Counter[str] = Counter()
+        answered = 0
 
         async def work() -> None:
+            nonlocal answered
             verdicts = ask_all(
                 self.targets,
                 question,
@@ -146,19 +149,36 @@ class Call:
                 at_once=self.at_once,
             )
             async for verdict in verdicts:
+                answered += 1
                 if touch and "error" not in verdict:
                     touch(verdict)
                 if "error" in verdict:
                     failures[verdict["error"]["code"]] += 1
                 show(verdict, self.plain)
 
-        asyncio.run(work())
+        asyncio.run(telling(work(), lambda: f"{answered} of {len(self.targets)} done"))
         if last:
             last()
         if failures:
             parts = ", ".join(f"{code} {count}" for code, count in failures.most_common())
             sys.stderr.write(f"{len(self.targets)} asked, {sum(failures.values())} failed: {parts}\n")
         raise typer.Exit(EXIT_FAILED if failures else EXIT_OK)
+
+
+async def telling(work: Coroutine[Any, Any, None], line: Callable[[], str]) -> None:
+    """Does the work; on a terminal says every few seconds how far it is."""
+
+    async def tell() -> None:
+        began = asyncio.get_running_loop().time()
+        while sys.stderr.isatty():
+            await asyncio.sleep(TELL_S)
+            sys.stderr.write(f"{asyncio.get_running_loop().time() - began:6.0f} s  {line()}\n")
+
+    teller = asyncio.create_task(tell())
+    try:
+        await work
+    finally:
+        teller.cancel()
 
 
 def new_password(file: Path | None, variable: str | None) -> str:

@@ -59,7 +59,7 @@ def scan(
             if answered or silent:
                 call.show(found.to_json(), False)
 
-    asyncio.run(work())
+    asyncio.run(call.telling(work(), lambda: f"{counts['answered']} answered; {len(names)} addresses are asked"))
     words = (
         f"{len(names)} addresses: {counts['answered']} answered (IPMI {counts['ipmi']}, Redfish {counts['redfish']})"
     )
