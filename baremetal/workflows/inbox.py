@@ -21,7 +21,7 @@ from baremetal.errors import BaremetalError, Denied
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node, State
 from baremetal.protocol import nonce
-from baremetal.protocol.agent import FAILED, INSTANCE, PROGRESS, ConfigReport, Hello, HelloAnswer, Report
+from baremetal.protocol.agent import FAILED, INSTANCE, PROGRESS, RAMDISK, ConfigReport, Hello, HelloAnswer, Report
 from baremetal.protocol.doc import BadDocument
 from baremetal.protocol.plane import Message
 from baremetal.store import boots, events, nodes, orders, ports, wire_seen
@@ -49,6 +49,7 @@ FAULT_TEXTS = {"code": 80, "brief": 500, "detail": 4000, "fix": 500}
 FAULT_EVIDENCE = 4096
 MOST_S = 30 * 24 * 3600.0  # no configuration run takes longer
 MOST_MACS = 64  # of one machine
+MOST_WORD = 80  # characters of a version
 # Refused hellos stored at once, and a second after that; anybody on the wire can cause them.
 ALARMS = 30
 ALARMS_PER_S = 0.5
@@ -175,6 +176,8 @@ class Inbox:
             hello = Hello.from_json(body.get("hello"))
         except BadDocument as exc:
             raise HelloRefused("the hello is not one", detail=str(exc)) from exc
+        if hello.agent not in (RAMDISK, INSTANCE) or max(len(hello.version), len(hello.firmware or "")) > MOST_WORD:
+            raise HelloRefused("the hello is not one", detail="its agent, version or firmware is none that we know")
         return await self._hello(hello, str(body.get("source", "")))
 
     async def _token(self, digest: str) -> dict[str, Any]:

@@ -180,3 +180,14 @@ async def test_the_same_machine_is_known_however_it_writes_its_uuid(inspected: A
 async def test_a_new_mainboard_gets_known_by_inspecting(inspected: Any) -> None:
     text = await begin(inspected, "inspect")
     assert (await hello(inspected, text, uuid=str(uuid.uuid4())))["token"]
+
+
+ODD = [{"agent": "x" * 60_000}, {"version": "x" * 60_000}, {"firmware": "y" * 500}, {"macs": [{"a": 1}]}, {"nonce": 7}]
+
+
+@pytest.mark.parametrize("fields", ODD)
+async def test_a_hello_of_odd_words_is_refused(waiting: Any, fields: dict[str, Any]) -> None:
+    doc = {**Hello(made(waiting), [waiting.rack.boxes["n1"].mac]).to_json(), **fields}
+    with pytest.raises(BaremetalError) as caught:
+        await waiting.con.inbox.call("hello", {"hello": doc, "source": "10.0.0.9"})
+    assert caught.value.code == "nonce-refused"
