@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -105,6 +106,7 @@ async def serve(directory: Path, policy: dict[str, Any]) -> None:
     from baremetal.workflows.policy import Policy
     from baremetal.workflows.site import Keys, Ramdisk, Site
 
+    gc.disable()
     limits = dict.fromkeys(("deploy_limit", "clean_limit", "inspect_limit"), 100_000)
     con = Conductor(
         store=Store.open(f"sqlite:///{directory}/kill.db"),
@@ -125,6 +127,8 @@ async def serve(directory: Path, policy: dict[str, Any]) -> None:
 
     thread = ApiThread()
     await thread.listen(Front(create_app(con), asyncio.get_running_loop()), bind_unix(directory / "api.sock", ""))
+    gc.freeze()
+    gc.enable()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()
