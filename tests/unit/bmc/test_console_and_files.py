@@ -62,7 +62,7 @@ async def test_a_full_disk_ends_the_recording_not_the_console(tmp_path: Path) ->
     log._file.close()
     log._file = open("/dev/full", "a")  # noqa: ASYNC230, SIM115 (the log closes it)
     heard = b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while heard != b"abc":
             heard += await viewer.read()
     assert viewer._line.log is None
@@ -72,12 +72,12 @@ async def test_a_full_disk_ends_the_recording_not_the_console(tmp_path: Path) ->
 async def test_a_console_that_breaks_is_told_and_opened_anew() -> None:
     consoles = hub("ab!", "cd")
     viewer = await consoles.join(URL, Secret(""))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert b"ab".startswith(await viewer.read())
         with pytest.raises(BmcError, match="a bug"):
             await read_on(viewer)
     again = await consoles.join(URL, Secret(""))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await again.read() == b"c"
     await consoles.close()
 

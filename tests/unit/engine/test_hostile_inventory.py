@@ -35,7 +35,7 @@ async def test_inspection_ends_and_all_nodes_are_served(bench: Any, says: dict[s
     await bench.con.write(lambda c: c.exec_driver_sql("UPDATE nodes SET serial = NULL, system_uuid = NULL"))
     bench.rack.boxes["n1"].hardware = says
     await bench.ask("n1", "inspect")
-    node = await bench.when("n1", lambda n: n.wanted is None, 5.0)
+    node = await bench.when("n1", lambda n: n.wanted is None, 20.0)
     assert (node.fault and node.fault.code) == code
     macs = [port.mac for port in bench.store.read(lambda c: ports.of_node(c, node.id))]
     assert macs == [bench.rack.boxes["n1"].mac]

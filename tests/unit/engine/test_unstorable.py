@@ -29,7 +29,7 @@ async def test_it_ends_in_a_fault(bench: Any, monkeypatch: pytest.MonkeyPatch, c
     await bench.enroll("n1")
     await bench.until("n1", "manageable")
     await bench.ask("n1", "inspect")
-    node = await bench.when("n1", lambda n: n.wanted is None, 15.0)
+    node = await bench.when("n1", lambda n: n.wanted is None, 30.0)
     assert node.fault is not None
     assert node.fault.code == "internal"
 
