@@ -6,7 +6,7 @@ Scenario: {"machine": {"disks": ["virtio"|"nvme"|"ahci"|"scsi"|"usb"|"blkdebug"|
 "fill": {"0": "raw file"}, "nic": "virtio-net-pci", "nics": 1, "memory_mib": 1024, "cpus": 1, "uefi": false,
 "clock": "2001-01-01", "ipmi": false (a BMC inside), "sizes_mib": {"1": 64}}, "raw": path of a raw image to serve,
 "orders": [{"kind", "args"}], "run": shell text to run instead of the agent, "cmdline": more kernel arguments,
-"files": {name: text of a program in the ramdisk},
+"files": {name: text of a program in the ramdisk}, "switch": name of a switch that speaks LLDP,
 "type": [[text to wait for on the serial console, answer]…], and the misbehaviour of ramdisk_server.py}.
 In args, "@image" stands for the addresses of the served image, "@drive" for a small config drive.
 Result: {"hello_s", "hello_cpu_s", "hello", "orders": [{"kind", "seconds", "cpu_s", "report", "progress"}],
@@ -14,10 +14,12 @@ Result: {"hello_s", "hello_cpu_s", "hello", "orders": [{"kind", "seconds", "cpu_
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -153,6 +155,9 @@ def inside(kernel: Path, source: Path, work: Path) -> dict:
     if scenario.get("raw"):
         store_image(rig, Path(scenario["raw"]))
     initrd(work, source, scenario.get("run", ""), scenario.get("files", {}))
+    if scenario.get("switch"):
+        nics = scenario.get("machine", {}).get("nics", 1)
+        threading.Thread(target=switch, args=(scenario["switch"], nics), daemon=True).start()
     if scenario.get("machine", {}).get("ipmi"):
         threading.Thread(target=bmc, args=(work,), daemon=True).start()
     rig.started = time.monotonic()
@@ -167,6 +172,26 @@ def inside(kernel: Path, source: Path, work: Path) -> dict:
         result["dialled"] = rig.dialled.decode(errors="replace")
         result["console"] = (work / "console.log").read_text(errors="replace")
     return result
+
+
+def switch(name: str, nics: int):
+    """What the machine's NICs are plugged into: says so by LLDP twice a second, port Gi1/0/N for NIC N."""
+
+    def tlv(kind: int, value: bytes) -> bytes:
+        return struct.pack(">H", kind << 9 | len(value)) + value
+
+    lines = []
+    for n in range(nics):
+        line = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        line.bind((f"tap{n}", 0))
+        frame = bytes.fromhex("0180c200000e02000000009988cc") + tlv(1, b"\x04" + bytes.fromhex("020000000099"))
+        frame += tlv(2, b"\x05Gi1/0/%d" % n) + tlv(3, b"\0\x78") + tlv(5, name.encode()) + tlv(0, b"")
+        lines.append((line, frame))
+    while True:
+        for line, frame in lines:
+            with contextlib.suppress(OSError):  # the machine is off
+                line.send(frame)
+        time.sleep(0.5)
 
 
 def bmc(work: Path):

@@ -270,18 +270,20 @@ def test_two_nics_and_two_disks_and_a_data_partition_that_survives(
         return {"kind": "write_image", "args": args}
 
     asked = [
-        {"kind": "inspect", "args": {"lldp_s": 1}},
+        {"kind": "inspect", "args": {"lldp_s": 10}},
         write(data_partition={"name": "data", "size_gib": 0.5}),
         write(preserve=["data"]),
         {"kind": "power_off"},
     ]
     machine = {"disks": ["virtio", "virtio"], "disk_gib": 2, "nics": 2}
     inspected, first, second, _ = all_done(
-        boot(cloud, {"machine": machine, "raw": str(raw), "orders": asked}, tmp_path)
+        boot(cloud, {"machine": machine, "raw": str(raw), "orders": asked, "switch": "leaf-7"}, tmp_path)
     )
     nics = inspected["inventory"]["interfaces"]
     assert [n["mac_address"][-2:] for n in nics] == ["01", "02"]
     assert all(n["has_carrier"] for n in nics)
+    told = [n["lldp_processed"] for n in nics]
+    assert [(t["system_name"], t["port_id"]) for t in told] == [("leaf-7", "Gi1/0/0"), ("leaf-7", "Gi1/0/1")]
     assert first["data_partition"]["made"]
     assert second["preserved"] == ["data"]
     with (tmp_path / "disk1").open("rb") as f:
