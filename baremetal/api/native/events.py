@@ -13,7 +13,8 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.engine import Connection
 
 from baremetal.api.native.common import conductor, number, reply
-from baremetal.model.event import Event
+from baremetal.errors import UsageError
+from baremetal.model.event import Event, Kind
 from baremetal.store import events, nodes
 from baremetal.workflows import views
 from baremetal.workflows.conductor import Conductor
@@ -32,6 +33,8 @@ async def list_events(request: Request) -> Response:
     con = conductor(request)
     query = request.query_params
     limit = number(request, "limit", 500, 10_000)
+    if (kind := query.get("kind")) and kind not in list(Kind):
+        raise UsageError(f"there is no kind of event {kind!r}", fix=f"one of: {', '.join(Kind)}")
 
     def read(conn: Connection) -> dict[str, Any]:
         node_id = nodes.get(conn, query["node"]).id if query.get("node") else None

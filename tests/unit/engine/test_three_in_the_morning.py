@@ -317,3 +317,10 @@ async def test_wishes_that_contradict_what_is_under_way(
     assert says in answer.text
     assert answer.json()["error"]["fix"]
     assert (await bench.until("n1", "available")).fault is None
+
+
+async def test_a_kind_of_event_that_does_not_exist_is_told(bench: Any, api: httpx.AsyncClient) -> None:
+    await bench.to("n1", "manageable")
+    answer = await api.get("/api/events?kind=stat")
+    assert (answer.status_code, "state" in answer.json()["error"]["fix"]) == (400, True)
+    assert (await api.get("/api/events?kind=state")).json()["events"]
