@@ -35,7 +35,7 @@ CALL_S = 15.0  # a caller waits this long for control's answer
 RETRY_S = (0.05, 0.1, 0.2)  # between attempts to connect; the last repeats
 UNREADABLE_S = 1.0  # before connecting again to a control that sent rubbish
 # Anybody on the wire can cause these, as often as he likes; each becomes a row in the database.
-SIGHTINGS = frozenset({"loader-sent", "artifact-sent", "metadata-sent", "boot-seen", "refused"})
+SIGHTINGS = frozenset({"unknown-seen", "loader-sent", "artifact-sent", "metadata-sent", "boot-seen", "refused"})
 SAVE_AFTER_S = 0.5  # changes are gathered before the snapshot is written
 
 

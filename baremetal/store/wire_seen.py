@@ -9,6 +9,8 @@ from sqlalchemy.engine import Connection
 
 from baremetal.store.tables import leases, strangers
 
+MOST_STRANGERS = 5000
+
 
 def put_lease(conn: Connection, mac: str, address: str, network: str, expires: float, now: float) -> bool:
     """A lease was given or renewed; an older message never replaces a newer one. True when the address is new."""
@@ -46,6 +48,14 @@ def meet(conn: Connection, mac: str, now: float, **facts: Any) -> None:
     again = {**facts, "last_seen": now, "seen": strangers.c.seen + 1}
     if conn.execute(strangers.update().where(strangers.c.mac == mac).values(again)).rowcount == 0:
         conn.execute(strangers.insert().values(mac=mac, first_seen=now, last_seen=now, seen=1, **facts))
+        _make_room(conn)
+
+
+def _make_room(conn: Connection) -> None:
+    """Addresses can be invented: those not seen for longest go when there are too many."""
+    if (conn.execute(sa.select(sa.func.count()).select_from(strangers)).scalar() or 0) > MOST_STRANGERS:
+        oldest = sa.select(strangers.c.mac).order_by(strangers.c.last_seen).limit(MOST_STRANGERS // 10)
+        conn.execute(strangers.delete().where(strangers.c.mac.in_(oldest)))
 
 
 def all_strangers(conn: Connection, limit: int = 1000) -> list[dict[str, Any]]:
