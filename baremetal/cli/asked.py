@@ -55,6 +55,7 @@ class Asked:
         if not names and not self.where:
             fix = f"baremetal node {verb} r1-u07, a range, or --where 'state=…'"
             raise UsageError(f"{verb}: which nodes?", fix=fix)
+        _one_way(names, self.where)
         if len(names) == 1 and "[" not in names[0] and not self.where and not self.dry_run:
             self._one(client, verb, names[0], args)
             return
@@ -106,6 +107,11 @@ def _after(result: dict[str, Any], nodes: list[dict[str, Any]]) -> dict[str, Any
     return result | {"verdict": "failed", "because": error.brief, "error": {"fix": error.fix}, "consequences": []}
 
 
+def _one_way(names: list[str], where: str) -> None:
+    if names and where:
+        raise UsageError("names and --where: which of them?", fix=f'names alone, or --where "({where}) and name=…"')
+
+
 def _no_seconds(names: list[str]) -> None:
     """`--wait 30` as Ironic has it would ask a node called 30."""
     words = sys.argv[1:]
@@ -124,6 +130,7 @@ def expand(nodes: list[str] | None, where: str) -> list[str]:
     """Names with ranges written out, as the server sees them."""
     if not nodes and not where:
         raise UsageError("which nodes?", fix="name one, or a range like r1-u[01-40]")
+    _one_way(list(nodes or ()), where)
     if nodes and not where and not any("[" in name for name in nodes):
         return list(nodes)
     body: dict[str, Any] = {"verb": "power-on", "nodes": nodes, "where": where or None, "args": {}, "dry_run": True}

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from baremetal.cli import nodebmc, nodeconsole, nodeenroll, nodelook, nodeset, nodeverbs, render
+from baremetal.cli import failure, nodebmc, nodeconsole, nodeenroll, nodelook, nodeset, nodeverbs, render
 from baremetal.cli.asked import expand
 from baremetal.cli.client import Client, node_path
 from baremetal.cli.listing import Listed, listing
 from baremetal.cli.words import Json, NodeName, NodeNames, Where, Yes, checked_state, complete_states, confirm
-from baremetal.errors import UsageError
+from baremetal.errors import EXIT_FAILED, BaremetalError, UsageError
 
 # The order of the help: a machine's life from the rack on. What is not named comes after, as registered.
 ORDER = (
@@ -117,10 +117,21 @@ def delete(
     confirm(
         f"Forget {len(names)} node{'s' if len(names) > 1 else ''}: {' '.join(names[:10])}?", yes=yes or len(names) == 1
     )
-    client = Client.default()
+    client, forgotten, refused = Client.default(), [], dict[str, BaremetalError]()
     for name in names:
-        client.delete(node_path(name), force=1 if force else None)
+        try:
+            client.delete(node_path(name), force=1 if force else None)
+        except BaremetalError as exc:
+            refused[name] = exc
+            continue
+        forgotten.append(name)
         if not as_json:
             render.note(f"{name}: forgotten")
+    if len(names) == 1 and refused:
+        raise refused[names[0]]
+    for error in refused.values():
+        failure.show(error)
     if as_json:
-        render.json_out({"forgotten": names})
+        render.json_out({"forgotten": forgotten, "refused": {name: error.brief for name, error in refused.items()}})
+    if refused:
+        raise typer.Exit(EXIT_FAILED)

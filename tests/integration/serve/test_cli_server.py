@@ -76,6 +76,12 @@ def test_set_by_options_and_of_a_range(served):
     served.cli("node", "set", "r1-u03", "--bmc", "fake://r1-u03")
 
 
+def test_one_that_cannot_be_deleted_keeps_no_other(served):
+    served.cli("node", "enroll", "x1", "--no-manage")
+    done = served.cli("node", "delete", "x0", "x1", "--yes", check=False)
+    assert (done.returncode, "x1: forgotten" in done.stderr, "no node 'x0'" in done.stderr) == (1, True, True)
+
+
 def test_power_of_one_and_of_a_range(served):
     served.cli("node", "power", "r1-u01", "on")
     done = served.cli("node", "power", "r1-u[01-03]", "off", "--dry-run", "--json")

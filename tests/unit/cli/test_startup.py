@@ -91,6 +91,8 @@ FAILURES = [  # arguments, exit code, what stderr says
     (("diagnose", "--interface", "nowhere0"), 2, "there is no interface nowhere0"),
     (("metadata", "show", "--role"), 2, "baremetal metadata show: option '--role'"),
     (("bmc", "info", "-H", "/nowhere.json"), 2, "there is no file /nowhere.json"),
+    (("node", "power", "n1", "--where", "fault"), 2, "names and --where"),
+    (("node", "provide", "n1", "n2", "--where", "fault"), 2, "names and --where"),
     (("agents",), 2, "did you mean 'agent'"),
 ]
 
