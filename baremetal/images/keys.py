@@ -109,7 +109,9 @@ def phase_inputs(
     for path in _beside(directory, scripts, owns_rest):
         text += _add_file(inputs, path, f"{phase}.d/{path.relative_to(directory)}")
     for path in _files(hooks / "bin"):
-        text += _add_file(inputs, path, str(path.relative_to(hooks)))
+        # Helpers are on the PATH from pre-install on; before, a script names the one it calls.
+        if phase != "root" or path.name.encode() in text:
+            text += _add_file(inputs, path, str(path.relative_to(hooks)))
     for path in _settings(hooks, bytes(text)):
         text += _add_file(inputs, path, str(path.relative_to(hooks)))
     _add_mentioned(inputs, hooks, bytes(text))

@@ -229,6 +229,15 @@ def test_what_a_shell_sets_for_itself_reaches_no_element() -> None:
     assert ambient(host) == {"NODE_DIST": "debian", "DIB_A": "1"}
 
 
+def test_helpers_count_for_the_first_layer_only_when_named(tmp_path: Path) -> None:
+    element(
+        tmp_path, "x", {"root.d/10-a": "#!/bin/sh\n$TMP_HOOKS_PATH/bin/fetch\n", "bin/fetch": "1", "bin/other": "1"}
+    )
+    before = keys.phase_inputs(tmp_path / "x", "root", ["10-a"], {}, owns_rest=True).parts
+    assert "bin/fetch" in before
+    assert "bin/other" not in before
+
+
 SOURCES = [  # a row, the variables, what is taken: kind, location, ref
     ("site git /opt/site https://h/x main", {}, ("git", "https://h/x", "main")),
     ("site git /opt/site https://h/x", {}, ("git", "https://h/x", "master")),
