@@ -20,7 +20,8 @@ class MachineSpec:
     """One machine. Sizes in GiB and MiB; `mac` is of the first NIC, further NICs count up its last byte.
 
     `oprom`: the NIC carries QEMU's iPXE option ROM. Without it a UEFI machine
-    boots by OVMF's own PXE stack, as servers do; a BIOS machine always needs it.
+    boots by OVMF's own PXE stack, as servers do; a BIOS machine always needs it,
+    and so does a NIC other than virtio.
     `kcs`: the system inside reaches the BMC too, at the standard I/O port.
     `secure_boot` names the keys in a UEFI machine's firmware: microsoft, snakeoil
     (whose private key Debian ships, for tests), or none.
@@ -72,8 +73,8 @@ class MachineSpec:
 
     @property
     def needs_oprom(self) -> bool:
-        """Does the NIC get its iPXE ROM?"""
-        return self.oprom or self.firmware == "bios"
+        """Does the NIC get its iPXE ROM? OVMF has a network driver of its own for virtio only."""
+        return self.oprom or self.firmware == "bios" or self.nic != "virtio"
 
 
 @dataclass(frozen=True)
