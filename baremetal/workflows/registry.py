@@ -6,6 +6,7 @@ import dataclasses
 import re
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from baremetal import lifecycle
@@ -14,7 +15,7 @@ from baremetal.lifecycle import Verb
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Firmware, Node, State
 from baremetal.secrets import Secret
-from baremetal.store import events, metadata, nodes, ports, secrets, wire_seen
+from baremetal.store import events, metadata, nodes, ports, secrets, tables, wire_seen
 from baremetal.store.store import Fenced
 from baremetal.workflows import bmcpassword, ids, whose
 from baremetal.workflows.metadata import Signer, refresh
@@ -162,6 +163,40 @@ def delete(conn: Connection, ref: str, by: str, now: float, *, force: bool = Fal
     told = Event(ids.ulid(now), now, node.id, Kind.VERB, "delete", by, data={"name": node.name})
     events.add_all(conn, [told])
     return node.id
+
+
+def check_bmc_free(conn: Connection, bmc_url: Any, node_id: str = "") -> None:
+    """Refused when another node has this BMC: what one is told, the other's machine would do.
+
+    `node_id`: the node that it is for. Machines behind one Redfish service differ by path or `?system=`.
+    """
+    if not isinstance(bmc_url, str) or not bmc_url:
+        return
+    wanted = _machine(bmc_url)
+    if wanted is None:
+        return
+    column = tables.nodes.c
+    query = sa.select(column.id, column.name, column.bmc_url).where(column.bmc_url.contains(wanted[0], autoescape=True))
+    for row in conn.execute(query):
+        if row.id != node_id and _machine(row.bmc_url) == wanted:
+            raise Refused(
+                f"{row.name} has this BMC already",
+                detail=row.bmc_url,
+                fix=f"correct the address, or take it from {row.name} first: baremetal node set {row.name} --bmc ''",
+            )
+
+
+def _machine(bmc_url: str) -> tuple[str, str, str] | None:
+    """(host, port and path, system) behind a BMC's URL; None where a name is all there is."""
+    from baremetal.bmc.url import BmcUrl
+
+    try:
+        url = BmcUrl.parse(bmc_url)
+    except UsageError:
+        return None  # told where it is stored
+    if url.scheme in ("manual", "fake"):
+        return None
+    return url.host.lower(), f"{url.key}{url.path}", url.options.get("system", "")
 
 
 def check_moved(conn: Connection, node: Node, bmc_url: str) -> None:

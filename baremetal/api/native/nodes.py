@@ -30,7 +30,12 @@ async def enroll(request: Request) -> Response:
     """Stores it, and asks its BMC who it is unless `manage` is false."""
     con = conductor(request)
     body, by, now = await body_of(request), who(request), con.clock.now()
-    node = await con.write(lambda c: registry.enroll(c, con.world, con.signer, body, by, now))
+
+    def make(conn: Connection) -> Node:
+        registry.check_bmc_free(conn, body.get("bmc_url"))
+        return registry.enroll(conn, con.world, con.signer, body, by, now)
+
+    node = await con.write(make)
     request.scope["baremetal.node"] = node.name
     con.touched(node.id)
     await con.references_changed()
@@ -146,7 +151,12 @@ async def patch_node(ref: str, request: Request) -> Response:
     fence = int(match) if match.isdecimal() else None
     now = con.clock.now()
     more: dict[str, Any] = {"trusted": trusted(request.scope), "by": who(request)}
-    node = await con.write(lambda c: registry.change(c, con.world, con.signer, ref, body, now, fence, **more))
+
+    def change(conn: Connection) -> Node:
+        registry.check_bmc_free(conn, body.get("bmc_url"), nodes.get(conn, ref).id)
+        return registry.change(conn, con.world, con.signer, ref, body, now, fence, **more)
+
+    node = await con.write(change)
     con.touched(node.id)
     await con.references_changed()
     return reply(show(con, node.id))

@@ -173,3 +173,17 @@ async def test_one_machine_under_two_names_is_told(bench: Any, api: httpx.AsyncC
     node = await bench.when("n2", lambda n: n.wanted is None and n.fault is not None)
     assert node.fault.code == "bmc-duplicate"
     assert "n1" in node.fault.brief
+
+
+async def test_one_bmc_is_of_one_node(api: httpx.AsyncClient) -> None:
+    await put(api, entry())
+    other = {"name": "n2", "bmc_url": "ipmi://root@10.0.0.1", "manage": False}
+    refused = await api.post("/api/nodes", json=other)
+    assert (refused.status_code, refused.json()["error"]["brief"]) == (409, "n1 has this BMC already")
+    assert (await api.post("/api/nodes", json=other | {"bmc_url": "ipmi://10.0.0.10"})).status_code == 201
+    moved = await api.patch("/api/nodes/n2", json={"bmc_url": "ipmi://10.0.0.1"})
+    assert moved.status_code == 409
+    assert (await api.patch("/api/nodes/n1", json={"bmc_url": "ipmi://admin@10.0.0.1?cipher=3"})).status_code == 200
+    for number in (1, 2):
+        blade = {"name": f"b{number}", "bmc_url": f"redfish+https://10.0.0.9?system={number}", "manage": False}
+        assert (await api.post("/api/nodes", json=blade)).status_code == 201
