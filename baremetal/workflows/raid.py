@@ -20,6 +20,7 @@ from baremetal.workflows.steps import step
 
 RAID_S = 300.0
 ROOT = {"name": "/dev/md0"}
+ERASERS = {"clean.erase_devices_metadata", "clean.erase_devices"}
 
 
 def wanted(node: Node) -> list[dict[str, Any]]:
@@ -38,10 +39,15 @@ def wanted(node: Node) -> list[dict[str, Any]]:
 
 @step("clean.apply_raid", 20, "make the software RAID that the node's property `raid` wants")
 async def apply_raid(p: Pass) -> Outcome:
-    """Erasing took the arrays apart; they come back here."""
+    """Erasing took the arrays apart; they come back here. Where nothing was erased they are there still."""
     disks = wanted(p.node)
     if not disks:
         return Done("no RAID is wanted")
+    done = {one["name"] for one in p.work["steps"]}
+    if "raid.create_configuration" in done:
+        return Done("a step of this clean made it")
+    if not done & ERASERS:
+        return Done("no disk was erased: arrays stay as they are")
     return await _create(p, disks)
 
 

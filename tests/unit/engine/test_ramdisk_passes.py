@@ -147,6 +147,10 @@ async def test_raid_by_ironics_steps(bench: Any) -> None:
     await bench.ask("n1", "clean", steps=[make])
     node = await bench.until("n1", "manageable")
     assert node.properties["raid"]["logical_disks"] == [{"raid_level": "0"}]
+    assert stages(bench, node).count("raid-created") == 1, "not once more because it is wanted now"
+    await bench.ask("n1", "clean", steps=[{"step": "run_script", "args": {"script": "look"}}])
+    node = await bench.until("n1", "manageable")
+    assert (node.fault, stages(bench, node).count("raid-created")) == (None, 1), "nothing was erased: it stays"
     await bench.ask("n1", "clean", steps=[{"interface": "raid", "step": "delete_configuration"}])
     node = await bench.until("n1", "manageable")
     assert "raid" not in node.properties
