@@ -142,6 +142,9 @@ class Wire(asyncio.Transport):
     def write(self, data: Any) -> None:
         self.out += data
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def is_closing(self) -> bool:
         return False
 
