@@ -4,7 +4,7 @@ An effect is a BMC command or a commit; the server dies just after it was done
 and before it knows (which is also just before the next one). "Dies" means: from that instant nothing
 of the old conductor gets through to store, BMC or boot plane, and a new one
 opens the same file. The machines live on, as machines do. (A real kill -9 of a
-real process: hack/bench/engine --kill.)
+real process: hack/bench/engine-kill, tests/soak.)
 """
 
 from __future__ import annotations
@@ -214,18 +214,27 @@ async def _wish(server: Server, verb: str, args: dict[str, Any]) -> None:
     con.touched(node.id)
 
 
-WORKFLOWS = {  # wishes, the first wish under test, where it must end
+DEPLOYED: list[Wish] = [("enroll", {}), ("provide", {}), ("deploy", {"image": "web"})]
+LOOK = {"interface": "service", "step": "collect_inventory", "priority": 45}
+LONG = ("rebuild", "rescue-and-back", "service")  # a minute each: in the slow ring
+WORKFLOWS: dict[str, tuple[list[Wish], int, str]] = {  # wishes, the first wish under test, where it must end
     "to-active": ([("enroll", {}), ("inspect", {}), ("provide", {}), ("deploy", {"image": "web"})], 0, "active"),
-    "release": ([("enroll", {}), ("provide", {}), ("deploy", {"image": "web"}), ("undeploy", {})], 3, "available"),
+    "release": ([*DEPLOYED, ("undeploy", {})], 3, "available"),
+    "rebuild": ([*DEPLOYED, ("rebuild", {})], 3, "active"),
+    "rescue-and-back": ([*DEPLOYED, ("rescue", {"password": "one time"}), ("unrescue", {})], 3, "active"),
+    "service": ([*DEPLOYED, ("service", {"steps": [LOOK]})], 3, "active"),
+    "clean": ([("enroll", {}), ("inspect", {}), ("clean", {"method": "metadata"})], 2, "manageable"),
+    "adopt": ([("enroll", {}), ("adopt", {"image": "web"})], 1, "active"),
 }
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in WORKFLOWS])
+@pytest.mark.timeout(600)
 async def test_no_effect_is_a_bad_place_to_die(tmp_path: Path, name: str) -> None:
     wishes, skip, goal = WORKFLOWS[name]
     blank = tmp_path / "blank.db"
     Store.open(f"sqlite:///{blank}").close()
-    total, strike, names = 0, 0, ["never"]
+    total, strike, names, usual = 0, 0, ["never"], (0, 0)
     while strike <= total:
         path = tmp_path / f"{strike}"
         path.mkdir()
@@ -238,9 +247,10 @@ async def test_no_effect_is_a_bad_place_to_die(tmp_path: Path, name: str) -> Non
         assert node.fault is None, f"{where}: {node.fault}"
         assert str(node.state) == goal, where
         starts = [str(plan.device) for plan in box.bmc.starts]
-        assert len(starts) <= 5, f"{where}: a harmless repeat is one more start at most, not {starts}"
-        assert box.written <= 2, where
         if strike == 0:
             total, names = len(seen), ["never", *seen]
-            assert total > 20
+            usual = len(starts), box.written
+            assert total >= 3
+        assert len(starts) <= usual[0] + 1, f"{where}: a harmless repeat is one more start at most, not {starts}"
+        assert box.written <= usual[1] + 1, where
         strike += 1
