@@ -314,3 +314,16 @@ def test_one_gives_out_the_addresses_and_the_other_takes_over_with_its_leases(ha
     until(hall.a.up, 60, "a is back")
     assert hall.a.holds() == ["b"]  # who came back takes nothing away
     assert hall.udhcpc("02:00:00:00:00:21") == mine
+
+
+def test_an_image_added_on_one_server_is_fetched_by_the_other_over_its_boot_plane(hall: Hall) -> None:
+    raw = hall.root / "web.raw"
+    raw.write_bytes(b"w" * 510 + b"\x55\xaa" + b"w" * ((6 << 20) - 512))
+    hall.a.cli("image", "add", str(raw), "--name", "web")
+    mine = {path.name for path in (hall.root / "a/state/images").iterdir() if len(path.name) == 64}
+
+    def there() -> bool:
+        return mine == {path.name for path in (hall.root / "b/state/images").glob("?" * 64)}
+
+    until(there, 40, hall.root / "b.log")
+    hall.b.cli("image", "verify", "web")
