@@ -114,7 +114,7 @@ class Firmware:
         return text
 
     def _serial(self, node: str) -> int:
-        """Milliseconds since 1970, always greater than the node's last; of a flood of fetches all get the last one's."""
+        """Milliseconds since 1970, always greater than the node's last; a flood of fetches gets the last one's."""
         last = self._serials.get(node, 0)
         if last and not self._scripts.take(node):
             return last
