@@ -12,7 +12,17 @@ from baremetal.cli import failure, nodebmc, nodeconsole, nodeenroll, nodelook, n
 from baremetal.cli.asked import expand
 from baremetal.cli.client import Client, node_path
 from baremetal.cli.listing import Listed, listing
-from baremetal.cli.words import Json, NodeName, NodeNames, Where, Yes, checked_state, complete_states, confirm
+from baremetal.cli.words import (
+    Json,
+    NodeName,
+    NodeNames,
+    Where,
+    Yes,
+    checked_state,
+    complete_nodes,
+    complete_states,
+    confirm,
+)
 from baremetal.errors import EXIT_FAILED, BaremetalError, UsageError
 
 # The order of the help: a machine's life from the rack on. What is not named comes after, as registered.
@@ -87,20 +97,26 @@ def show(node: NodeName, as_json: Json = False) -> None:
 
 @app.command()
 def maintenance(
-    node: NodeName,
+    node: Annotated[
+        str, typer.Argument(metavar="NODE", help="Name, id or range like r1-u[01-40].", autocompletion=complete_nodes)
+    ],
     reason: Annotated[str, typer.Argument(help="Why; leave it out with --off.")] = "",
     off: Annotated[bool, typer.Option("--off", help="End the maintenance.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Take a node out of automatic care, with a reason; or put it back."""
+    """Take nodes out of automatic care, with a reason; or put them back."""
     if node in ("set", "unset") and reason:  # Ironic's order of words
         command = f"{reason} " + ("'why'" if node == "set" else "--off")
         raise UsageError(f"there is no `maintenance {node}`", fix=f"baremetal node maintenance {command}")
     if bool(reason) == off:
         raise UsageError("maintenance wants a reason, or --off", fix="baremetal node maintenance r1-u07 'bad DIMM'")
-    doc = Client.default().patch(node_path(node), {"maintenance": None if off else reason})
-    told = f"{doc['name']}: " + ("maintenance ended" if off else f"in maintenance: {reason}")
-    render.json_out(doc) if as_json else render.note(told)
+    client = Client.default()
+    docs = [client.patch(node_path(name), {"maintenance": None if off else reason}) for name in expand([node], "")]
+    if as_json:
+        render.json_out(docs[0] if len(docs) == 1 else {"nodes": docs})
+        return
+    for doc in docs:
+        render.note(f"{doc['name']}: " + ("maintenance ended" if off else f"in maintenance: {reason}"))
 
 
 @app.command()

@@ -64,6 +64,10 @@ def test_set_and_maintenance(served):
     served.cli("node", "maintenance", "r1-u02", "bad DIMM")
     assert out(served.cli("node", "show", "r1-u02", "--json"))["maintenance"] == "bad DIMM"
     served.cli("node", "maintenance", "r1-u02", "--off")
+    served.cli("node", "maintenance", "r1-u[01-02]", "new switch")
+    rows = out(served.cli("node", "list", "--json"))["nodes"]
+    assert [n["maintenance"] for n in rows][:2] == ["new switch", "new switch"]
+    served.cli("node", "maintenance", "r1-u[01-02]", "--off")
 
 
 def test_set_by_options_and_of_a_range(served):
