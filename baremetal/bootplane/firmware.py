@@ -36,6 +36,7 @@ IMAGE_FILES = {
     "image.zst": "application/zstd",
     "kernel": "application/octet-stream",  # of a ramdisk: other servers of the site fetch both
     "initrd": "application/octet-stream",
+    "pair.sig": "text/plain",
 }
 _MAC = re.compile(r"[0-9a-f]{2}(?:-[0-9a-f]{2}){5}")
 _SCRIPT = re.compile(rf"/boot/({_MAC.pattern})\.ipxe")
@@ -162,7 +163,7 @@ class Firmware:
         return sent.response
 
     async def image(self, request: web.Request) -> web.StreamResponse:
-        """GET /images/<id>/{manifest.json,manifest.sig,image.zst}, or {kernel,initrd} of a ramdisk"""
+        """GET /images/<id>/{manifest.json,manifest.sig,image.zst}, or {kernel,initrd,pair.sig} of a ramdisk"""
         image_id, name = request.match_info["id"].removeprefix("sha256:"), request.match_info["name"]
         directory = self.state.image_dir(image_id)
         if directory is None or name not in IMAGE_FILES:

@@ -87,4 +87,4 @@ def check(raw: bytes, signature: str, public: str) -> None:
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(base64.b64decode(signature), raw)
     except (InvalidSignature, ValueError) as exc:
-        raise ImageCorrupt("manifest signature does not verify", fix="add the image again with your key") from exc
+        raise ImageCorrupt("the signature does not verify", fix="add the image again with your key") from exc

@@ -21,7 +21,7 @@ from baremetal.errors import BaremetalError
 from baremetal.images import manifest
 from baremetal.images.errors import ImageCorrupt
 from baremetal.images.store import ImageStore
-from baremetal.images.stored import StoredImage, file_digest, verify_frames
+from baremetal.images.stored import StoredImage, file_digest, pair_text, verify_frames
 
 ANSWER_S = 20.0  # a server that sends nothing for so long is left
 MAX_MANIFEST = 64 << 20  # bytes
@@ -83,7 +83,7 @@ def fetch(store: ImageStore, known: Known, places: Sequence[Place], trust: Trust
         if known.kind == "disk":
             _fetch_disk(draft, known, places, trust, progress)
         else:
-            _fetch_pair(draft, known, places, progress)
+            _fetch_pair(draft, known, places, trust, progress)
         name = _free_name(store, known)
         kept = store._keep(draft, known.id, name, known.kind, dict(known.properties), source="another server")
     store._edit(kept, created=known.created or kept.created)
@@ -106,7 +106,11 @@ def _fetch_disk(draft: Path, known: Known, places: Sequence[Place], trust: Trust
     verify_frames(StoredImage(known.id, known.name, "disk", draft, text), text)
 
 
-def _fetch_pair(draft: Path, known: Known, places: Sequence[Place], progress: Progress) -> None:
+def _fetch_pair(draft: Path, known: Known, places: Sequence[Place], trust: Trust, progress: Progress) -> None:
+    context = ssl.create_default_context(cafile=str(trust.ca))
+    signature = _small([f"{place.https}/images/{known.hex}/pair.sig" for place in places], context)
+    manifest.check(pair_text(known.hex), signature.decode("ascii", "replace"), trust.public)
+    (draft / "pair.sig").write_bytes(signature)
     for name in FILES["ramdisk"]:
         urls = [f"{place.http}/images/{known.hex}/{name}" for place in places]
         _large(urls, draft / name, known.size, progress)

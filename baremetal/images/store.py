@@ -1,7 +1,7 @@
 """The store of golden images: content-addressed, signed, checked. What Glance was to the undercloud.
 
 root/<hex>/{manifest.json, manifest.sig, image.zst, meta.json} for a disk,
-{kernel, initrd, meta.json} for a ramdisk. <hex> is the SHA-256 that the image
+{kernel, initrd, pair.sig, meta.json} for a ramdisk. <hex> is the SHA-256 that the image
 id names. A directory appears whole or not at all.
 """
 
@@ -25,7 +25,7 @@ from baremetal.images.errors import BadImage, ImageCorrupt, ImageInUse, ImageNot
 from baremetal.images.layers import remove
 from baremetal.images.stored import StoredImage as StoredImage
 from baremetal.images.stored import file_digest as file_digest
-from baremetal.images.stored import read, verify_frames
+from baremetal.images.stored import pair_text, read, verify_frames
 from baremetal.model.image import Manifest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
@@ -112,6 +112,8 @@ class ImageStore:
         with self._draft() as draft:
             shutil.copyfile(kernel, draft / "kernel")
             shutil.copyfile(initrd, draft / "initrd")
+            if self.signing_key is not None:
+                (draft / "pair.sig").write_text(manifest.sign(pair_text(both), self.signing_key))
             self._copy_extras(draft, extras)
             return self._keep(
                 draft, f"sha256:{both}", name, "ramdisk", dict(properties or {}), source=initrd.parent.name
@@ -200,6 +202,8 @@ class ImageStore:
             both = file_digest(image.dir / "kernel") + file_digest(image.dir / "initrd")
             if hashlib.sha256(both.encode()).hexdigest() != image.hex:
                 raise ImageCorrupt(f"{image.name}: kernel or ramdisk changed on disk", fix="build and add it again")
+            if public and (image.dir / "pair.sig").exists():  # one added by an older version has none
+                manifest.check(pair_text(image.hex), (image.dir / "pair.sig").read_text(), public)
             return image
         raw = (image.dir / "manifest.json").read_bytes()
         if public:

@@ -77,3 +77,8 @@ def file_digest(path: Path, kind: str = "sha256") -> str:
     """SHA-256 of a file as hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, kind).hexdigest()
+
+
+def pair_text(digest: str) -> bytes:
+    """What is signed of a kernel and ramdisk; `digest` is the id of the pair, 64 hex digits."""
+    return f"baremetal kernel and ramdisk {digest}\n".encode()

@@ -120,6 +120,21 @@ async def test_what_one_has_the_other_fetches_and_proves(hall: Hall, tmp_path: P
         assert (here.name, here.properties, here.created) == (image.name, image.properties, image.created)
 
 
+async def test_a_ramdisk_that_the_site_never_signed_is_refused(hall: Hall, tmp_path: Path) -> None:
+    kernel, initrd = tmp_path / "vmlinuz", tmp_path / "initrd.img"
+    kernel.write_bytes(b"kernel" * 1000)
+    initrd.write_bytes(b"initrd" * 5000)
+    (tmp_path / "other").mkdir()
+    theirs = ImageStore(hall.stores["a"].root, signing_key=make_key(tmp_path / "other"))
+    theirs.add_ramdisk(kernel, initrd, name="deploy-ramdisk")
+    other = hall.images("b")
+    async with kept(hall.images("a"), other):
+        await until(lambda: bool(other._failed))
+        with pytest.raises(ImageElsewhere, match="signature does not verify"):
+            other.need(other.get("deploy-ramdisk"))
+    assert hall.stores["b"].list() == []
+
+
 async def test_what_was_deleted_here_comes_back_only_when_a_deploy_needs_it(hall: Hall, tmp_path: Path) -> None:
     web = hall.stores["a"].add(disk(tmp_path / "web.raw", b"w"), name="web")
     other = hall.images("b")
