@@ -28,8 +28,8 @@ TABLE: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (re.compile(r"Kernel panic - not syncing"), "its kernel stopped: {0}", ""),
     (
         re.compile(r"\(https?://ipxe\.org/[0-9a-f]{8}\)"),
-        "iPXE said: {0}",
-        "what the number means: baremetal boot error",
+        "iPXE said: {0} (what the number means: baremetal boot error)",
+        "",
     ),
     (
         re.compile(r"network: none found"),

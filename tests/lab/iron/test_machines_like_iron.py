@@ -29,7 +29,7 @@ from baremetal.lab.spec import MachineSpec, RackSpec
 if TYPE_CHECKING:
     from conftest import Walked
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.images, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.images, pytest.mark.timeout(2400)]
 MIB = 1 << 20
 OLD = MachineSpec(
     "iron-0", "bios", "52:54:00:90:00:01", 4, 768, "10.91.0.11", nic="e1000e", disk="ahci", disks=2, nics=2, kcs=True
@@ -264,7 +264,7 @@ def test_what_cannot_work_is_said_truly(rack: Walked, fault: str, code: str, wor
         off(rack, "iron-0")
     assert rack.lab("fault", "iron-0", fault).returncode == 0
     try:
-        done = rack.cli("node", "deploy", "iron-0", "--image", "plain", "--wait", timeout_s=600)
+        done = rack.cli("node", "deploy", "iron-0", "--image", "plain", "--wait", timeout_s=1800)  # three tries
         assert done.returncode == 1, done.stdout
         found = rack.node("iron-0")["fault"]
         assert found["code"] == code, found

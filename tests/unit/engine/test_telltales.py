@@ -46,3 +46,13 @@ def test_a_boot_that_stopped_is_explained_by_its_console() -> None:
     assert (cause.code, cause.fix) == ("boot-no-hello", "add some")
     assert cause.brief.endswith("did not say hello: no memory (x)")
     assert "On its console: no memory (x). Known MACs: 52:54" in cause.detail
+
+
+def test_what_ipxe_says_leaves_the_advice_of_the_stage() -> None:
+    boot = Boot("b", "n", "ramdisk", created_at=10.0)
+    (told,) = Scanner().feed(b"Link status: Down (https://ipxe.org/38086193)\n")
+    said = Event("2", 12.0, "n", Kind.CONSOLE, causes.SAID, "bmc", data={"because": told.means, "fix": told.fix})
+    cause = causes.boot_stopped(boot, [said], ["52:54:00:00:00:01"])
+    assert cause.code == "boot-no-dhcp"
+    assert "Link status: Down" in cause.brief
+    assert "cable" in cause.fix
