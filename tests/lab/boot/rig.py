@@ -97,6 +97,9 @@ class Rig:
         )  # fmt: skip
 
     def say(self, what: str, **more: Any) -> None:
+        """What comes while the machine is already being ended (GRUB has read its script to the end) is not told."""
+        if self.over.is_set():
+            return
         print(json.dumps({"at": round(time.monotonic() - self.began, 1), "what": what, **more}), flush=True)
         if what == self.ask["until"]:
             self.over.set()
