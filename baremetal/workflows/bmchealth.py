@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 5.0  # how often the list of nodes is looked through, up to 200 of them; more nodes, less often
 NODES_A_SECOND = 40
+SPREAD = 0.8  # share of the time until the next round over which this round's looks are begun
 WITHOUT_POLL_S = 3600.0  # sensors are not wanted: only audits, looked for so rarely
 LONGEST_S = 3600.0  # between two tries of a BMC that does not answer
 MOST_RECORDS = 50  # events made of one reading of the log
@@ -59,15 +60,19 @@ class BmcHealth:
     async def run(self) -> None:
         """For ever."""
         while True:
-            count = 0
+            begun, count = time.monotonic(), 0
             try:
-                count = await self.once()
+                count = await self.once(spread=SPREAD)
             except Exception:
                 log.exception("looking at the BMCs failed; again soon")
-            await asyncio.sleep(max(LOOK_S, count / NODES_A_SECOND) * random.uniform(0.8, 1.2))
+            await asyncio.sleep(max(LOOK_S / 2, begun + _round_s(count) * random.uniform(0.8, 1.2) - time.monotonic()))
 
-    async def once(self, *, all_due: bool = False) -> int:
-        """One round over the nodes that are due; how many nodes there are. `all_due`: every one is."""
+    async def once(self, *, all_due: bool = False, spread: float = 0.0) -> int:
+        """One round over the nodes that are due; how many nodes there are.
+
+        `all_due`: every one is. `spread`: over which share of the time until the next round looks are begun, so
+        that ten thousand BMCs are no burst.
+        """
         present, found = await self._world.store.fetch(lambda c: (set(nodes.ids(c)), nodes.resting(c)))
         mine = await asyncio.to_thread(self._world.share)
         for gone in set(self.known) - present:
@@ -77,12 +82,16 @@ class BmcHealth:
             node for node in found if _watched(node) and mine(node.id) and (all_due or self._of(node, now).due <= now)
         ]
         gate = asyncio.Semaphore(self._world.policy.sensor_poll_workers)
+        apart_s = spread * _round_s(len(present)) / max(len(due), 1)
 
-        async def guarded(node: Node) -> None:
+        async def guarded(turn: int, node: Node) -> None:
+            await asyncio.sleep(turn * apart_s)
             async with gate:
-                await self._look(node)
+                fresh = await self._world.store.fetch(lambda c: nodes.find(c, node.id)) if spread else node
+                if fresh and _watched(fresh):
+                    await self._look(fresh)
 
-        await asyncio.gather(*(guarded(node) for node in due))
+        await asyncio.gather(*(guarded(turn, node) for turn, node in enumerate(due)))
         return len(present)
 
     def _of(self, node: Node, now: float) -> Health:
@@ -221,6 +230,11 @@ def _watched(node: Node) -> bool:
     """At rest, known to its BMC, and not known to be silent."""
     silent = node.fault is not None and node.fault.code.startswith("bmc-")
     return _at_rest(node) and not silent and not node.maintenance and node.state is not State.ENROLL
+
+
+def _round_s(count: int) -> float:
+    """From one round to the next, seconds, where there are so many nodes."""
+    return max(LOOK_S, count / NODES_A_SECOND)
 
 
 def notes_of(node: Node) -> dict[str, Any]:
