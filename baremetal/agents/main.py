@@ -20,7 +20,7 @@ USAGE = """usage: baremetal agent VERB [options]
   diff       what the current metadata would change; exit 2 if anything
   rollback   put the files of the last transactions back
 
-Each verb has --help."""
+The names in brackets are accepted as verbs too. Each verb has --help."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -29,7 +29,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE)
         return 0 if arguments else 2
-    verb = VERBS.get(arguments[0])
+    verb = VERBS.get(arguments[0]) or NAMES.get(arguments[0])
     if verb is None:
         print(f"baremetal agent: unknown verb {arguments[0]!r}\n\n{USAGE}", file=sys.stderr)
         return 2
