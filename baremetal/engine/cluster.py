@@ -100,23 +100,28 @@ class Cluster:
         """End this life in good order: what it drove is anybody's at once."""
         self.lease.stop()
 
-    def engine(self, run: Run, due: Due, clock: Clock, *, workers: int, tell: Tell) -> SharedEngine:
-        """The engine of this server. `tell` hears what happens to servers and the database, on the loop."""
+    def engine(
+        self, run: Run, due: Due, clock: Clock, *, workers: int, tell: Tell, resumed: Callable[[], None] = lambda: None
+    ) -> SharedEngine:
+        """The engine of this server.
+
+        `tell` hears what happens to servers and the database, on the loop; `resumed` is called when ticks that
+        were cut off may go on: what they stored was perhaps never shown.
+        """
         assert self.store is not None
-        self._report_outages(tell)
-        self._engine = SharedEngine(
-            run, due, clock, store=self.store, lease=self.lease, url=self.url, tell=tell, workers=workers
-        )
+        self._report_outages(self.store, tell)
+        ours: dict[str, Any] = {"store": self.store, "lease": self.lease, "url": self.url}
+        self._engine = SharedEngine(run, due, clock, **ours, tell=tell, resumed=resumed, workers=workers)
         return self._engine
 
-    def _report_outages(self, tell: Tell) -> None:
+    def _report_outages(self, store: Store, tell: Tell) -> None:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return
 
         def back(outage: Outage) -> None:
-            driven = [n for n, (life, _) in self.store.read(servers.driven).items() if life == self.me.id]  # type: ignore[union-attr]
+            driven = [n for n, (life, _) in store.read(servers.driven).items() if life == self.me.id]
             facts = {"server": self.me.name, "because": f"{self.me.name} was {outage.told()}", "since": outage.since}
             facts |= {"seconds": round(outage.seconds, 1), "why": outage.why, "what": outage.what}
             loop.call_soon_threadsafe(tell, "database-away", facts, driven)

@@ -57,6 +57,8 @@ WHERE j.status = 'doing' AND (
   OR (w.last_heartbeat < now() - make_interval(secs => %(stale_s)s)
       AND NOT EXISTS (SELECT 1 FROM servers s WHERE s.worker = w.id AND s.ended_at IS NULL)))
 """
+# Ticks that the database takes for this worker's.
+OURS = "SELECT id, lock AS node FROM procrastinate_jobs WHERE status = 'doing' AND worker_id = %(worker)s"
 # Ticks that wait for a driver whose life is over: anybody's now.
 FREE = """
 UPDATE procrastinate_jobs SET queue_name = 'any' WHERE status = 'todo' AND queue_name <> 'any'

@@ -23,7 +23,7 @@ from procrastinate.worker import Worker
 
 from baremetal.engine import jobs, takeover
 from baremetal.engine.clock import Clock
-from baremetal.engine.lease import TAKEOVER_S, Lease
+from baremetal.engine.lease import TAKEOVER_S, Lease, boottime
 from baremetal.engine.port import Due, EngineStats, Run
 from baremetal.store import Store, StoreError, servers
 
@@ -33,10 +33,12 @@ SWEEP_S = 2.0
 OVERDUE_S = 1.5  # the driver's own timer was due so long ago: it does not look any more
 PASS_S = 300.0
 CHAIN = 12  # passes in a row over one node before others get their turn
-STOP_S = 5.0
+STOP_S = 1.0  # what running ticks get when the server stops: enough to store, not to wait for a silent BMC
+CLOSE_S = 4.0  # … and what saying so to the database may take
 CRASH_PAUSE_S = 10.0
 AWAY_PAUSE_S = 1.0  # the database is away
 BATCH = 200
+LOST_S = 8.0  # a tick that is ours in the database for so long, and that we do not run: longer than any answer takes
 WATCH_S = 0.2
 # The worker sleeps through a job that is announced while it fetches: it is rung again after so long, until the tick
 # begins.
@@ -59,10 +61,11 @@ class SharedEngine:
         lease: Lease,
         url: str,
         tell: Tell,
+        resumed: Callable[[], None] = lambda: None,
         workers: int = 64,
         sweep_s: float = SWEEP_S,
     ) -> None:
-        self._run, self._due, self._clock, self._tell = run, due, clock, tell
+        self._run, self._due, self._clock, self._tell, self._resumed = run, due, clock, tell, resumed
         self._store, self._lease, self._me = store, lease, lease.me.id
         self._workers, self._sweep_s = workers, sweep_s
         self._app = jobs.make_app(url, self._me, CONNECTIONS)
@@ -76,6 +79,7 @@ class SharedEngine:
         self._asked: dict[str, int] = {}  # nodes whose tick should begin here soon -> how often we rang for them
         self._changed, self._timed = asyncio.Event(), asyncio.Event()
         self._running: dict[str, asyncio.Task[Any]] = {}
+        self._lost: dict[int, float] = {}  # ticks that are ours and that we do not run -> since when
         self._main: list[asyncio.Task[None]] = []
         self._worker: Worker | None = None
         self._stopping = False
@@ -120,10 +124,10 @@ class SharedEngine:
             if task.get_name() != "engine-working":
                 task.cancel()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_S + 3):
+            async with asyncio.timeout(STOP_S + CLOSE_S):
                 await asyncio.gather(*self._main, return_exceptions=True)
         with contextlib.suppress(Exception):
-            async with asyncio.timeout(STOP_S):
+            async with asyncio.timeout(CLOSE_S):
                 await self._app.close_async()
 
     def stats(self) -> EngineStats:
@@ -284,6 +288,7 @@ class SharedEngine:
             await asyncio.sleep(self._sweep_s)
             try:
                 await self._sweep(OVERDUE_S)
+                await self._find_lost()
             except Exception as exc:
                 log.warning("sweep failed: %s; again in %.0f s", exc, self._sweep_s)
 
@@ -293,6 +298,29 @@ class SharedEngine:
             if node not in self._running and node not in self._wanted:
                 self.wake(node, at)
                 self._swept.add(node)
+
+    async def _find_lost(self) -> None:
+        """Ticks that the database takes for ours and that nobody runs: an answer was lost on the way.
+
+        Either we never heard that we were given it, or the database never heard that it ended. Its node's lock
+        would hold up every later tick for as long as this server lives.
+        """
+        worker = self._worker
+        if worker is None or worker.worker_id is None:
+            return
+        rows = await self._app.connector.execute_query_all_async(jobs.OURS, worker=worker.worker_id)
+        run = {context.job.id for context in worker._running_jobs.values()}
+        now = boottime()
+        self._lost = {row["id"]: self._lost.get(row["id"], now) for row in rows if row["id"] not in run}
+        for row in rows:
+            if now - self._lost.get(row["id"], now) > LOST_S:
+                log.warning("a tick of node %s was lost between us and the database: another is asked for", row["node"])
+                await self._forget(row["id"], row["node"])
+
+    async def _forget(self, job: int, node: str) -> None:
+        await self._app.job_manager.finish_job_by_id_async(job, Status.FAILED, delete_job=True)
+        self._lost.pop(job, None)
+        self.wake(node)
 
     # -- the worker --------------------------------------------------------------------
 
@@ -324,17 +352,29 @@ class SharedEngine:
 
     async def _register(self, worker: Worker, run: asyncio.Task[None]) -> None:
         """Whose worker it is, so that its ticks are taken over with the server's life."""
-        while worker.worker_id is None and not run.done():  # noqa: ASYNC110 (it has no event for it)
-            await asyncio.sleep(0.02)
-        if worker.worker_id is not None:
+        while not run.done():
             number = worker.worker_id
-            await self._store.write(lambda c: servers.change(c, self._me, worker=number))
+            if number is None:
+                await asyncio.sleep(0.02)  # it has no event for it
+                continue
+            try:
+                await self._store.write(lambda c, n=number: servers.change(c, self._me, worker=n))  # type: ignore[misc]
+                return
+            except StoreError as exc:
+                log.warning("worker %d is not written down yet: %s", number, exc.brief)
+                await asyncio.sleep(AWAY_PAUSE_S)
 
     async def _watching(self) -> None:
-        """When the lease runs out, what is under way is cut off."""
+        """When the lease runs out, what is under way is cut off; what of it was stored is shown when it is back."""
+        cut = False
         while True:
             await asyncio.sleep(WATCH_S)
+            if cut and self._lease.held():
+                cut = False
+                with contextlib.suppress(StoreError):
+                    self._resumed()
             if self._running and not self._lease.held():
+                cut = True
                 log.warning("%d ticks are cut off: this server may not act now", len(self._running))
                 for task in list(self._running.values()):
                     task.cancel()
@@ -360,8 +400,7 @@ class SharedEngine:
         ask = self._app.connector.execute_query_all_async
         orphans = await ask(jobs.ORPHANS, stale_s=TAKEOVER_S)
         for row in orphans:
-            await self._app.job_manager.finish_job_by_id_async(row["id"], Status.FAILED, delete_job=True)
-            self.wake(row["node"])
+            await self._forget(row["id"], row["node"])
         freed = await ask(jobs.FREE)
         for row in freed:
             self.wake(row["node"])

@@ -124,6 +124,7 @@ class Conductor:
         self._tasks: list[asyncio.Task[None]] = []
         self._following: asyncio.Task[None] | None = None
         self._site_changed: list[Callable[[], None]] = []
+        self._unshown: set[str] = set()  # a pass over these may have stored something that no boot plane was told
         self.netbook: NetBook | None = None  # set by the control process: networks can be added here
         self.release_address: Callable[[str], None] | None = None  # tells the boot planes to take an address back
 
@@ -133,7 +134,9 @@ class Conductor:
         if self.cluster is None:
             return EmbeddedEngine(self._pass, self._due, self.clock, workers=workers)
         self.world.may, self.world.share = self.cluster.lease.check, self.cluster.share
-        return self.cluster.engine(self._pass, self._due, self.clock, workers=workers, tell=self._tell)
+        return self.cluster.engine(
+            self._pass, self._due, self.clock, workers=workers, tell=self._tell, resumed=self._missed
+        )
 
     # -- life --------------------------------------------------------------------
 
@@ -256,7 +259,13 @@ class Conductor:
     # -- inside -------------------------------------------------------------------------
 
     async def _pass(self, node_id: str) -> float | None:
-        """Passes over one node until it waits for something, at most CHAIN of them."""
+        """Passes over one node until it waits for something, at most CHAIN of them.
+
+        One that is cut off after it stored something has not shown it: the next one does.
+        """
+        if node_id in self._unshown:
+            self.publisher.refresh([node_id])
+        self._unshown.add(node_id)
         seen: Seen | None = None
         for _ in range(CHAIN):
             ran = await self._runner.run(node_id, seen)
@@ -270,6 +279,7 @@ class Conductor:
             self.bell.ring()
             if node is None or node.wake_at is None or node.wake_at > self.clock.now():
                 break
+        self._unshown.discard(node_id)
         self._next_in_line()
         return node.wake_at if node else None
 

@@ -182,6 +182,8 @@ class SimulatedRack:
         for box in self.boxes.values():
             box.bmc.on_start = box.bmc.on_stop = None
             self._stopped(box)
+        if self._sender is not None:
+            self._sender.cancel()
 
     # -- the boot plane ------------------------------------------------------------
 
