@@ -106,13 +106,17 @@ def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+# A CSV that begins with one of these names its columns; without a header the first cell is a pm_type.
+_HEADS = {"name", "bmc_url", "driver", "pm_addr", "mac", "macs"}
+
+
 def csv_rows(text: str) -> list[dict[str, Any]]:
     """`pm_type,pm_addr,pm_user,pm_password,mac` (register-nodes), or a header that names the columns."""
-    reader = csv.reader(io.StringIO(text))
+    reader = csv.reader(io.StringIO(text), strict=True)
     lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
     lines = [(number, line) for number, line in lines if not line[0].lstrip().startswith("#")]
     names = ["pm_type", "pm_addr", "pm_user", "pm_password", "mac"]
-    if lines and {"pm_type", "bmc"} & {cell.strip() for cell in lines[0][1]}:
+    if lines and ({"pm_type", "bmc"} & {cell.strip() for cell in lines[0][1]} or lines[0][1][0].strip() in _HEADS):
         names, lines = [cell.strip() for cell in lines[0][1]], lines[1:]
     rows: list[dict[str, Any]] = []
     for number, line in lines:

@@ -10,6 +10,7 @@ password is ever part of a message.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -85,11 +86,14 @@ def load_some(path: str | Path) -> tuple[list[Enrollment], list[Problem]]:
     """The machines in a file that can be read, and what is wrong with the others."""
     path = Path(path)
     try:
-        if path.stat().st_size > LARGEST_BYTES:
+        with path.open("rb") as file:
+            raw = file.read(LARGEST_BYTES + 1)  # never by its size: a device or a pipe says 0
+        if len(raw) > LARGEST_BYTES:
             raise UsageError(f"{path}: larger than {LARGEST_BYTES >> 20} MiB", fix="split the file")
-        text = path.read_bytes().decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except OSError as exc:
-        raise UsageError(f"{path}: cannot be read", detail=exc.strerror or str(exc)) from exc
+        fix = "name a file: TOML, YAML, JSON or CSV; see: baremetal node import --help"
+        raise UsageError(f"{path}: cannot be read", detail=exc.strerror or str(exc), fix=fix) from exc
     except UnicodeDecodeError as exc:
         raise UsageError(f"{path}: not UTF-8 text", detail=f"byte {exc.start}", fix="save it as UTF-8") from exc
     return parse_some(text, suffix=path.suffix.lower(), where=str(path))
@@ -125,7 +129,12 @@ def parse_some(text: str, *, suffix: str, where: str) -> tuple[list[Enrollment],
 def _document(text: str, suffix: str, where: str) -> Any:
     """The text as data. Error messages give line and column, never the line itself: it may hold a password."""
     if suffix == ".csv":
-        return take.csv_rows(text)
+        try:
+            return take.csv_rows(text)
+        except csv.Error as exc:
+            raise UsageError(
+                f"{where}: not CSV", detail=str(exc)[:200], fix="check quotes; one machine a line"
+            ) from None
     if suffix == ".toml":
         import tomllib
 
@@ -145,7 +154,8 @@ def _document(text: str, suffix: str, where: str) -> Any:
             fix="check commas and quotes",
         ) from None
     except (RecursionError, ValueError) as exc:
-        raise UsageError(f"{where}: cannot be used", detail=str(exc)[:200]) from None
+        fix = "an object with a list `nodes`, or a bare list; numbers of sane size"
+        raise UsageError(f"{where}: cannot be used", detail=str(exc)[:200], fix=fix) from None
 
 
 def _yaml(text: str, where: str) -> Any:
@@ -172,6 +182,8 @@ def _rows(document: Any, where: str) -> tuple[list[Row], list[Problem]]:
                 nodes += chassis.get("nodes") or []
         if not nodes:
             raise UsageError(f"{where}: no machines in it", fix="an object with a list `nodes`, or a bare list")
+    if nodes == []:
+        raise UsageError(f"{where}: no machines in it", fix="one entry a machine; see: baremetal node import --help")
     if not isinstance(nodes, list):
         raise UsageError(f"{where}: no list of machines in it", fix="an object with a list `nodes`, or a bare list")
     rows, problems = [], []
@@ -186,6 +198,8 @@ def _rows(document: Any, where: str) -> tuple[list[Row], list[Problem]]:
 
 def _one(row: Row) -> Enrollment | None:
     """One entry in whichever dialect it is; None when it has problems."""
+    if "bmc_url" in row.data and "bmc" not in row.data:  # as our API names it
+        row.data["bmc"] = row.data.pop("bmc_url")
     if "pm_type" in row.data:
         address = nodesaddress.tripleo_address(row)
     elif "driver" in row.data or "driver_info" in row.data:

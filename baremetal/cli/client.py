@@ -200,6 +200,7 @@ def _error(status: int, raw: bytes, path: str) -> BaremetalError:
         said = doc["error"]
         error = kind(str(said["brief"]), detail=str(said.get("detail") or ""), fix=str(said.get("fix") or ""))
     except (ValueError, KeyError, TypeError):
-        return kind(f"the server answered {status} to {path}", detail=raw[:500].decode(errors="replace"))
+        fix = "see: baremetal status; the server's log says more (journalctl -u baremetal)"
+        return kind(f"the server answered {status} to {path}", detail=raw[:500].decode(errors="replace"), fix=fix)
     error.__dict__["said_code"] = said.get("code", "")
     return error

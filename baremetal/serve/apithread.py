@@ -80,7 +80,11 @@ class Front:
             return
         hop = _Hop(first, receive, send, asyncio.get_running_loop())
         work = asyncio.run_coroutine_threadsafe(self._run(scope, hop), self._control)
-        await asyncio.wrap_future(work)
+        try:
+            await asyncio.wrap_future(work)
+        except Exception:
+            if not hop.held:
+                raise  # else the application has logged it, and its answer says what the client is to know
         for message in hop.held:
             await send(message)
 

@@ -98,6 +98,12 @@ def _why(node: Node, phase: Phase) -> str:
         if fault and fault.brief in doing:
             return f"{doing} (try {fault.attempts})"
         return f"{doing}{trouble}"
+    if node.power_wanted:
+        trouble = f"; {fault.brief} (try {fault.attempts})" if fault else ""
+        doing = {SOFT: "the system was asked to shut down"}.get(
+            node.power_wanted, f"power {node.power_wanted} was asked"
+        )
+        return doing + trouble
     if fault:
         return fault.brief
     if node.maintenance:
@@ -110,6 +116,7 @@ def _why(node: Node, phase: Phase) -> str:
     return rests + ("; protected" if node.protected else "")
 
 
+SOFT = "soft-off"
 _SIGHTS = (Kind.DHCP, Kind.LOADER, Kind.SCRIPT, Kind.KERNEL, Kind.HELLO, Kind.SECURITY)
 UNSEEN_LATE_S = 45.0  # firmware of small machines is done by then
 SEEN_LATE_S = 5.0  # from one stage of a network boot to the next
@@ -135,6 +142,10 @@ def _next(node: Node, phase: Phase, now: float) -> str:
         rest = [s.name for s in todo[int(node.work.get("i", 0)) + 1 :]]
         again = f"looks again in {max(0.0, node.wake_at - now):.0f} s" if node.wake_at else "at once"
         return again + (f"; then {', '.join(rest)}" if rest else "")
+    if node.power_wanted == SOFT:
+        return "power is cut when it does not shut down in time (setting soft_off_s)"
+    if node.power_wanted:
+        return "its BMC is asked until it is so, or a fault says why not"
     usual = lifecycle.next_verb(node)
     return f"nothing by itself; usually {usual[0]}: {usual[1]}" if usual else "nothing by itself"
 
@@ -146,6 +157,10 @@ def _can(node: Node, phase: Phase) -> list[str]:
     if node.fault and _COMMAND.fullmatch(node.fault.fix) and node.fault.fix not in commands:
         commands.insert(0, node.fault.fix)
     commands += _ends(node)
+    if not node.bmc_url:
+        commands.insert(0, f"baremetal node set {node.name} --bmc ipmi://user@address")
+    if node.power_wanted == SOFT:
+        commands.insert(0, f"baremetal node power off {node.name}")
     if hand.asked(node):
         commands.insert(0, f"baremetal node confirm {node.name}")
     if phase in (Phase.FAILED, Phase.WAITING) and node.boot_id:

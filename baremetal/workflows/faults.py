@@ -50,7 +50,7 @@ def passes(node: Node) -> bool:
     until somebody asks again, so that no failed node is without its reason.
     """
     well = node.state in lifecycle.STABLE and node.state not in (State.ENROLL, State.ERROR)
-    return well and node.fault is not None and node.fault.code.startswith(("bmc-", "power-"))
+    return well and node.fault is not None and node.fault.code.startswith(("bmc-", "power-", "no-bmc"))
 
 
 def merged(old: Fault | None, new: Fault | None) -> Fault | None:

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 from baremetal.bmc.base import BmcDriver, BootDevice, BootPlan, Identity, PowerOp
 from baremetal.bmc.faults import BmcError, BmcLied
 from baremetal.bmc.tlspin import with_pin
+from baremetal.errors import Refused
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node, Port, Power
 from baremetal.secrets import Secret
@@ -67,6 +68,7 @@ class World:
 
     def driver(self, node: Node) -> BmcDriver:
         """The node's BMC; its password is opened once, until forget()."""
+        need_bmc(node)
         known = self._drivers.get(node.id)
         if known and known[0] == node.bmc_url:
             return known[1]
@@ -83,6 +85,18 @@ class World:
     def forget(self, node_id: str) -> None:
         """Its BMC address or password may have changed, or the node is gone."""
         self._drivers.pop(node_id, None)
+
+
+class NoBmc(Refused):
+    """Nobody said where the node's BMC is."""
+
+    code = "no-bmc"
+
+
+def need_bmc(node: Node) -> None:
+    """Raise NoBmc, with the way out."""
+    if not node.bmc_url:
+        raise NoBmc(f"{node.name} has no BMC address", fix=f"baremetal node set {node.name} --bmc ipmi://user@address")
 
 
 class StoreFirst(Exception):

@@ -48,7 +48,7 @@ class Recorder:
             known[1].cancel()
             del self._running[node.id]
             known = None
-        if busy and known is None and node.boot_id and node.bmc_url not in self._without:
+        if busy and known is None and node.boot_id and node.bmc_url and node.bmc_url not in self._without:
             task = asyncio.create_task(self._record(node, node.boot_id), name=f"console-{node.name}")
             self._running[node.id] = (node.boot_id, task)
 

@@ -19,6 +19,7 @@ from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node, State
 from baremetal.store import events, nodes
 from baremetal.workflows import diskless, ids, powerverbs, rescue, steps
+from baremetal.workflows.passes import need_bmc
 from baremetal.workflows.runner import INTERFACE
 from baremetal.workflows.site import Images
 
@@ -99,10 +100,7 @@ def _check(node: Node, verb: Verb, to: State, args: dict[str, Any], images: Imag
         raise UsageError(f"deploy {node.name}: which image?", fix="give an image: baremetal image list")
     if verb in (Verb.DEPLOY, Verb.REBUILD):
         _check_image(node, str(args.get("image") or node.image_id or ""), images)
-    if not node.bmc_url:
-        raise Refused(
-            f"{node.name} has no BMC address", fix=f"baremetal node set {node.name} --bmc ipmi://user@address"
-        )
+    need_bmc(node)
 
 
 def _check_image(node: Node, ref: str, images: Images) -> None:
@@ -135,12 +133,13 @@ def power(conn: Connection, ref: str, target: str, by: str, now: float) -> Node:
     if target not in powerverbs.TARGETS:
         raise UsageError(f"power {target!r}", fix=f"one of: {', '.join(powerverbs.TARGETS)}")
     node = nodes.get(conn, ref)
+    need_bmc(node)
     if node.wanted is not None:
         raise Refused(
             f"{node.name}: {node.wanted} by {node.wanted_by or 'somebody'} is under way; it decides about power",
             fix=f"wait for it, or: baremetal node abort {node.name}",
         )
-    if node.power_wanted != target:
+    if node.power_wanted != target and (node.power_wanted, target) != ("soft-off", "off"):
         _not_while_power(conn, node, now)
     work = {k: v for k, v in node.work.items() if k != "here"}
     after = dataclasses.replace(node, power_wanted=target, work=work, wake_at=now)
@@ -155,9 +154,10 @@ def _not_while_power(conn: Connection, node: Node, now: float) -> None:
     told = events.of_node(conn, node.id, kinds=[str(Kind.VERB)], limit=5)
     last = next((e for e in reversed(told) if e.stage == f"power {node.power_wanted}"), None)
     who = f", asked by {last.source} {max(0.0, now - last.time):.0f} s ago" if last else ""
-    raise Refused(
-        f"{node.name}: power {node.power_wanted} is under way{who}", fix="wait until it is done, a few seconds"
-    )
+    fix = "wait until it is done, a few seconds"
+    if node.power_wanted == "soft-off":  # a system may take its time, or never do it
+        fix = f"wait until it has shut down, or cut the power now: baremetal node power off {node.name}"
+    raise Refused(f"{node.name}: power {node.power_wanted} is under way{who}", fix=fix)
 
 
 def consequences(node: Node, verb: Verb) -> list[str]:

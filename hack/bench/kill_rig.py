@@ -78,6 +78,9 @@ class Wire:
     async def set_power(self, op: PowerOp) -> None:
         await self.ask("set_power", str(op))
 
+    async def get_boot(self) -> BootPlan:
+        return BootPlan(BootDevice(await self.ask("get_boot")), False)
+
     async def set_boot(self, device: BootDevice, *, once: bool = True, uefi: bool | None = None) -> BootPlan:
         return BootPlan(BootDevice(await self.ask("set_boot", str(device), once)), once)
 
@@ -330,6 +333,8 @@ class Rig:
             return str(await driver.power())
         if op == "reset_bmc":
             return await driver.reset_bmc()
+        if op == "get_boot":
+            return str((await driver.get_boot()).device)
         if op == "set_boot":
             return str((await driver.set_boot(BootDevice(args[0]), once=args[1])).device)
         if args[0] not in ("on", "off", "soft"):

@@ -22,6 +22,7 @@ from baremetal.secrets import Secret
 from baremetal.store import nodes
 from baremetal.store import secrets as secret_rows
 from baremetal.workflows.conductor import Conductor
+from baremetal.workflows.passes import need_bmc
 
 router = APIRouter(tags=["console"])
 
@@ -51,8 +52,7 @@ async def live(ref: str, request: Request) -> Response:
     """
     con = conductor(request)
     node = con.store.read(lambda c: nodes.get(c, ref))
-    if not node.bmc_url:
-        raise Refused(f"{node.name} has no BMC address", fix=f"baremetal node set {node.name} bmc_url=ipmi://…")
+    need_bmc(node)
     query = request.query_params
     acts = in_charge(request, node)  # taking the keyboard is more than looking
     session = _Session(who(request), acts and query.get("keys") == "1", acts and query.get("take") == "1")

@@ -8,6 +8,7 @@ a person would cure them. A new check is a file here and its name in ORDER.
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -77,6 +78,7 @@ class Known:
     check: Check
 
 
+log = logging.getLogger(__name__)
 REGISTRY: list[Known] = []
 
 
@@ -116,6 +118,9 @@ async def run(group: str, facts: Facts) -> list[dict[str, Any]]:
                 verdict = await known.check(facts)
             except BaremetalError as exc:
                 verdict = failed(exc.brief, exc.fix)
+            except Exception as exc:
+                log.exception("check %s", known.name)
+                verdict = failed(f"the check itself failed: {type(exc).__name__}", "report it with the server's log")
             results.append({"name": known.name, "group": group, **asdict(verdict)})
     return results
 

@@ -218,3 +218,41 @@ def test_password_from_environment_and_file(tmp_path, monkeypatch):
 def test_missing_file_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
         load(tmp_path / "none.json")
+
+
+EMPTY_OR_BROKEN = [  # suffix, text, what is said
+    (".json", "[]", "no machines"),
+    (".json", '{"nodes": []}', "no machines"),
+    (".json", "[" * 100_000, "cannot be used"),
+    (".json", "[" + "9" * 10_000 + "]", "cannot be used"),
+    (".csv", "name,bmc,mac\n", "no machines"),
+    (".csv", "name,bmc\n" + "a" * 200_000 + ",x\n", "not CSV"),
+    (".csv", 'name,bmc\ny3,"never ends\n', "not CSV"),
+]
+
+
+@pytest.mark.parametrize(("suffix", "text", "said"), EMPTY_OR_BROKEN)
+def test_what_holds_no_machine_is_refused_with_a_way_on(suffix, text, said):
+    with pytest.raises(UsageError) as caught:
+        parse(text, suffix=suffix)
+    assert said in caught.value.brief
+    assert caught.value.fix
+
+
+def test_a_csv_with_other_columns_is_known_by_its_header():
+    rows = parse("name,bmc_url,mac\ny1,ipmi://admin@10.0.0.17,52:54:00:aa:bb:01\n", suffix=".csv")
+    assert [(row.name, row.bmc_url) for row in rows] == [("y1", "ipmi://admin@10.0.0.17")]
+    with pytest.raises(NodesFileError) as caught:
+        parse("name,mac\ny1,52:54:00:aa:bb:01\n", suffix=".csv")
+    assert "line 2, node 0 (y1): has none of bmc, pm_type, driver" in caught.value.detail
+
+
+def test_a_user_called_name_makes_no_header():
+    rows = parse("ipmi,10.0.0.17,name,mac,52:54:00:aa:bb:01\n", suffix=".csv")
+    assert [(row.username, row.password.reveal()) for row in rows] == [("name", "mac")]
+
+
+def test_an_endless_file_is_left_alone():
+    with pytest.raises(UsageError) as caught:
+        load("/dev/zero")
+    assert "larger than" in caught.value.brief

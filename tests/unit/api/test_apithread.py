@@ -73,3 +73,20 @@ def _look(base: str) -> int:
             assert client.get("/v1/nodes/n1").status_code == 200
             count += 1
     return count
+
+
+async def test_an_accident_of_ours_still_gets_its_answer(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("baremetal.api.native.networks.conductor", broken)
+    answer = await api.get("/api/networks")
+    assert answer.status_code == 500
+    assert answer.json()["error"] == {
+        "code": "internal",
+        "brief": "the server failed on GET /api/networks: ZeroDivisionError",
+        "detail": "",
+        "fix": "the server's log has the details; report it",
+    }
