@@ -150,8 +150,10 @@ def down(state_dir: State = DEFAULT_STATE) -> None:
     from baremetal.cli import render
     from baremetal.lab import launch
 
-    launch.down(state_dir)
-    render.note(f"stopped; its disks stay in {state_dir}")
+    if launch.down(state_dir):
+        render.note(f"stopped; its disks stay in {state_dir}")
+    else:
+        render.note(f"no lab runs in {state_dir}: nothing to stop")
 
 
 @app.command(name="exec", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -87,12 +88,34 @@ def connect(state_dir: Path, timeout_s: float = 10.0) -> socket.socket:
     try:
         with near(state_dir / SOCKET) as short:
             sock.connect(short)
+        _of_ours(sock, state_dir)
+    except PermissionError as exc:
+        sock.close()
+        raise Denied(f"the lab in {state_dir} is not yours", fix="ask as root: sudo") from exc
     except OSError as exc:
         sock.close()
         raise NotFound(
             f"no lab runs in {state_dir}", detail=exc.strerror or str(exc), fix="start one: baremetal lab up"
         ) from exc
     return sock
+
+
+def _of_ours(sock: socket.socket, state_dir: Path) -> None:
+    """Denied when another user answers: `lab exec` would run that user's programs, in that user's world, as us."""
+    _, uid, _ = _peer(sock)
+    if uid not in (0, os.geteuid()):
+        sock.close()
+        raise Denied(
+            f"what answers in {state_dir} is user {uid}'s, no lab of ours",
+            fix="choose a directory of your own: --state-dir",
+        )
+
+
+def _peer(sock: socket.socket) -> tuple[int, int, int]:
+    """(pid, uid, gid) of who listens, in our own numbers."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, gid = struct.unpack("3i", credentials)
+    return pid, uid, gid
 
 
 def ask(state_dir: Path, request: dict[str, Any], timeout_s: float = 30.0) -> dict[str, Any]:
@@ -118,6 +141,4 @@ def ask(state_dir: Path, request: dict[str, Any], timeout_s: float = 30.0) -> di
 def pid(state_dir: Path) -> int:
     """The process that serves the lab, in our own pid namespace: what nsenter takes."""
     with connect(state_dir) as sock:
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    number: int = struct.unpack("3i", credentials)[0]
-    return number
+        return _peer(sock)[0]

@@ -21,18 +21,19 @@ STOP_S = 30.0
 def up(spec: RackSpec, state_dir: Path, *, detached: bool = True) -> dict[str, Any]:
     """A rack in namespaces of its own, in the background; its status. Not detached, it dies with us."""
     tools.require(uefi=any(node.firmware == "uefi" for node in spec.nodes))
-    state_dir.mkdir(parents=True, exist_ok=True)
-    file = state_dir / SPEC
-    file.touch(mode=0o600)  # a file and no argument: arguments are for everybody to read, and it has passwords
-    file.write_text(inside.spec_to_json(spec))
-    return run_inside(namespace.python("baremetal.lab.inside", str(state_dir), str(file)), state_dir, detached=detached)
+    namespace.check()
+    with namespace.alone(state_dir, "starting.lock", "a lab is just being started"):
+        with namespace.claimed(state_dir):
+            pass  # refuses here, where nothing was written yet, when a lab already runs
+        file = state_dir / SPEC
+        file.touch(mode=0o600)  # a file and no argument: arguments are for everybody to read, and it has passwords
+        file.write_text(inside.spec_to_json(spec))
+        argv = namespace.python("baremetal.lab.inside", str(state_dir), str(file))
+        return run_inside(argv, state_dir, detached=detached)
 
 
 def run_inside(argv: Sequence[str], state_dir: Path, *, detached: bool = True) -> dict[str, Any]:
     """`argv` in fresh namespaces; returns its status once its control socket answers."""
-    namespace.check()
-    with namespace.claimed(state_dir):
-        pass  # refuses here, where it can be said, when a lab already runs
     log = state_dir / LOG
     with log.open("wb") as output:
         process = namespace.start(argv, detached=detached, output=output)
@@ -52,14 +53,20 @@ def _wait(process: subprocess.Popen[bytes], state_dir: Path, log: Path) -> dict[
     raise TimedOut(f"the lab did not start in {START_S:.0f} s", detail=_tail(log), fix=f"read {log}")
 
 
-def down(state_dir: Path) -> None:
-    """Stop the lab and everything in it."""
-    control.ask(state_dir, {"do": "down"})
+def down(state_dir: Path) -> bool:
+    """Stop the lab and everything in it; False when none ran."""
+    try:
+        control.ask(state_dir, {"do": "down"})
+    except NotFound:
+        if not state_dir.is_dir():
+            return False
+        with namespace.claimed(state_dir):  # Refused: one runs that does not answer yet
+            return False
     until = time.monotonic() + STOP_S
     while time.monotonic() < until:
         try:
             with namespace.claimed(state_dir):
-                return
+                return True
         except BaremetalError:
             time.sleep(0.05)
     raise TimedOut(f"the lab did not end in {STOP_S:.0f} s", fix=f"kill -9 {control.pid(state_dir)}")

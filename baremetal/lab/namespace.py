@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -89,7 +90,7 @@ def python(module: str, *arguments: str) -> list[str]:
 @contextmanager
 def claimed(state_dir: Path) -> Iterator[None]:
     """Hold the state directory for one lab; clear what an earlier one left half-written."""
-    state_dir.mkdir(parents=True, exist_ok=True)
+    own(state_dir)
     fd = os.open(state_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -99,6 +100,44 @@ def claimed(state_dir: Path) -> Iterator[None]:
                 f"a lab already runs in {state_dir}", fix=f"baremetal lab status, or: baremetal lab down ({state_dir})"
             ) from None
         clear(state_dir)
+        yield
+    finally:
+        os.close(fd)
+
+
+def own(state_dir: Path) -> None:
+    """Make the state directory, or refuse one where another user could lay links for us to write through."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        found = state_dir.lstat(), state_dir.stat()
+    except OSError as exc:
+        fix = "choose a directory on a local disk: --state-dir"
+        raise MachineError(f"{state_dir} cannot be the lab's", detail=exc.strerror or str(exc), fix=fix) from exc
+    for entry in found:
+        if entry.st_uid not in (0, os.geteuid()):
+            raise Refused(
+                f"{state_dir} belongs to another user (uid {entry.st_uid})",
+                detail="what that user puts there the lab would follow as root",
+                fix="choose a directory of your own: --state-dir",
+            )
+    if found[1].st_mode & stat.S_IWOTH:
+        raise Refused(
+            f"everybody may write in {state_dir}",
+            detail="what others put there the lab would follow as root",
+            fix="choose a directory of your own: --state-dir",
+        )
+
+
+@contextmanager
+def alone(state_dir: Path, lock: str, what: str) -> Iterator[None]:
+    """Nobody else does this here meanwhile: what one writes there another would overwrite."""
+    own(state_dir)
+    fd = os.open(state_dir / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(f"{what} in {state_dir}", fix="wait for it, or choose another place: --state-dir") from None
         yield
     finally:
         os.close(fd)

@@ -26,6 +26,7 @@ from baremetal.lab.spec import RackSpec
 log = logging.getLogger(__name__)
 
 CONFIG = "baremetal.toml"
+READY = "ready"  # a file that is there while the server serves
 SERVE_LOG = "serve.log"
 START_S = 60.0
 RESTART_S = 1.0
@@ -172,11 +173,11 @@ async def run(lab_dir: Path, spec: RackSpec) -> None:
 
     async with serve_rack(spec, lab_dir, stop, {"crash-server": crash}) as rack, server:
         _hook(rack, lab_dir)
-        (lab_dir / "ready").write_text(f"{os.getpid()}\n")
+        (lab_dir / READY).write_text(f"{os.getpid()}\n")
         try:
             await stop.wait()
         finally:
-            (lab_dir / "ready").unlink(missing_ok=True)
+            (lab_dir / READY).unlink(missing_ok=True)
 
 
 def _hook(rack: Rack, lab_dir: Path) -> None:

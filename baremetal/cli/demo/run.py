@@ -23,10 +23,10 @@ from typing import Any
 from baremetal.cli.client import Client
 from baremetal.cli.demo import images, result, script
 from baremetal.cli.demo.view import View, view
-from baremetal.errors import BaremetalError, MachineError, TimedOut
-from baremetal.lab import child, control, namespace
+from baremetal.errors import BaremetalError, MachineError, Refused, TimedOut
+from baremetal.lab import child, control, launch, namespace
 from baremetal.lab.inside import spec_to_json
-from baremetal.lab.site import CONFIG, config_text
+from baremetal.lab.site import CONFIG, READY, config_text
 from baremetal.lab.spec import RackSpec, machines
 
 PAGE_TRIES_S = 60.0
@@ -79,6 +79,10 @@ class Demo:
         """The whole demo; returns the exit code."""
         namespace.check()
         spec = RackSpec(nodes=machines(self.options.nodes, self.options.firmwares))
+        with namespace.alone(self.options.lab_dir, "demo.lock", "a demo already runs"):
+            return self._story(spec)
+
+    def _story(self, spec: RackSpec) -> int:
         self._clean_slate()
         with view(self.rows) as show:
             images.prepare(self, show)
@@ -92,14 +96,19 @@ class Demo:
 
     def _clean_slate(self) -> None:
         """A lab that still runs (from --keep) is ended; its disks and database start anew, its images stay."""
-        with contextlib.suppress(BaremetalError):
-            control.ask(self.options.lab_dir, {"do": "down"})
-            _until(lambda: not (self.options.lab_dir / control.SOCKET).exists(), 30)
-        self.options.lab_dir.mkdir(parents=True, exist_ok=True)
-        site = self.options.lab_dir / "site"
+        lab_dir = self.options.lab_dir
+        if (lab_dir / "nodes").exists() and not self.config.exists():
+            raise Refused(
+                f"{lab_dir} holds the disks of a rack made with `baremetal lab up`",
+                detail="the demo begins with blank disks",
+                fix=f"choose another place: --state-dir; or give them up: rm -r {lab_dir}/nodes",
+            )
+        launch.down(lab_dir)
+        (lab_dir / READY).unlink(missing_ok=True)  # of a lab that was killed
+        site = lab_dir / "site"
         for stale in ("baremetal.db", "baremetal.db-wal", "baremetal.db-shm"):
             (site / stale).unlink(missing_ok=True)
-        for stale_dir in (self.options.lab_dir / "nodes", site / "boot", site / "console"):
+        for stale_dir in (lab_dir / "nodes", site / "boot", site / "console"):
             images.remove_tree(stale_dir)
 
     @contextlib.contextmanager
@@ -128,7 +137,7 @@ class Demo:
                 _end(process, self.options.lab_dir)
 
     def _wait_ready(self, process: subprocess.Popen[bytes], log_path: Path) -> None:
-        ready = self.options.lab_dir / "ready"
+        ready = self.options.lab_dir / READY
         if not _until(lambda: ready.exists() or process.poll() is not None, READY_S) or process.poll() is not None:
             raise child.failure(log_path, "the rack did not start")
 

@@ -8,6 +8,7 @@ import pty
 import select
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     yield made
     made("down")
     assert "no lab runs" in made("status", code=3)
-    assert "no lab runs" in made("down", code=3)
+    assert "nothing to stop" in made("down"), "as often as one likes"
 
 
 def test_status(shell):
@@ -63,6 +64,79 @@ def test_the_rack_as_instackenv(shell):
 
 def test_a_second_lab_here_is_refused(shell):
     assert "already runs" in shell("up", code=4)
+
+
+def test_two_started_at_once_are_one_lab(tmp_path):
+    """The second is refused, whatever moment it comes at; it never shows the first one's rack as its own."""
+    state = tmp_path / "lab"
+    argv = [BAREMETAL, "lab", "up", "--json", "--state-dir", str(state), "--nodes"]
+    pair = [subprocess.Popen([*argv, count], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for count in "12"]
+    said = [process.communicate(timeout=90) for process in pair]
+    try:
+        assert sorted(process.returncode for process in pair) == [0, 4], said
+        won = next(i for i, process in enumerate(pair) if process.returncode == 0)
+        assert len(json.loads(said[won][0])["nodes"]) == won + 1
+    finally:
+        Shell(state)("down")
+
+
+def test_a_rack_s_disks_are_not_the_demo_s_to_blank(tmp_path):
+    state = tmp_path / "lab"
+    (state / "nodes" / "node-0").mkdir(parents=True)
+    disk = state / "nodes" / "node-0" / "disk0.qcow2"
+    disk.write_bytes(b"work of a week")
+    assert "holds the disks of a rack" in Shell(state)("demo", code=4)
+    assert disk.read_bytes() == b"work of a week"
+
+
+def test_another_user_s_directory_is_left_alone(tmp_path):
+    tmp_path.chmod(0o755)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (foreign / "spec.json").symlink_to(victim)
+    os.chown(foreign, 65534, 65534)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    os.lchown(link, 65534, 65534)
+    for place, said in ((foreign, "another user"), (shared, "everybody may write"), (link, "another user")):
+        for verb in ("up", "demo"):
+            assert said in Shell(place)(verb, code=4)
+    assert victim.read_text() == "precious"
+
+
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """Where other users may walk in; pytest's own directories are closed to them."""
+    with tempfile.TemporaryDirectory(prefix="bm-lab-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+def test_what_answers_for_another_user_is_no_lab(open_dir):
+    """Else `lab exec` would run that user's programs as root."""
+    place = open_dir / "lab"
+    place.mkdir()
+    os.chown(place, 65534, 65534)
+    script = (
+        "import os, socket, sys, time; os.setgid(65534); os.setuid(65534);"
+        f"s = socket.socket(socket.AF_UNIX); s.bind({str(place / 'lab.sock')!r}); s.listen(); time.sleep(60)"
+    )
+    impostor = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        end = time.monotonic() + 20
+        while not (place / "lab.sock").exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        for verb, words in (("exec", ("--", "id")), ("status", ()), ("down", ()), ("ssh", ("node-0",))):
+            assert "no lab of ours" in Shell(place)(verb, *words, code=5), verb
+    finally:
+        impostor.kill()
+        impostor.wait()
 
 
 def test_wrong_words(shell, tmp_path):
