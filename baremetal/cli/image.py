@@ -45,6 +45,7 @@ def build(
     packages: Annotated[list[str] | None, typer.Option("-p", help="Extra packages, comma separated.")] = None,
     trace: Annotated[int, typer.Option("-x", count=True, help="Trace the scripts.")] = 0,
     no_base: Annotated[bool, typer.Option("-n", help="Without the element `base`.")] = False,
+    clear: Annotated[bool, typer.Option("-c", help="Accepted; scripts get a clean environment always.")] = False,
     uncompressed: Annotated[bool, typer.Option("-u", help="Uncompressed qcow2.")] = False,
     image_size: Annotated[str, typer.Option("--image-size", help="Size of the disk in GB.")] = "",
     root_label: Annotated[str, typer.Option("--root-label", help="Label of the root file system.")] = "",
@@ -130,7 +131,7 @@ def build(
     work.place_for(output)
     userns.enter()
     bar = Bar(definition.name, plain=options.shell_on_failure or bool(options.breaks))
-    with work.told(), work.one_log(options.cache / "logs" / definition.name, logfile), bar:
+    with work.told(), work.definitions_told(what), work.one_log(options.cache / "logs" / definition.name, logfile), bar:
         result = builder.build(definition, options, bar.step)
     for warning in result.warnings:
         render.note(f"warning: {warning}")
@@ -155,7 +156,9 @@ def plan(
     from baremetal.images import builder
 
     definition = work.definition(what, option, work.Classic(no_base=no_base))
-    rows = builder.explain(definition, work.options(elements_path, refresh, offline, "", False, "", cache_dir))
+    options = work.options(elements_path, refresh, offline, "", False, "", cache_dir)
+    with work.definitions_told(what):
+        rows = builder.explain(definition, options)
     if as_json:
         render.json_out({"image": definition.name, "steps": rows})
         return
@@ -176,9 +179,11 @@ def list_images(listed: Listed) -> None:
         return {"id": str(doc["id"]).rpartition(":")[2][:12], "size": render.size(work.number(doc["size"]))}
 
     definitions = sorted(catalog.definitions())
-    doc = {"images": [work.doc(image) for image in work.store().list()], "definitions": definitions}
+    images = work.listed()
+    doc = {"images": images, "definitions": definitions}
     empty = "no images in the store; make one: baremetal image build NAME"
-    listed.show(doc, "images", ["name", "kind", "id", "size", "created", "tags"], row=row, empty=empty)
+    columns = ["name", "kind", "id", "size", "created", "tags", *(["on"] if any("on" in one for one in images) else [])]
+    listed.show(doc, "images", columns, row=row, empty=empty)
     if not (listed.as_json or listed.no_header):
         render.note(f"definitions: {', '.join(definitions)}")
 
@@ -247,9 +252,11 @@ def delete(
     force: Annotated[bool, typer.Option("--force", help="Also when a node refers to it.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove an image no node refers to."""
-    image = work.store().delete(ref) if force else work.store().delete(ref, used_by=work.users)
-    render.json_out({"deleted": image.name}) if as_json else render.note(f"{image.name} deleted")
+    """Remove an image no node refers to, on every server of the site."""
+    name = work.deleted_by_server(ref, force)
+    if name is None:
+        name = (work.store().delete(ref) if force else work.store().delete(ref, used_by=work.users)).name
+    render.json_out({"deleted": name}) if as_json else render.note(f"{name} deleted")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import shlex
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import typer
 
@@ -79,6 +81,27 @@ def definition(what: list[str], option: list[str] | None, classic: Classic) -> D
     if option:
         raise UsageError("--option belongs to a definition, not to a list of elements")
     return calls.definition(call, os.environ)
+
+
+@contextlib.contextmanager
+def definitions_told(what: list[str]) -> Iterator[None]:
+    """A word that is no element: which definitions there are, or that it is one and stands alone."""
+    from baremetal.images import catalog
+    from baremetal.images.errors import ElementNotFound
+
+    try:
+        yield
+    except ElementNotFound as exc:
+        names = sorted(catalog.definitions())
+        mixed = [word for word in what if word in names and repr(word) in exc.brief]
+        if mixed:
+            exc.fix = f"{mixed[0]} is a definition: it stands alone, without elements beside it and without -n"
+        elif len(what) == 1 and repr(what[0]) in exc.brief:
+            exc.brief = f"{what[0]!r} is neither a definition nor an element"
+            exc.detail = f"definitions: {', '.join(names)}\n{exc.detail}"
+            near = difflib.get_close_matches(what[0], names, 1)
+            exc.fix = f"did you mean {near[0]}?" if near else exc.fix
+        raise
 
 
 def for_the_original(given: Mapping[str, object]) -> list[str]:
@@ -152,8 +175,17 @@ def options(
         shell_on_failure=shell_on_failure or "after-error" in breaks,
         breaks=tuple(word for word in breaks if word != "after-error"),
         phase_timeout_s=timeout_s,
+        private=private(),
         epoch=epoch or os.environ.get("SOURCE_DATE_EPOCH") or None,
     )
+
+
+def private() -> tuple[Path, ...]:
+    """What no script of a build needs to see of this machine: keys and sockets of the server."""
+    from baremetal.config import Settings
+
+    settings = Settings.load()
+    return (settings.keys_dir, settings.run_dir)
 
 
 def cache(given: Path | None) -> Path:
@@ -256,23 +288,56 @@ def dib(what: list[str], classic: Classic, elements_path: list[Path] | None) -> 
     raise typer.Exit(dib.run(what, vars(classic), elements_path or []))
 
 
-def users(image_id: str) -> list[str]:
-    """Nodes that refer to an image, asked of the server; a server that is down cannot say, which is an error."""
+def deleted_by_server(ref: str, force: bool) -> str | None:
+    """The name of the image that the server deleted; None when none answers, or it knows no such image."""
     from baremetal.cli.client import Client
-    from baremetal.config import Settings
+    from baremetal.errors import NotFound, Unreachable
+
+    try:
+        found = Client.default().delete(f"/api/images/{quote(ref, safe='')}", force=int(force))
+    except (Unreachable, NotFound):
+        return None
+    return str(found["deleted"])
+
+
+def users(image_id: str) -> list[str]:
+    """Nodes that refer to an image, when no server answers: then nobody can say, which is an error."""
+    from baremetal.cli.client import Client
+    from baremetal.config import Settings, is_postgres
     from baremetal.errors import Unreachable
     from baremetal.images.errors import ImageInUse
 
     try:
-        nodes = Client.default().get("/api/nodes", limit=1000)["nodes"]
+        Client.default().get("/api/health")
     except Unreachable as exc:
-        if not (Settings.load().state_dir / "baremetal.db").exists():
+        settings = Settings.load()
+        if not is_postgres(settings.database) and not (settings.state_dir / "baremetal.db").exists():
             return []  # no server has ever run here
         raise ImageInUse(
             "nobody can say whether a node uses this image: the server does not answer",
             fix="start it (baremetal serve), or delete with --force",
         ) from exc
-    return [node["name"] for node in nodes if node.get("image_id") == image_id]
+    return []  # the server answers, and does not know the image: nothing that it knows refers to it
+
+
+def listed() -> list[dict[str, Any]]:
+    """The images of the store; on a site of several servers those of all, with the servers that have them."""
+    from baremetal.cli.client import Client
+    from baremetal.config import Settings, is_postgres
+    from baremetal.errors import BaremetalError
+
+    here = [doc(image) for image in store().list()]
+    if not is_postgres(Settings.load().database):
+        return here
+    try:
+        known = {image["id"]: image for image in Client.default().get("/api/images")["images"]}
+    except BaremetalError:
+        return here
+    found = [{**image, "on": known.pop(image["id"], {}).get("on", [])} for image in here]
+    for image in known.values():
+        away = {key: image.get(key) for key in ("name", "kind", "id", "created", "tags", "properties", "on")}
+        found.append({**away, "size": image.get("bytes")})
+    return sorted(found, key=lambda image: str(image["name"]))
 
 
 def doc(image: StoredImage) -> dict[str, Any]:

@@ -85,9 +85,8 @@ def fetch(store: ImageStore, known: Known, places: Sequence[Place], trust: Trust
         else:
             _fetch_pair(draft, known, places, trust, progress)
         name = _free_name(store, known)
-        kept = store._keep(draft, known.id, name, known.kind, dict(known.properties), source="another server")
-    store._edit(kept, created=known.created or kept.created)
-    return store.get(known.id)
+        words = {"source": "another server", "created": known.created}
+        return store._keep(draft, known.id, name, known.kind, dict(known.properties), **words)
 
 
 def _fetch_disk(draft: Path, known: Known, places: Sequence[Place], trust: Trust, progress: Progress) -> None:

@@ -132,22 +132,38 @@ class ImageStore:
             shutil.copyfile(source, draft / extra)
 
     def _keep(
-        self, draft: Path, image_id: str, name: str, kind: str, properties: dict[str, str], *, source: str
+        self,
+        draft: Path,
+        image_id: str,
+        name: str,
+        kind: str,
+        properties: dict[str, str],
+        *,
+        source: str,
+        created: str = "",
     ) -> StoredImage:
         meta: dict[str, object] = {"id": image_id, "name": name, "kind": kind, "properties": properties}
         target = self.root / image_id.removeprefix("sha256:")
         with self._lock():
-            meta |= {"tags": self._known_as(target, name), "source": source, "created": _now()}
+            meta |= {"tags": self._known_as(target, name), "source": source, "created": created or _now()}
             (draft / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
             self._release_name(name, image_id)
             for entry in draft.iterdir():
                 entry.chmod(0o644)
             draft.chmod(0o755)
+            self._give(draft)
             old = self._aside(target, image_id) if target.exists() else None
             os.rename(draft, target)
         if old is not None:
             remove(old)
         return self._load(target)
+
+    def _give(self, draft: Path) -> None:
+        """To the owner of the store: what root adds, the server must be able to delete."""
+        if os.geteuid() == 0:
+            owner = self.root.stat().st_uid
+            for path in (draft, *draft.iterdir()):
+                os.chown(path, owner, -1, follow_symlinks=False)
 
     def _known_as(self, directory: Path, name: str) -> list[str]:
         """Tags of the same image that is here already, and the name it had: it keeps answering to them."""
@@ -233,9 +249,14 @@ class ImageStore:
         with self._lock():
             for other in self.list():
                 if other.id != image.id and set(tags) & set(other.tags):
-                    self._edit(other, tags=[tag for tag in other.tags if tag not in tags])
-            self._edit(image, tags=sorted({*image.tags, *tags}))
+                    self._edit(other, tags=[tag for tag in other.tags if tag not in tags], edited=_now())
+            self._edit(image, tags=sorted({*image.tags, *tags}), edited=_now())
         return self.get(image.id)
+
+    def follow(self, image: StoredImage, tags: Sequence[str], properties: Mapping[str, str], edited: str) -> None:
+        """Say of an image what another server says of it."""
+        with self._lock():
+            self._edit(image, tags=sorted({*tags} - {image.name}), properties=dict(properties), edited=edited)
 
     def export(self, ref: str, target: Path) -> Path:
         """The raw disk of an image as a sparse file, or the ramdisk pair in a directory."""

@@ -25,6 +25,7 @@ class StoredImage:
     tags: tuple[str, ...] = ()
     created: str = ""
     source: str = ""
+    edited: str = ""  # when its tags or properties were changed last; `created` when never
 
     @property
     def hex(self) -> str:
@@ -51,6 +52,7 @@ def read(path: Path) -> StoredImage:
         tags=tuple(meta.get("tags", ())),
         created=meta.get("created", ""),
         source=meta.get("source", ""),
+        edited=meta.get("edited") or meta.get("created", ""),
     )
 
 

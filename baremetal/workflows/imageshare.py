@@ -1,7 +1,8 @@
 """The images of a site with several servers: each says in the database what it has, and fetches what it lacks.
 
-A name means the newest image of that name on any living server, so that all deploy the same. What was deleted on
-this server is not fetched again, until a deploy on it needs it.
+A name means the newest image of that name on any living server, so that all deploy the same. An image that was
+deleted goes from every server (imagegone.py); one that was removed from this server's directory by hand is not
+fetched again, until a deploy on it needs it. Tags and properties are those that were changed last.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from baremetal.images.store import ImageStore
 from baremetal.images.stored import StoredImage
 from baremetal.model.image import Manifest
 from baremetal.store import Store, records, servers
+from baremetal.workflows import imagegone
 from baremetal.workflows.imagehere import ImageElsewhere
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,9 @@ class AwayImage:
     size = property(lambda self: self.known.size)
 
 
+Everywhere = list[tuple[StoredImage | AwayImage, tuple[str, ...]]]
+
+
 class SharedImages:
     """What `ImageStore` is for one server. `await keep()` runs for ever; `places(url)` are a server's addresses."""
 
@@ -68,6 +73,8 @@ class SharedImages:
         self._failed: dict[str, tuple[float, BaremetalError]] = {}
         self._soon = asyncio.Event()
         self._told = ""
+        self._announced: set[str] | None = None  # what we said that we have; None: as the database remembers it
+        self._holders: dict[str, tuple[str, ...]] = {}  # hex -> other servers that have it
 
     # -- as ImageStore ---------------------------------------------------------
 
@@ -86,6 +93,20 @@ class SharedImages:
             return max(elsewhere, key=lambda image: image.created)
         newer = [i for i in elsewhere if i.name == ref and here.name == ref and i.created > here.created]
         return max(newer, key=lambda image: image.created) if newer else here
+
+    def everywhere(self) -> Everywhere:
+        """Every image of the site, by name, with the names of the servers that have it."""
+        found: Everywhere = [
+            (image, tuple(sorted((self._me, *self._holders.get(image.hex, ()))))) for image in self._local.list()
+        ]
+        found += [(image, image.on) for image, _ in self._away.values()]
+        return sorted(found, key=lambda item: item[0].name)
+
+    def delete(self, ref: str) -> None:
+        """From this server's directory, if it is there."""
+        with contextlib.suppress(NotFound):
+            self._local.delete(ref)
+        self._soon.set()
 
     def need(self, image: Any) -> None:
         """ImageElsewhere unless it is here; then it is fetched first."""
@@ -130,29 +151,62 @@ class SharedImages:
                     await self._soon.wait()
 
     async def _tell(self) -> None:
-        mine = await asyncio.to_thread(lambda: [_known(image) for image in self._local.list()])
-        _remember(self._local.root, {known["id"].removeprefix("sha256:") for known in mine})
-        text = json.dumps(mine, sort_keys=True)
+        """Say what we have, once what was deleted elsewhere is gone from here too."""
+        await self._drop_deleted()
+        images = await asyncio.to_thread(self._local.list)
+        mine = [_known(image) for image in images]
+        self._announced = {image.hex for image in images}
+        _remember(self._local.root, self._announced)
+        doc = {"images": mine, "edited": {image.hex: image.edited for image in images}}
+        text = json.dumps(doc, sort_keys=True)
         if text != self._told:
-            await self._store.write(lambda c: records.put(c, KIND, self._me, {"images": mine}, servers.now(c)))
+            await self._store.write(lambda c: records.put(c, KIND, self._me, doc, servers.now(c)))
             self._told = text
 
+    async def _drop_deleted(self) -> None:
+        gone, row = await self._store.fetch(lambda c: (imagegone.remembered(c), records.find(c, KIND, self._me)))
+        if self._announced is None:
+            self._announced = {str(doc["id"]).removeprefix("sha256:") for doc in (row.doc["images"] if row else ())}
+        _forget(self._local.root, gone)
+        for image in [image for image in self._local.list() if image.hex in gone]:
+            if image.hex in self._announced:
+                log.info("image %s (%s…) was deleted on %s", image.name, image.hex[:12], gone[image.hex].get("server"))
+                await asyncio.to_thread(self._local.delete, image.id)
+            else:  # it was added here since
+                await self._store.write(lambda c, h=image.hex: imagegone.take_back(c, h))  # type: ignore[misc]
+
     async def _hear(self) -> None:
-        rows, lives = await self._store.fetch(lambda c: (records.of_kind(c, KIND), servers.alive(c)))
+        rows, lives, gone = await self._store.fetch(
+            lambda c: (records.of_kind(c, KIND), servers.alive(c), imagegone.remembered(c))
+        )
         urls = {life.name: tuple(life.urls) for life in lives if life.name != self._me}
-        here = {image.hex for image in self._local.list()}
+        here = {image.hex: image for image in self._local.list()}
         found: dict[str, tuple[AwayImage, tuple[str, ...]]] = {}
+        holders: dict[str, tuple[str, ...]] = {}
         for row in rows:
             for doc in row.doc.get("images", []) if row.name in urls else []:
                 image = _away(doc, row.name)
-                if image.known.hex in here:
+                hex_id = image.known.hex
+                if hex_id in gone:
                     continue
-                if before := found.get(image.known.hex):
+                holders[hex_id] = (*holders.get(hex_id, ()), row.name)
+                if hex_id in here:
+                    self._follow(here[hex_id], image.known, str(row.doc.get("edited", {}).get(hex_id, "")))
+                elif before := found.get(hex_id):
                     both = AwayImage(before[0].known, (*before[0].on, row.name), before[0].manifest)
-                    found[image.known.hex] = (both, (*before[1], *urls[row.name]))
+                    found[hex_id] = (both, (*before[1], *urls[row.name]))
                 else:
-                    found[image.known.hex] = (image, urls[row.name])
-        self._away = found
+                    found[hex_id] = (image, urls[row.name])
+        self._away, self._holders = found, holders
+
+    def _follow(self, mine: StoredImage, theirs: Known, edited: str) -> None:
+        """Tags and properties are those that were changed last, here or there."""
+        tags = sorted({*theirs.tags, theirs.name} - {mine.name})
+        if (edited, tags) > (mine.edited, sorted(mine.tags)) and (tags, theirs.properties) != (
+            sorted(mine.tags),
+            mine.properties,
+        ):
+            self._local.follow(mine, tags, theirs.properties, edited)
 
     async def _fetch_one(self) -> bool:
         """The next image that is lacking; False when there is none to fetch now."""
@@ -218,7 +272,16 @@ def _formerly(root: Path) -> set[str]:
 
 def _remember(root: Path, now_here: Iterable[str]) -> None:
     before = _formerly(root)
-    new = before | set(now_here)
-    if new != before:
+    _note(root, before, before | set(now_here))
+
+
+def _forget(root: Path, gone: Iterable[str]) -> None:
+    """Deleted everywhere, and perhaps added again later: not by hand and here."""
+    before = _formerly(root)
+    _note(root, before, before - set(gone))
+
+
+def _note(root: Path, before: set[str], after: set[str]) -> None:
+    if after != before:
         with contextlib.suppress(OSError):
-            (root / FORMERLY).write_text("\n".join(sorted(new)) + "\n")
+            (root / FORMERLY).write_text("\n".join(sorted(after)) + "\n")

@@ -71,6 +71,7 @@ class SimulatedImage:
     dir: str = "/nonexistent"
     manifest: Manifest | None = None
     properties: dict[str, str] = field(default_factory=lambda: {"agent": "baremetal"})
+    tags: tuple[str, ...] = ()
 
 
 class SimulatedImages:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import http.server
+import os
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +20,8 @@ from baremetal.images.manifest import make_key, public_hex
 from baremetal.images.peer import Place, Trust
 from baremetal.images.store import ImageStore
 from baremetal.serve import tls
+from baremetal.store import servers
+from baremetal.workflows import imagegone
 from baremetal.workflows.imagehere import ImageElsewhere
 from baremetal.workflows.imageshare import AwayImage, SharedImages
 
@@ -178,3 +181,63 @@ async def test_an_image_that_is_not_what_it_says_is_refused_with_the_reason(hall
     assert told.value.failed
     assert "copy" in told.value.fix
     assert hall.stores["b"].list() == []
+
+
+async def delete(hall: Hall, name: str, images: SharedImages, ref: str) -> None:
+    """As the API does it (api/native/misc.py)."""
+    image, store = images.get(ref), hall.clusters[name].store
+    assert store is not None
+    now = store.read(servers.now)
+    await store.write(lambda c: imagegone.remember(c, image, "test", name, now))
+    images.delete(image.id)
+
+
+async def test_a_deleted_image_goes_everywhere_and_may_be_added_again(hall: Hall, tmp_path: Path) -> None:
+    raw = disk(tmp_path / "web.raw", b"w")
+    hall.stores["a"].add(raw, name="web")
+    one, other = hall.images("a"), hall.images("b")
+    async with kept(one, other):
+        await until(lambda: [on for _, on in one.everywhere()] == [("a", "b")])
+        assert [on for _, on in other.everywhere()] == [("a", "b")]
+        await delete(hall, "b", other, "web")
+        await until(lambda: not hall.stores["a"].list())
+        await asyncio.sleep(4)
+        assert (hall.stores["a"].list(), hall.stores["b"].list()) == ([], [])
+        assert (one.everywhere(), other.everywhere()) == ([], [])
+        hall.stores["a"].add(raw, name="web")
+        await until(lambda: [on for _, on in other.everywhere()] == [("a", "b")])
+
+
+async def test_a_server_that_was_down_drops_what_was_deleted_meanwhile(hall: Hall, tmp_path: Path) -> None:
+    hall.stores["a"].add(disk(tmp_path / "web.raw", b"w"), name="web")
+    one = hall.images("a")
+    async with kept(one, hall.images("b")):
+        await until(lambda: [on for _, on in one.everywhere()] == [("a", "b")])
+    await delete(hall, "a", one, "web")
+    assert len(hall.stores["b"].list()) == 1
+    async with kept(hall.images("b")):
+        await until(lambda: not hall.stores["b"].list())
+
+
+async def test_tags_and_properties_are_those_that_were_changed_last(hall: Hall, tmp_path: Path) -> None:
+    web = hall.stores["a"].add(disk(tmp_path / "web.raw", b"w"), name="web")
+    async with kept(hall.images("a"), hall.images("b")):
+        await until(lambda: bool(hall.stores["b"].list()))
+        hall.stores["b"]._edit(hall.stores["b"].get("web"), edited="2020-01-01T00:00:00Z", tags=["old"])
+        hall.stores["a"].tag("web", "stable")
+        await until(lambda: hall.stores["b"].get("web").tags == ("stable",))
+        await asyncio.sleep(1.1)  # stamps are of whole seconds
+        hall.stores["b"].tag("web", "next")
+        await until(lambda: hall.stores["a"].get("web").tags == ("next", "stable"))
+    assert hall.stores["a"].get("next").id == web.id
+
+
+def test_what_the_server_is_to_delete_belongs_to_the_servers_user(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root adds for others")
+    (tmp_path / "images").mkdir()
+    os.chown(tmp_path / "images", 65534, 65534)
+    image = ImageStore(tmp_path / "images", signing_key=make_key(tmp_path)).add(
+        disk(tmp_path / "web.raw", b"w"), name="web"
+    )
+    assert {path.stat().st_uid for path in (image.dir, *image.dir.iterdir())} == {65534}
