@@ -62,6 +62,15 @@ def openapi() -> None:
     render.json_out(Client.default().get("/api/openapi.json"))
 
 
+def _tokens(incomplete: str) -> list[str]:
+    return [e["name"] for e in _load(_directory() / "api-tokens.json") if e["name"].startswith(incomplete)]
+
+
+def _users(incomplete: str) -> list[str]:
+    names = [line.partition(":")[0] for line in _lines(_directory() / "htpasswd")]
+    return [name for name in names if name.startswith(incomplete)]
+
+
 @token.command("add")
 def token_add(
     name: Annotated[str, typer.Argument()], role: Role = "operator", project: Project = "", as_json: Json = False
@@ -93,7 +102,7 @@ def token_list(listed: Listed) -> None:
 
 
 @token.command("revoke")
-def token_revoke(name: Annotated[str, typer.Argument()], as_json: Json = False) -> None:
+def token_revoke(name: Annotated[str, typer.Argument(autocompletion=_tokens)], as_json: Json = False) -> None:
     """End a token; it is refused from the next request on."""
     path = _directory() / "api-tokens.json"
     entries = _load(path)
@@ -139,7 +148,7 @@ def user_list(listed: Listed) -> None:
 
 
 @user.command("remove")
-def user_remove(name: Annotated[str, typer.Argument()], as_json: Json = False) -> None:
+def user_remove(name: Annotated[str, typer.Argument(autocompletion=_users)], as_json: Json = False) -> None:
     """Remove a user."""
     path = _directory() / "htpasswd"
     lines = _lines(path)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from baremetal.cli.joined import Option, joined
+from baremetal.cli.words import one_of
 from baremetal.errors import EXIT_FAILED, EXIT_OK, Refused, UsageError
 from baremetal.secrets import Secret
 
@@ -36,8 +37,18 @@ PasswordFile = Annotated[
     Path | None, typer.Option("--password-file", help="File with the password; one newline is cut.")
 ]
 KgFile = Annotated[Path | None, typer.Option("--kg-file", help="File with K_g, for BMCs with two-key login.")]
-Driver = Annotated[str | None, typer.Option("--driver", help="IPMI client: rmcp (ours) or pyghmi.")]
-Scheme = Annotated[str, typer.Option("--scheme", help="For addresses without one: ipmi, redfish or auto.")]
+Driver = Annotated[
+    str | None,
+    typer.Option("--driver", help="IPMI client: rmcp (ours) or pyghmi.", autocompletion=one_of("rmcp", "pyghmi")),
+]
+Scheme = Annotated[
+    str,
+    typer.Option(
+        "--scheme",
+        help="For addresses without one: ipmi, redfish or auto.",
+        autocompletion=one_of("ipmi", "redfish", "auto"),
+    ),
+]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds one BMC may take.")]
 AtOnce = Annotated[int | None, typer.Option("--at-once", help="BMCs talked to at once [1024].")]
 Plain = Annotated[bool, typer.Option("--plain", help="`host: answer` instead of JSON lines.")]

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from baremetal.cli import clean
-from baremetal.errors import BaremetalError, Denied, NotFound, Refused, TimedOut, Unreachable, UsageError
+from baremetal.errors import BaremetalError, Denied, MachineError, NotFound, Refused, TimedOut, Unreachable, UsageError
 
 TIMEOUT_S = 30.0
 CA_FIX = "BAREMETAL_CA_FILE=ca.pem, a copy of state_dir/tls/ca.pem of the server"
@@ -30,6 +30,7 @@ _BY_STATUS: dict[int, type[BaremetalError]] = {
     413: UsageError,
     422: UsageError,
     429: Unreachable,
+    502: Unreachable,
     503: Unreachable,
     504: TimedOut,
 }
@@ -198,8 +199,10 @@ def _error(status: int, raw: bytes, path: str) -> BaremetalError:
     try:
         doc = clean.document(raw, json.loads(raw))
         said = doc["error"]
+        if said.get("code") == MachineError.code:
+            kind = MachineError  # 503 as well, but it does answer: its machine lacks something
         error = kind(str(said["brief"]), detail=str(said.get("detail") or ""), fix=str(said.get("fix") or ""))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         fix = "see: baremetal status; the server's log says more (journalctl -u baremetal)"
         return kind(f"the server answered {status} to {path}", detail=raw[:500].decode(errors="replace"), fix=fix)
     error.__dict__["said_code"] = said.get("code", "")

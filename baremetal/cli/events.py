@@ -8,22 +8,16 @@ import typer
 
 from baremetal.cli import nodelook, render
 from baremetal.cli.client import Client
-from baremetal.cli.words import complete_nodes
+from baremetal.cli.words import complete_kinds, complete_nodes
 from baremetal.errors import UsageError
 
 app = typer.Typer()
 
 
-def _kinds(incomplete: str) -> list[str]:
-    from baremetal.model.event import Kind
-
-    return [str(kind) for kind in Kind if kind.startswith(incomplete)]
-
-
 def _checked(kind: str) -> None:
     from baremetal.config import nearest
 
-    known = _kinds("")
+    known = complete_kinds("")
     if kind and kind not in known:
         raise UsageError(f"there is no kind {kind!r} of event{nearest(kind, known)}", fix=f"one of {', '.join(known)}")
 
@@ -34,7 +28,7 @@ def events(
     kind: Annotated[
         str,
         typer.Option(
-            "--kind", "-k", help="verb, state, step, fault, bmc, dhcp, hello, security …", autocompletion=_kinds
+            "--kind", "-k", help="verb, state, step, fault, bmc, dhcp, hello, security …", autocompletion=complete_kinds
         ),
     ] = "",
     limit: Annotated[int, typer.Option(help="At most so many, the newest.")] = 100,

@@ -8,26 +8,56 @@ from typing import Annotated, Any
 
 import typer
 
+from baremetal.cli.words import one_of
 from baremetal.errors import NotFound, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="A virtual rack on this machine.")
 
 DEFAULT_STATE = Path("/var/lib/baremetal-lab")
 
+
+def _machines(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of the rack's machines, for the shell; nothing when none runs."""
+    from baremetal.errors import BaremetalError
+
+    try:
+        found = _ask(Path(context.params.get("state_dir") or DEFAULT_STATE), {"do": "status"})["nodes"]
+    except BaremetalError:
+        return []
+    return [node["name"] for node in found if node["name"].startswith(incomplete)]
+
+
 State = Annotated[Path, typer.Option("--state-dir", help="Where the lab keeps disks, logs and its socket.")]
 AsJson = Annotated[bool, typer.Option("--json", "--yaml", help="One document on stdout, as JSON or as YAML.")]
-Node = Annotated[str, typer.Argument(help="Name of a machine.")]
+Node = Annotated[str, typer.Argument(help="Name of a machine.", autocompletion=_machines)]
 
 
 @app.command()
 def up(
     nodes: Annotated[int, typer.Option("--nodes", "-n", min=1, max=64, help="How many machines.")] = 2,
-    firmware: Annotated[str, typer.Option(help="Taken in turn: bios, uefi or bios,uefi.")] = "bios,uefi",
-    nic: Annotated[str, typer.Option(help="NIC model: virtio, e1000, e1000e.")] = "virtio",
-    disk: Annotated[str, typer.Option(help="Disk bus: virtio, ahci, nvme, scsi.")] = "virtio",
+    firmware: Annotated[
+        str,
+        typer.Option(
+            help="Taken in turn: bios, uefi or bios,uefi.", autocompletion=one_of("bios", "uefi", "bios,uefi")
+        ),
+    ] = "bios,uefi",
+    nic: Annotated[
+        str, typer.Option(help="NIC model: virtio, e1000, e1000e.", autocompletion=one_of("virtio", "e1000", "e1000e"))
+    ] = "virtio",
+    disk: Annotated[
+        str,
+        typer.Option(
+            help="Disk bus: virtio, ahci, nvme, scsi.", autocompletion=one_of("virtio", "ahci", "nvme", "scsi")
+        ),
+    ] = "virtio",
     disks: Annotated[int, typer.Option(min=1, max=6, help="Disks of each machine.")] = 1,
     nics: Annotated[int, typer.Option(min=1, max=4, help="NICs of each machine.")] = 1,
-    secure_boot: Annotated[str, typer.Option(help="Keys in UEFI firmware: microsoft, snakeoil [none].")] = "",
+    secure_boot: Annotated[
+        str,
+        typer.Option(
+            help="Keys in UEFI firmware: microsoft, snakeoil [none].", autocompletion=one_of("microsoft", "snakeoil")
+        ),
+    ] = "",
     memory_mib: Annotated[int, typer.Option(min=256, help="Memory of each machine, MiB.")] = 1024,
     disk_gib: Annotated[
         float, typer.Option(min=0.1, help="Size of each disk, GiB; it takes no space until written.")
@@ -50,7 +80,12 @@ def up(
 @app.command()
 def demo(
     nodes: Annotated[int, typer.Option("--nodes", "-n", min=1, max=16, help="How many machines.")] = 2,
-    firmware: Annotated[str, typer.Option(help="Taken in turn: bios, uefi or bios,uefi.")] = "bios,uefi",
+    firmware: Annotated[
+        str,
+        typer.Option(
+            help="Taken in turn: bios, uefi or bios,uefi.", autocompletion=one_of("bios", "uefi", "bios,uefi")
+        ),
+    ] = "bios,uefi",
     image: Annotated[str, typer.Option(help="Golden image definition (images/NAME.toml).")] = "demo",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the rack up at the end.")] = False,
     state_dir: State = DEFAULT_STATE,
@@ -125,7 +160,7 @@ def _fault_names(incomplete: str) -> list[str]:
 
 @app.command()
 def fault(
-    node: Annotated[str, typer.Argument(help="Name of a machine; `list` shows the faults.")],
+    node: Annotated[str, typer.Argument(help="Name of a machine; `list` shows the faults.", autocompletion=_machines)],
     name: Annotated[str, typer.Argument(help="The fault; `heal` takes all back.", autocompletion=_fault_names)] = "",
     state_dir: State = DEFAULT_STATE,
     as_json: AsJson = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import Annotated, Any
@@ -16,6 +17,12 @@ from baremetal.cli.words import Json, complete_networks, one_of
 from baremetal.errors import NotFound, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Provisioning networks, leases, and machines that no node has.")
+
+
+def _interfaces(incomplete: str) -> list[str]:
+    """This machine's, for the shell."""
+    return sorted(name for _, name in socket.if_nameindex() if name.startswith(incomplete) and name != "lo")
+
 
 Name = Annotated[str, typer.Argument(metavar="NETWORK", autocompletion=complete_networks)]
 
@@ -45,7 +52,9 @@ def show(name: Name, as_json: Json = False) -> None:
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="How the network is called.")],
-    interface: Annotated[str, typer.Option("--interface", "-i", help="Where DHCP is served.")],
+    interface: Annotated[
+        str, typer.Option("--interface", "-i", help="Where DHCP is served.", autocompletion=_interfaces)
+    ],
     cidr: Annotated[str, typer.Option("--cidr", help="The subnet, like 10.0.0.0/24.")],
     server: Annotated[str, typer.Option("--server", help="Our address there.")],
     range_: Annotated[

@@ -11,8 +11,11 @@ import typer
 
 from baremetal.cli import chart, render, waiting
 from baremetal.cli.client import Client, node_path
-from baremetal.cli.words import Json, NodeName, complete_nodes
+from baremetal.cli.words import Json, NodeName, complete_images, complete_nodes, one_of
 from baremetal.errors import EXIT_FAILED
+
+# As workflows/checks has them, which is too heavy to import for a completion.
+GROUPS = ("pre-enroll", "pre-deploy", "post-deploy", "pre-upgrade")
 
 
 def now_of(node: dict[str, Any]) -> str:
@@ -226,8 +229,13 @@ def erasures(
 
 def validate(
     node: NodeName,
-    group: Annotated[str, typer.Option(help="pre-enroll, pre-deploy, post-deploy or pre-upgrade.")] = "pre-deploy",
-    image: Annotated[str, typer.Option("--image", "-i", help="As if this image were to be deployed.")] = "",
+    group: Annotated[
+        str, typer.Option(help="pre-enroll, pre-deploy, post-deploy or pre-upgrade.", autocompletion=one_of(*GROUPS))
+    ] = "pre-deploy",
+    image: Annotated[
+        str,
+        typer.Option("--image", "-i", help="As if this image were to be deployed.", autocompletion=complete_images),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Would the next step work? Each check with its reason and fix."""

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from baremetal.cli.words import one_of
+
 app = typer.Typer()
 
 
@@ -17,7 +19,10 @@ def serve(
     config: Annotated[str, typer.Option("--config", "-c", help="Configuration file.")] = "",
     state_dir: Annotated[Path | None, typer.Option(help="Instead of the configured state_dir.")] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Instead of the configured run_dir.")] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "",
+    log_level: Annotated[
+        str,
+        typer.Option(help="debug, info, warning or error.", autocompletion=one_of("debug", "info", "warning", "error")),
+    ] = "",
 ) -> None:
     """Run the server in the foreground: DHCP, TFTP, HTTP(S) for nodes, API and workflows for you.
 

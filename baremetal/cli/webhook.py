@@ -10,7 +10,7 @@ import typer
 from baremetal.cli import render
 from baremetal.cli.client import Client
 from baremetal.cli.listing import Listed, listing
-from baremetal.cli.words import Json, Yes, complete_webhooks, confirm
+from baremetal.cli.words import Json, Yes, complete_kinds, complete_webhooks, confirm
 from baremetal.cli.words import password as secret_of
 
 app = typer.Typer(no_args_is_help=True, help="Webhooks: events sent, signed, to other servers.")
@@ -29,7 +29,10 @@ def every(listed: Listed) -> None:
 def add(
     name: Annotated[str, typer.Argument(help="A name of your choice.")],
     url: Annotated[str, typer.Argument(help="https://host/path; gets POST requests.")],
-    kind: Annotated[list[str] | None, typer.Option("--kind", "-k", help="Only events of this kind; repeat it.")] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", "-k", help="Only events of this kind; repeat it.", autocompletion=complete_kinds),
+    ] = None,
     secret_file: Annotated[Path | None, typer.Option(help="File with the signing secret; made otherwise.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -42,7 +45,7 @@ def add(
 
 @app.command("test")
 def trial(name: Name, as_json: Json = False) -> None:
-    """Store a `server` event that the webhook gets (if it takes that kind)."""
+    """Send it an event of kind `server`; refused when it does not take that kind."""
     doc = Client.default().post(f"/api/webhooks/{name}/test", {})
     render.json_out(doc) if as_json else render.note(f"event {doc['event']} is on its way; see: baremetal webhook list")
 

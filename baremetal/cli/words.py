@@ -63,6 +63,13 @@ def complete_webhooks(incomplete: str) -> list[str]:
     return _complete("/api/webhooks", "webhooks", incomplete)
 
 
+def complete_kinds(incomplete: str) -> list[str]:
+    """Kinds of events."""
+    from baremetal.model.event import Kind
+
+    return [str(kind) for kind in Kind if kind.startswith(incomplete)]
+
+
 def complete_rules(incomplete: str) -> list[str]:
     """Names of inspection rules."""
     return _complete("/api/inspection/rules", "rules", incomplete)

@@ -7,6 +7,7 @@ from sqlalchemy.engine import Connection
 
 from baremetal.api import webhooks
 from baremetal.api.native.common import body_of, conductor, reply, who
+from baremetal.errors import Refused
 from baremetal.model.event import Event, Kind
 from baremetal.store import events, records
 from baremetal.workflows import ids
@@ -49,11 +50,19 @@ async def one(ref: str, request: Request) -> Response:
 
 @router.post("/webhooks/{ref}/test", status_code=202, summary="Send every webhook of kind `server` a test event")
 async def trial(ref: str, request: Request) -> Response:
-    """The event names who asked."""
+    """The event names who asked. Refused for a webhook that would never be sent it."""
     con, now = conductor(request), conductor(request).clock.now()
 
     def write(conn: Connection) -> str:
         record = webhooks.find(conn, ref)
+        kinds = record.doc["kinds"]
+        if kinds and str(Kind.SERVER) not in kinds:
+            raise Refused(
+                f"{record.name} does not take events of kind server, as the test's is",
+                detail=f"it takes {', '.join(kinds)}",
+                fix=f"make it again with one more: baremetal webhook delete {record.name}, then baremetal webhook add "
+                f"{record.name} {record.doc['url']} {' '.join(f'-k {kind}' for kind in kinds)} -k server",
+            )
         told = {"webhook": record.name, "by": who(request)}
         event = Event(ids.ulid(now), now, None, Kind.SERVER, "webhook-test", "operator", data=told)
         events.add_all(conn, [event])

@@ -59,12 +59,24 @@ CASES = [
     ("baremetal node show", {"r1-u01", "r1-u02", "r2-u01"}),
     ("baremetal node deploy r1-u01 --image", set()),
     ("baremetal node list --state", {"available", "manageable", "active"}),
+    ("baremetal node validate r1-u01 --group", {"pre-enroll", "pre-deploy", "post-deploy", "pre-upgrade"}),
+    ("baremetal webhook add chat https://x --kind", {"fault", "server"}),
+    ("baremetal bmc audit --driver", {"rmcp", "pyghmi"}),
+    ("baremetal lab up --disk", {"virtio", "ahci", "nvme", "scsi"}),
+    ("baremetal serve --log-level", {"debug", "info", "warning", "error"}),
 ]
 
 
 @pytest.mark.parametrize(("words", "offered"), CASES, ids=[c[0] for c in CASES])
 def test_bash_offers(server: str, words: str, offered: set[str]) -> None:
     assert offered <= set(completed(server, words))
+
+
+def test_the_groups_offered_are_those_there_are() -> None:
+    from baremetal.cli.nodelook import GROUPS
+    from baremetal.workflows import checks
+
+    assert set(GROUPS) == set(checks.GROUPS)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -116,3 +116,17 @@ async def test_a_deleted_webhook_is_gone_with_its_secret(api: httpx.AsyncClient,
     assert (await api.delete("/api/webhooks/chat")).status_code == 204
     assert (await api.get("/api/webhooks/chat")).status_code == 404
     assert not bench.store.read(lambda c: c.exec_driver_sql("select * from secrets").all())
+
+
+async def test_a_test_that_would_never_be_sent_is_refused_with_what_to_do(
+    api: httpx.AsyncClient, receiver: Any
+) -> None:
+    await api.post("/api/webhooks", json={"name": "chat", "url": receiver.url, "kinds": ["fault", "verb"]})
+    refused = await api.post("/api/webhooks/chat/test")
+    said = refused.json()["error"]
+    assert refused.status_code == 409
+    assert said["detail"] == "it takes fault, verb"
+    assert f"baremetal webhook add chat {receiver.url} -k fault -k verb -k server" in said["fix"]
+    await api.post("/api/webhooks", json={"name": "all", "url": receiver.url})
+    assert (await api.post("/api/webhooks/all/test")).status_code == 202
+    await receiver.until(1)
