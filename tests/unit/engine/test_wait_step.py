@@ -15,7 +15,7 @@ async def test_a_wait_step_that_ended_meanwhile_goes_on_at_once(bench: Any) -> N
     node = await bench.when("n1", lambda n: n.wait is not None and n.work.get("topic") == nodes.SPAN)
     await bench.con.stop()
     bench.store.close()
-    while bench.con.clock.now() < node.wait.until:
+    while bench.con.clock.now() < node.wait.until:  # noqa: ASYNC110 (a span of time)
         await asyncio.sleep(0.05)
     bench.open()
     await bench.start()
