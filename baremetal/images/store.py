@@ -108,6 +108,9 @@ class ImageStore:
     ) -> StoredImage:
         """Take in a kernel and ramdisk pair."""
         _check_name(name)
+        for what, file in (("kernel", kernel), ("ramdisk", initrd)):
+            if not file.is_file():
+                raise BadImage(f"{what} {file} is no file", fix="name two files: KERNEL INITRD")
         both = hashlib.sha256((file_digest(kernel) + file_digest(initrd)).encode()).hexdigest()
         with self._draft() as draft:
             shutil.copyfile(kernel, draft / "kernel")
@@ -200,8 +203,11 @@ class ImageStore:
     def get(self, ref: str) -> StoredImage:
         """By name, tag, id, or the first digits of an id (8 or more)."""
         images = self.list()
+        for image in images:  # an id means that image, whatever others are called
+            if ref in (image.id, image.hex):
+                return image
         for image in images:
-            if ref in (image.name, image.id, image.hex) or ref in image.tags:
+            if ref == image.name or ref in image.tags:
                 return image
         short = ref.removeprefix("sha256:")
         if re.fullmatch(r"[0-9a-f]{8,64}", short):
@@ -313,6 +319,8 @@ class ImageStore:
 def _check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise BadImage(f"bad image name {name!r}", fix="letters, digits, dot, dash, underscore, plus")
+    if re.fullmatch(r"[0-9a-f]{64}", name):
+        raise BadImage(f"{name[:12]}… is no name: images' ids look so", fix="choose a name that says what it is")
 
 
 def _spool(stream: BinaryIO, target: Path) -> Path:

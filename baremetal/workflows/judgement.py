@@ -62,10 +62,35 @@ class Verdict:
 
 
 def judge(conn: Connection, node: Node, inventory: dict[str, Any]) -> tuple[Node, Verdict]:
-    """The node as the stored rules want it, and the verdict. Writes nothing."""
-    made = [record.doc for record in records.of_kind(conn, RULE)]
-    skus = [record.doc for record in records.of_kind(conn, SKU)]
-    return judged(conn, node, inventory, made, skus)
+    """The node as the stored rules want it, and the verdict. Writes nothing.
+
+    A stored rule that could not be stored today (its pattern might hold up the
+    server) is not tried, and inspection fails with its name: it may be the one
+    that keeps bad machines out.
+    """
+    made, unusable = _usable(conn, RULE)
+    skus, more = _usable(conn, SKU)
+    after, verdict = judged(conn, node, inventory, made, skus)
+    return after, dataclasses.replace(verdict, failures=(*unusable, *more, *verdict.failures))
+
+
+def unusable(conn: Connection) -> list[str]:
+    """What is wrong with stored rules and SKUs; older versions took some that this one refuses."""
+    return _usable(conn, RULE)[1] + _usable(conn, SKU)[1]
+
+
+def _usable(conn: Connection, kind: str) -> tuple[list[dict[str, Any]], list[str]]:
+    good, wrong = [], []
+    noun = {RULE: "rule", SKU: "sku"}[kind]
+    for record in records.of_kind(conn, kind):
+        try:
+            good.append(CHECKS[kind](record.doc))
+        except BaremetalError as exc:
+            way_out = (
+                f"store it corrected (baremetal inspection {noun} add FILE), or: baremetal inspection {noun} delete"
+            )
+            wrong.append(f"stored {noun} {record.name} cannot be used: {exc.brief}; {way_out} {record.name}")
+    return good, wrong
 
 
 def judged(

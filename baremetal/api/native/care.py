@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from baremetal.api.native.common import body_of, conductor, reply, who
 from baremetal.errors import UsageError
 from baremetal.store import allocations, care, inventories, metadata, nodes, ports
-from baremetal.workflows import allocation, checks
+from baremetal.workflows import allocation, checks, judgement
 
 router = APIRouter(tags=["care"])
 
@@ -99,5 +99,7 @@ async def backup(request: Request) -> Response:
 async def check(request: Request) -> Response:
     """While it runs."""
     con = conductor(request)
-    problems = await con.store.fetch(lambda c: care.check(c, con.world.operator, con.world.metadata))
+    problems = await con.store.fetch(
+        lambda c: [*care.check(c, con.world.operator, con.world.metadata), *judgement.unusable(c)]
+    )
     return reply({"ok": not problems, "problems": problems})

@@ -8,7 +8,7 @@ import httpx
 
 from baremetal.api.app import create_app
 from baremetal.model.node import State
-from baremetal.store import events, inventories
+from baremetal.store import events, inventories, records
 from baremetal.workflows import judgement
 
 RULE = {
@@ -103,3 +103,25 @@ async def test_over_http_rules_are_stored_listed_tried_and_deleted(bench: Any) -
         assert (await api.delete("/api/inspection/rules/simulated")).status_code == 200
         assert (await api.delete("/api/inspection/rules/simulated")).status_code == 404
         assert (await api.get("/api/inspection/nonsense")).status_code == 404
+
+
+async def test_a_rule_of_an_older_version_that_could_hold_up_the_server_is_not_tried_but_told(bench: Any) -> None:
+    old = {**RULE, "name": "old", "when": [{"field": "cpu.model_name", "op": "contains", "value": "^(S+)+$"}]}
+    now = bench.con.clock.now()
+    await bench.con.write(lambda c: records.put(c, judgement.RULE, "old", old, now))
+    await put(bench, judgement.RULE, RULE)
+    await bench.enroll("n1")
+    await bench.until("n1", "manageable")
+    await bench.ask("n1", "inspect")
+    node = await bench.until("n1", "inspecting")
+    assert (node.state, node.fault.code) == (State.INSPECTING, "inspection-rule")
+    assert "stored rule old cannot be used" in node.fault.brief
+    transport = httpx.ASGITransport(app=create_app(bench.con))
+    async with httpx.AsyncClient(transport=transport, base_url="http://control") as api:
+        said = (await api.get("/api/db/check")).json()
+        assert not said["ok"]
+        assert "baremetal inspection rule delete old" in said["problems"][0]
+        assert (await api.delete("/api/inspection/rules/old")).status_code < 300
+        assert (await api.get("/api/db/check")).json() == {"ok": True, "problems": []}
+    await bench.ask("n1", "inspect")
+    assert (await bench.until("n1", "manageable")).resource_class == "sim"

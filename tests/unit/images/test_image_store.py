@@ -154,6 +154,26 @@ def test_hostile_image_names(store: ImageStore, tmp_path: Path, name: str) -> No
         store.add(raw_disk(tmp_path / "a"), name=name)
 
 
+def test_no_name_can_stand_for_another_image_s_id(store: ImageStore, tmp_path: Path) -> None:
+    first = store.add(raw_disk(tmp_path / "a"), name="web")
+    with pytest.raises(BadImage, match="ids look so"):
+        store.add(raw_disk(tmp_path / "b", seed=2), name=first.hex)
+    other = store.add(raw_disk(tmp_path / "b", seed=2), name="20241121")
+    with pytest.raises(BadImage, match="ids look so"):
+        store.tag("20241121", first.hex)
+    meta = other.dir / "meta.json"  # as an older version may have stored it
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "name": first.hex}))
+    assert store.get(first.hex).id == store.get(first.id).id == first.id
+
+
+@pytest.mark.parametrize("missing", ["k", "i"])
+def test_a_ramdisk_without_one_of_its_files_is_told(store: ImageStore, tmp_path: Path, missing: str) -> None:
+    for name in {"k", "i"} - {missing}:
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(BadImage, match=f"/{missing} is no file"):
+        store.add_ramdisk(tmp_path / "k", tmp_path / "i", name="ramdisk")
+
+
 def test_what_a_killed_add_left_is_cleared(store: ImageStore, tmp_path: Path) -> None:
     (store.root / ".draft-999999-abc").mkdir(parents=True)
     store.add(raw_disk(tmp_path / "a"), name="web")
