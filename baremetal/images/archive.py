@@ -7,6 +7,7 @@ named at once and not after everything has been installed.
 from __future__ import annotations
 
 import gzip
+import io
 import lzma
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ from baremetal.images.mirror import Mirror
 
 ANSWER_S = 30.0
 LARGEST_INDEX = 64 << 20  # bytes, packed
+LARGEST_TEXT = 512 << 20  # bytes, unpacked: Debian's main is 50 MB
 SHOWN = 12
 
 Index = dict[str, dict[str, str]]
@@ -37,10 +39,11 @@ def read(mirror: Mirror, release: str, arch: str) -> Index | None:
 
 
 def _packages(address: str) -> str | None:
-    for suffix, unpack in ((".xz", lzma.decompress), (".gz", gzip.decompress)):
+    for suffix, unpacked in ((".xz", lzma.open), (".gz", gzip.open)):
         try:
             with urllib.request.urlopen(address + suffix, timeout=ANSWER_S) as answer:  # noqa: S310
-                return unpack(answer.read(LARGEST_INDEX)).decode(errors="replace")
+                packed = io.BytesIO(answer.read(LARGEST_INDEX))
+            return unpacked(packed).read(LARGEST_TEXT).decode(errors="replace")
         except (OSError, ValueError, lzma.LZMAError, EOFError, urllib.error.URLError):
             continue
     return None

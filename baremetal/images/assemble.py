@@ -17,6 +17,7 @@ from typing import Any
 from baremetal.errors import BaremetalError
 from baremetal.images import convert, cpio, disk, inventory, mounts, nodes
 from baremetal.images.errors import BuildFailed, NoSpace
+from baremetal.images.inside import inside
 from baremetal.images.layout import Layout, Part
 
 
@@ -88,7 +89,7 @@ def make(spec: Spec, tree: Path) -> None:
 
 def _dpkg_status(spec: Spec) -> Path | None:
     """The newest dpkg status in any layer: a ramdisk's own tree has shed it by the end."""
-    found = (Path(layer, "var/lib/dpkg/status") for layer in spec.lowers)
+    found = (inside(Path(layer), "var/lib/dpkg/status") for layer in spec.lowers)
     return next((path for path in found if path.is_file()), None)
 
 
@@ -115,12 +116,12 @@ def make_disk(spec: Spec, tree: Path, found: Sequence[nodes.Node], out: Path) ->
 
 def make_ramdisk(spec: Spec, tree: Path, out: Path, epoch: int) -> None:
     """Kernel and a zstd cpio of everything but /boot."""
-    kernels = sorted((tree / "boot").glob("vmlinuz-*"))
+    kernels = sorted(inside(tree, "boot").glob("vmlinuz-*"))
     if not kernels:
         raise BuildFailed(
             f"{spec.name}: no kernel in /boot", fix="add linux-image-cloud-amd64 to an element's packages"
         )
-    (out / "kernel").write_bytes(kernels[-1].read_bytes())
+    (out / "kernel").write_bytes(inside(tree, f"boot/{kernels[-1].name}").read_bytes())
     cpio.write_zstd(tree, out / "initrd", epoch=epoch, skip=("boot",), level=spec.ramdisk_level)
 
 

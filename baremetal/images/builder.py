@@ -15,13 +15,13 @@ from pathlib import Path
 from baremetal.images import drafts
 from baremetal.images.definition import Definition
 from baremetal.images.drafts import remove
-from baremetal.images.environment import keyed
+from baremetal.images.environment import keyed, told
 from baremetal.images.errors import NoSpace
 from baremetal.images.explain import explain as explain
 from baremetal.images.explain import row
 from baremetal.images.job import DEFAULTS, Job
 from baremetal.images.job import Options as Options
-from baremetal.images.locks import apt_lock, building, locked, scratch
+from baremetal.images.locks import apt_lock, building, locked, own, scratch
 from baremetal.images.prune import prune
 from baremetal.images.results import BuildResult as BuildResult
 from baremetal.images.results import load_result as load_result
@@ -39,6 +39,7 @@ def _quiet(step: str, script: str, fraction: float) -> None:
 def build(definition: Definition, options: Options = DEFAULTS, progress: Progress = _quiet) -> BuildResult:
     """Build the image, or find it already built; raises BuildFailed with what went wrong and where."""
     try:
+        own(options.cache)
         with building(options.cache):
             result = _build(definition, options, progress)
         if not result.cached and options.cache_limit_bytes:
@@ -60,7 +61,6 @@ def _full(definition: Definition, options: Options, exc: OSError) -> NoSpace:
 
 def _build(definition: Definition, options: Options, progress: Progress) -> BuildResult:
     began, cpu = time.monotonic(), _cpu_s()
-    options.cache.mkdir(parents=True, exist_ok=True)
 
     def waiting(what: str) -> None:
         progress(what, "", 0.0)
@@ -74,7 +74,7 @@ def _build(definition: Definition, options: Options, progress: Progress) -> Buil
         result = _known(job)
         if result is None:
             remove(logs)
-            logs.mkdir(parents=True)
+            logs.mkdir(parents=True, mode=0o700)  # scripts may print what variables hold
             _restart(job)
             with apt_lock(options.cache, waiting):
                 _run_missing(job, logs, progress)
@@ -151,7 +151,7 @@ def _meta(job: Job, key: str, draft: Path) -> dict[str, object]:
         "arch": d.arch,
         "epoch": job.epoch,
         "mirror": job.seen.digest,
-        "env": keyed(d.env),
+        "env": told(keyed(d.env)),
         "builder": __version__,
         "tools": versions(),
     }

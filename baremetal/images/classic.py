@@ -13,6 +13,8 @@ from baremetal.images.environment import ambient
 from baremetal.images.errors import BadDefinition
 
 LARGEST_BYTES = 8 << 40  # of a disk; a sparse file on ext4 ends at 16 TiB
+LONGEST_NAME = 64
+PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~=/@-]*")  # apt's NAME=VERSION and NAME/RELEASE too
 # What diskimage-builder can write and we leave to it.
 DIB_FORMATS = ("vhd", "docker", "aci")
 
@@ -43,7 +45,10 @@ def definition(call: Call, env: Mapping[str, str]) -> Definition:
     name = Path(call.output).name
     for kind in FORMATS:
         name = name.removesuffix(f".{kind}")
-    name = re.sub(r"[^a-z0-9._-]", "-", name.lower())
+    name = re.sub(r"[^a-z0-9._-]", "-", name.lower())[:LONGEST_NAME].lstrip(".-_")
+    if not name:
+        raise BadDefinition(f"-o {call.output}: no name for an image", fix="end it with letters or digits: -o DIR/NAME")
+    _check(call)
     base = () if call.skip_base else ("base",)
     passed = {key: value for key, value in env.items() if key.startswith("DIB_") or key in ("break",)}
     passed |= {key: value for key, value in env.items() if key in ("FS_TYPE", "ROOT_LABEL")}
@@ -65,6 +70,7 @@ def definition(call: Call, env: Mapping[str, str]) -> Definition:
 
 def changed(found: Definition, call: Call, *, types_given: bool) -> Definition:
     """A definition with what the command line says otherwise."""
+    _check(call)
     if call.arch != found.arch:
         raise BadDefinition(f"{found.name} is for {found.arch}, not {call.arch}", fix="leave -a out")
     env = dict(found.env)
@@ -85,11 +91,21 @@ def changed(found: Definition, call: Call, *, types_given: bool) -> Definition:
     return replace(found, env=env, disk=disk, formats=formats, packages=(*found.packages, *call.packages))
 
 
+def _check(call: Call) -> None:
+    """BadDefinition for words that would mislead a script much later."""
+    if call.install_type not in ("", "source", "package"):
+        raise BadDefinition(f"--install-type {call.install_type!r} is neither", fix="source or package")
+    for name in call.packages:
+        if not PACKAGE.fullmatch(name):
+            raise BadDefinition(f"-p {name!r} is no name of a package", fix="names with a comma between: -p vim,tmux")
+
+
 def _disk(call: Call, env: Mapping[str, str]) -> Disk:
     size = call.image_size_gib or env.get("DIB_IMAGE_SIZE", "")
     extra = call.extra_size_gib or env.get("DIB_IMAGE_EXTRA_SIZE", "")
-    label = call.root_label or env.get("ROOT_LABEL", "") or "cloudimg-rootfs"
     filesystem = env.get("FS_TYPE", "ext4")
+    default = "img-rootfs" if filesystem == "xfs" else "cloudimg-rootfs"  # as disk-image-create; xfs holds 12 bytes
+    label = call.root_label or env.get("ROOT_LABEL", "") or default
     if filesystem not in FILESYSTEMS:
         raise BadDefinition(
             f"FS_TYPE {filesystem!r} is not made here", fix=f"{', '.join(FILESYSTEMS)}, or --engine dib"

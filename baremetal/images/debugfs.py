@@ -120,7 +120,8 @@ class Script:
 
     def _set(self, name: str, **values: int | str) -> None:
         for key, value in values.items():
-            self.lines.append(f"sif {quoted(name)} {key} {value}")
+            # debugfs takes "<12>" for an inode's number.
+            self.lines.append(f"sif {quoted(f'./{name}' if name.startswith('<') else name)} {key} {value}")
 
 
 def quoted(word: str) -> str:

@@ -72,7 +72,7 @@ def load(path: Path) -> Definition:
     try:
         doc = tomllib.loads(path.read_text())
     except OSError as exc:
-        raise BadDefinition(f"{path}: cannot be read: {exc.strerror}") from exc
+        raise BadDefinition(f"{path}: cannot be read: {exc.strerror}", fix="see: baremetal image list") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise BadDefinition(f"{path}: not TOML", detail=str(exc)) from exc
     lock = path.with_suffix(".lock")

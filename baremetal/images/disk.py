@@ -61,7 +61,11 @@ def _needed(found: Sequence[Node], layout: Layout, part: Part) -> int:
 
 
 def _inside(tree: Path, mount: str) -> Path:
-    return tree / mount.lstrip("/")
+    """The directory of the tree that goes on a partition; a link that leads elsewhere would be followed outside."""
+    path = tree / mount.lstrip("/")
+    if path.exists() and path.resolve() != (tree.resolve() / mount.lstrip("/")):
+        raise BuildFailed(f"disk: {mount} of the tree is a link to {path.resolve()}", fix="make it a directory")
+    return path
 
 
 def _below(layout: Layout, part: Part) -> list[str]:

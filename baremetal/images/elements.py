@@ -83,6 +83,10 @@ def resolve(names: Sequence[str], paths: Sequence[Path]) -> list[Element]:
             f"no operating system among: {' '.join(names)}", fix="add one, for example debian-base or debian-minimal"
         ) from exc
     elements = sorted((Element(name, Path(path)) for name, path in found), key=lambda element: element.name)
+    for element in elements:  # one that another's element-deps names
+        if not ELEMENT_NAME.fullmatch(element.name):
+            users = _wanted_by(element.name, paths)
+            raise BadElement(f"bad element name {element.name!r}, needed by {users}", fix="correct its element-deps")
     around = circle({element.name: element.path for element in elements})
     if around:
         raise BadElement(

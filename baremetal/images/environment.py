@@ -161,6 +161,14 @@ def keyed(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name not in BUILD_ONLY}
 
 
+_SECRET = re.compile(r"PASSW|PWD\Z|SECRET|TOKEN|CREDENTIAL|PRIVATE|API_?KEY", re.IGNORECASE)
+
+
+def told(env: Mapping[str, str]) -> dict[str, str]:
+    """What documents beside an image say of an environment: sorted, and no password or token."""
+    return {name: "(not told)" if _SECRET.search(name) else value for name, value in sorted(env.items())}
+
+
 SUDO = """#!/bin/sh
 # diskimage-builder's hooks call sudo even as root; inside the build namespace we are root.
 while [ $# -gt 0 ]; do

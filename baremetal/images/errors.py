@@ -41,6 +41,12 @@ class ToolMissing(MachineError):
     code = "image-tool"
 
 
+class CacheRefused(MachineError):
+    """A cache directory that is not ours alone, or cannot be made."""
+
+    code = "image-cache"
+
+
 class NoMirror(MachineError):
     """Neither apt nor the environment names a Debian mirror."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from baremetal.images import plan
 from baremetal.images.definition import Definition
 from baremetal.images.job import DEFAULTS, Job, Options
-from baremetal.images.locks import scratch
+from baremetal.images.locks import own, scratch
 
 
 def explain(definition: Definition, options: Options = DEFAULTS) -> list[dict[str, object]]:
     """What a build would do and why, step by step; runs nothing."""
-    options.cache.mkdir(parents=True, exist_ok=True)
+    own(options.cache)
     with scratch(options.cache, definition.name) as directory:
         job = Job(definition, options)
         job.prepare(directory)

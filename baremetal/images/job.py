@@ -47,6 +47,7 @@ class Options:
     phase_timeout_s: float = PHASE_TIMEOUT_S
     cache_limit_bytes: int = DEFAULT_LIMIT  # the cache is kept below this after a build; 0: let it grow
     confined: bool = True  # scripts cannot write to the machine's own files
+    private: tuple[Path, ...] = ()  # directories of this machine that no script sees into, such as keys
     epoch: str | None = None
 
 

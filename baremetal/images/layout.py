@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from baremetal.images import layoutcheck
 from baremetal.images.definition import FILESYSTEMS, Disk
 from baremetal.images.elements import Element
 from baremetal.images.environment import uuid_for
@@ -97,7 +98,9 @@ class Layout:
 def hybrid(name: str, root_label: str, filesystem: str = "ext4") -> Layout:
     """BIOS boot, ESP, root: one image for both firmwares; the root is last, so that it can grow."""
     root = Part("root", LINUX_ROOT, 0, filesystem, root_label, "/", "defaults", 1)
-    return _identified(name, Layout("gpt", (Part("bios", BIOS_BOOT, MIB), Part("esp", ESP, 32 * MIB), root)))
+    layout = Layout("gpt", (Part("bios", BIOS_BOOT, MIB), Part("esp", ESP, 32 * MIB), root))
+    layoutcheck.check(layout.label, layout.parts, name)
+    return _identified(name, layout)
 
 
 def choose(name: str, disk: Disk, elements: Sequence[Element], env: Mapping[str, str], arch: str = "amd64") -> Layout:
@@ -111,7 +114,10 @@ def choose(name: str, disk: Disk, elements: Sequence[Element], env: Mapping[str,
 def _yaml_text(elements: Sequence[Element], env: Mapping[str, str], arch: str) -> tuple[str, str]:
     given = env.get("DIB_BLOCK_DEVICE_CONFIG", "")
     if given.startswith("file://"):
-        return Path(given.removeprefix("file://")).read_text(), given
+        try:
+            return Path(given.removeprefix("file://")).read_text(), given
+        except (OSError, UnicodeDecodeError) as exc:
+            raise BadDefinition(f"DIB_BLOCK_DEVICE_CONFIG: {given} cannot be read", detail=str(exc)) from exc
     if given:
         return given, "DIB_BLOCK_DEVICE_CONFIG"
     for element in elements:
@@ -135,11 +141,8 @@ def from_yaml(text: str, name: str, root_label: str, where: str, filesystem: str
         mkfs = made.get(config["name"], {})
         mount = mounted.get(mkfs.get("name", ""), {})
         parts.append(_part(config, mkfs, mount, tabled.get(mount.get("name", ""), {}), root_label, where, filesystem))
-    layout = Layout(str(tables[0]["label"]), tuple(parts))
-    if layout.part("/") is None:
-        raise BadDefinition(f"{where}: nothing is mounted at /")
-    if sum(part.size == 0 for part in parts) > 1 or any(part.size == 0 for part in parts[:-1]):
-        raise BadDefinition(f"{where}: only the last partition may take the rest of the disk", fix="--engine dib")
+    layout = Layout(str(tables[0].get("label")), tuple(parts))
+    layoutcheck.check(layout.label, layout.parts, where)
     return _identified(name, layout)
 
 
@@ -149,7 +152,7 @@ def _graph(text: str, where: str) -> list[dict[str, Any]]:
 
     try:
         graph: list[dict[str, Any]] = config_tree_to_graph(yaml.safe_load(text))
-    except (BlockDeviceSetupException, yaml.YAMLError, AssertionError, KeyError, TypeError) as exc:
+    except (BlockDeviceSetupException, yaml.YAMLError, AssertionError, KeyError, TypeError, AttributeError) as exc:
         raise BadDefinition(f"{where}: not a block-device configuration", detail=str(exc)) from exc
     for entry in graph:
         kind = next(iter(entry))
@@ -169,27 +172,41 @@ def _part(
     where: str,
     default_filesystem: str,
 ) -> Part:
-    from diskimage_builder.block_device.utils import parse_abs_size_spec
-
-    size = str(config["size"])
+    size = str(config.get("size", ""))
     if size.endswith("%") and size != "100%":
         raise BadDefinition(f"{where}: {config['name']}: only sizes or 100%", fix="--engine dib")
     filesystem = str(mkfs.get("type", default_filesystem)) if mkfs else ""
     if filesystem not in ("", "vfat", *FILESYSTEMS):
         raise BadDefinition(f"{where}: {filesystem} is not made here", fix="ext4, xfs or vfat, or --engine dib")
+    if mkfs.get("opts"):
+        raise BadDefinition(f"{where}: {config['name']}: options of mkfs are not heeded here", fix="--engine dib")
     at = str(mount.get("mount_point", ""))
     default = root_label if at == "/" else str(mkfs.get("name", ""))
     return Part(
         name=str(config["name"]),
         type=str(config.get("type", LINUX_ROOT if at == "/" else LINUX)).lower().removeprefix("0x"),
-        size=0 if size == "100%" else int(parse_abs_size_spec(size)) // MIB * MIB,
+        size=0 if size == "100%" else _size(size, f"{where}: {config['name']}"),
         filesystem=filesystem,
         label=str(mkfs.get("label", default)),
         mount=at,
         options=str(fstab.get("options", "defaults")),
-        passno=int(fstab.get("fsck-passno", 2)),
+        passno=1 if str(fstab.get("fsck-passno", 2)) == "1" else 2 if fstab.get("fsck-passno", 2) else 0,
         boot="boot" in config.get("flags", ()),
+        fs_uuid=str(mkfs.get("uuid", "")),
     )
+
+
+def _size(text: str, where: str) -> int:
+    """Bytes of diskimage-builder's size, in whole MiB."""
+    from diskimage_builder.block_device.utils import parse_abs_size_spec
+
+    try:
+        size = int(parse_abs_size_spec(text)) // MIB * MIB
+    except (RuntimeError, ValueError, AttributeError) as exc:
+        raise BadDefinition(f"{where}: size {text!r} is none", fix="like 512MiB or 2GiB") from exc
+    if size <= 0:
+        raise BadDefinition(f"{where}: size {text!r} is less than 1 MiB", fix="like 512MiB or 2GiB")
+    return size
 
 
 def _identified(name: str, layout: Layout) -> Layout:
@@ -200,5 +217,7 @@ def _identified(name: str, layout: Layout) -> Layout:
         if part.filesystem == "vfat" or part.type == ESP:
             digits = uuid_for(name, "esp").replace("-", "")[:8].upper()
             fs_uuid = f"{digits[:4]}-{digits[4:]}"
+        elif part.fs_uuid:
+            fs_uuid = part.fs_uuid
         parts.append(replace(part, uuid=uuid_for(name, f"part-{part.name}"), fs_uuid=fs_uuid))
     return replace(layout, parts=tuple(parts))

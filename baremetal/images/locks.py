@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from baremetal.images.errors import CacheRefused
 from baremetal.images.layers import remove
+
+
+def own(cache: Path) -> None:
+    """CacheRefused unless nobody but us (and root) can put layers into this cache, which we would take for ours."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        found = cache.stat()
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise CacheRefused(f"{cache} cannot hold a cache: {exc.strerror}", fix="another --cache-dir") from exc
+    if found.st_uid not in (0, os.geteuid()):
+        raise CacheRefused(
+            f"{cache} belongs to user {found.st_uid}, who could change what is built from it",
+            fix=f"another --cache-dir, or: sudo chown -R --no-dereference {os.geteuid()} {cache}",
+        )
+    if found.st_mode & stat.S_IWOTH:
+        raise CacheRefused(f"anybody may write to {cache}", fix=f"another --cache-dir, or: chmod o-w {cache}")
 
 
 @contextlib.contextmanager

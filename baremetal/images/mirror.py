@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from baremetal.images.errors import NoMirror
+from baremetal.images.errors import BadDefinition, NoMirror
 
 # A mirror is asked for news at most this often, unless --refresh says otherwise.
 FRESH_FOR_S = 12 * 3600
@@ -183,5 +184,9 @@ def _ask(suites: Iterable[tuple[str, str]]) -> tuple[str, int]:
 def epoch_of(definition_epoch: str | None, seen: Snapshot) -> int:
     """SOURCE_DATE_EPOCH: what was asked for, else the date of the packages, else the first of 2025."""
     if definition_epoch:
+        if not re.fullmatch("[0-9]{1,10}", definition_epoch):
+            raise BadDefinition(
+                f"SOURCE_DATE_EPOCH {definition_epoch!r} is no date", fix="seconds since 1970: date -d 2026-01-31 +%s"
+            )
         return int(definition_epoch)
     return seen.epoch or 1735689600

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 from pathlib import Path
 
@@ -76,6 +77,37 @@ def confine(keep: list[Path]) -> bool:
     return bool(os.statvfs("/").f_flag & os.ST_RDONLY)
 
 
+# Ways to have this machine's own services do something.
+SERVICES = (
+    "/run/systemd/private",
+    "/run/dbus/system_bus_socket",
+    "/run/docker.sock",
+    "/run/podman/podman.sock",
+    "/run/containerd/containerd.sock",
+)
+
+
+def hide(directories: list[Path]) -> None:
+    """An empty directory in the place of each of these, and nobody behind the machine's service sockets."""
+    for path in directories:
+        if path.is_dir():
+            mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_RDONLY, "size=4k,mode=700")
+    for name in SERVICES:
+        if os.path.lexists(name):
+            with contextlib.suppress(OSError):
+                mount("/dev/null", name, flags=MS_BIND)
+    shield(Path("/proc"))
+
+
+def shield(proc: Path) -> None:
+    """The parts of a proc by which root changes the machine, not a process, become read-only."""
+    for name in ("sys", "sysrq-trigger", "irq", "bus", "acpi"):
+        path = proc / name
+        if path.exists():
+            with contextlib.suppress(OSError):  # in a user namespace the kernel refuses writers itself
+                bind(path, path, readonly=True)
+
+
 _KERNEL = ("proc", "sysfs", "devtmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "securityfs", "debugfs", "tracefs")
 
 
@@ -95,11 +127,15 @@ def _initial_user_namespace() -> bool:
     return Path("/proc/self/uid_map").read_text().split()[:3] == ["0", "0", "4294967295"]
 
 
-def system(root: Path) -> None:
+def system(root: Path, *, shielded: bool = True) -> None:
     """proc, sys (read-only) and a small dev in the tree, for scripts that run in it."""
     for name in ("proc", "sys", "dev"):
+        if (root / name).is_symlink():
+            raise OSError(errno.ELOOP, f"/{name} of the image is a link to {os.readlink(root / name)}")
         (root / name).mkdir(exist_ok=True)
     mount("proc", root / "proc", "proc")
+    if shielded:
+        shield(root / "proc")
     try:
         mount("sysfs", root / "sys", "sysfs", MS_RDONLY)
     except OSError:

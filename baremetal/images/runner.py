@@ -24,6 +24,7 @@ from baremetal.images.errors import BuildFailed, ToolMissing
 
 # dib-run-parts says these on stderr.
 _RUNNING = re.compile(r"^dib-run-parts Running .*/([^/\s]+)/([^/\s]+)$")
+_SOURCED = re.compile(r"^dib-run-parts Sourcing environment file .*/(environment\.d/[^/\s]+)$")
 _DONE = re.compile(r"^dib-run-parts (\S+) completed$")
 TAIL_LINES = 15
 LONGEST_LINE = 300
@@ -80,8 +81,18 @@ def run_stage(
 
 
 def namespace() -> list[str]:
-    """The command prefix: private mounts, private PIDs, all of it dies with us."""
-    return "unshare --mount --pid --fork --kill-child --mount-proc --propagation private --".split()  # noqa: SIM905
+    """The command prefix: mounts, processes, host name and queues of its own; all of it dies with us."""
+    return "unshare --mount --uts --ipc --pid --fork --kill-child --mount-proc --propagation private --".split()  # noqa: SIM905
+
+
+# What the stage itself needs of ours; its scripts could read all of it in /proc/1/environ.
+_PASSED = ("PATH", "HOME", "TERM", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+
+
+def environment() -> dict[str, str]:
+    """The environment of the program in the namespace: no password or token of this shell's."""
+    passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    return {**passed, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _follow(
@@ -92,14 +103,13 @@ def _follow(
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     begin = time.monotonic()
     before = _children_cpu_s()
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=env,
+            env=environment(),
             start_new_session=not on_terminal,
             preexec_fn=_die_with_parent,
         )
@@ -186,7 +196,10 @@ def _failure(
 ) -> BuildFailed:
     script = next((s.name for s in reversed(outcome.scripts) if not s.done), "")
     where = f"{spec.phase}.d/{script}" if script else spec.phase
-    element = owner(f"{spec.phase}.d/{script}") if script else ""
+    sourced = [match[1] for match in map(_SOURCED.match, tail) if match]
+    if not outcome.scripts and sourced:
+        where = sourced[-1]
+    element = owner(where)
     what = f"gave no end within {timeout_s:.0f} s" if code == -signal.SIGALRM else f"failed (exit {code})"
     lines = _own_lines(tail)
     return BuildFailed(
@@ -199,13 +212,17 @@ def _failure(
 def _own_lines(tail: list[str]) -> list[str]:
     """What the failed script said itself: nothing from before it began, traces only when there is nothing else."""
     began = max((number for number, line in enumerate(tail, 1) if _script_started(line)), default=0)
-    said = [line for line in tail[began:] if not line.startswith("dib-run-parts")]
+    said = [line for line in tail[began:] if not line.startswith(("dib-run-parts", printable(stage.MARK)))]
     return [line for line in said if not line.startswith("+")] or said or ["(it said nothing)"]
 
 
 def _fix(lines: Sequence[str]) -> str:
     text = "\n".join(lines)
     shell = "look inside with: baremetal image build … --shell-on-failure"
+    if "'install-packages': No such file" in text:
+        return "extra packages want an element with install-packages: add a distribution, such as debian-base"
+    if "DIB_INIT_SYSTEM is not set" in text:
+        return "`base` wants an operating system with an init system: add debian-base or debian-minimal, or give -n"
     if "No space left on device" in text:
         return f"make room: baremetal image cache prune --limit 5GiB, or use another --cache-dir; {shell}"
     if "Read-only file system" in text:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from baremetal.errors import BaremetalError
 from baremetal.images import archive, errors, keys, lockfile, plan, provenance, runner, stage
+from baremetal.images.environment import told
 from baremetal.images.errors import BuildFailed
 from baremetal.images.job import Job
 from baremetal.images.layers import Layer
@@ -80,6 +80,7 @@ def _stage_spec(job: Job, step: plan.Step, draft: Path) -> stage.Spec:
         fstab=job.fstab() if step.name == "finalise" else "",
         system=step.system,
         confined=job.options.confined,
+        private=[str(path) for path in job.options.private],
         shell=job.shells(step.phase) + (",failure" if job.options.shell_on_failure else ""),
     )
 
@@ -92,10 +93,9 @@ def assemble_image(job: Job, out: Path, logs: Path) -> None:
     spec.steady, spec.bases = job.steady(), str(job.options.cache / "bases")
     spec_file = logs / "assemble.spec.json"
     spec_file.write_text(json.dumps(asdict(spec)))
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [*runner.namespace(), sys.executable, "-m", "baremetal.images.assemble", str(spec_file)]
     began = time.monotonic()
-    done = subprocess.run(command, capture_output=True, env=env, check=False)
+    done = subprocess.run(command, capture_output=True, env=runner.environment(), check=False)
     job.ran["assemble"] = round(time.monotonic() - began, 2)
     said = (done.stderr + done.stdout).decode(errors="replace")
     with contextlib.suppress(OSError):  # the disk may be full
@@ -157,7 +157,7 @@ def statement(job: Job, out: Path) -> str:
         definition=job.definition.name,
         elements=elements,
         layers=[(p.step.name, p.key) for p in job.done],
-        parameters={"env": dict(sorted(job.definition.env.items())), "arch": job.definition.arch},
+        parameters={"env": told(job.definition.env), "arch": job.definition.arch},
         mirror=job.seen.digest,
         epoch=job.epoch,
     )

@@ -2,7 +2,7 @@
 
 Started by runner.py as `unshare --mount --pid --fork … python -m
 baremetal.images.stage SPEC`. Whatever happens in here, mounts and processes
-end with this process. Imports the standard library and mounts.py only.
+end with this process. Imports the standard library, and modules of ours that do no more.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from baremetal.images import mounts
+from baremetal.images import mounts, powers
+from baremetal.images.inside import inside
 
 TARGET_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+IN_TARGET = "tmp/in_target.d"
 MARK = "\x1estage:"  # lines for runner.py, among those of the scripts
 
 
@@ -45,6 +47,7 @@ class Spec:
     fstab: str = ""
     system: bool = True
     confined: bool = True  # scripts on the host may write in `build`, the draft, `cache`, /tmp and nowhere else
+    private: list[str] = field(default_factory=list)  # directories of this machine that no script sees into
     shell: str = ""  # any of before, after, failure, comma between: a shell on the terminal there
     report: str = ""
 
@@ -60,8 +63,14 @@ class Spec:
 def main(argv: list[str]) -> int:
     spec = Spec(**json.loads(Path(argv[0]).read_text()))
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    prepare(spec)
-    code = run(spec)
+    try:
+        prepare(spec)
+        if spec.confined:
+            powers.give_up()
+        code = run(spec)
+    except OSError as exc:
+        print(f"baremetal: this phase could not be prepared: {exc}", flush=True)
+        return 1
     report = {"binds": _cache_binds(spec), "left": _reap()}
     if code == 0:
         finish(spec)
@@ -76,6 +85,8 @@ def prepare(spec: Spec) -> None:
     own = [spec.build, os.path.dirname(spec.upper), spec.cache, os.path.dirname(spec.report)]
     if spec.confined and not mounts.confine([Path(path) for path in own if path]):
         print("baremetal: the machine's files cannot be protected from this phase's scripts", flush=True)
+    if spec.confined:
+        mounts.hide([Path(path) for path in spec.private])
     lowers = [Path(p) for p in spec.lowers]
     if lowers:
         mounts.overlay(spec.mnt, lowers, Path(spec.upper), Path(spec.work))
@@ -85,12 +96,12 @@ def prepare(spec: Spec) -> None:
     hook_work = Path(spec.hook_work) if spec.hook_work else None
     mounts.overlay(spec.hooks, [Path(p) for p in spec.hook_lowers], hook_upper, hook_work)
     if spec.fstab:
-        (spec.mnt / "etc/fstab").write_text(spec.fstab)
+        inside(spec.mnt, "etc/fstab").write_text(spec.fstab)
     if spec.system:
-        mounts.system(spec.mnt)
+        mounts.system(spec.mnt, shielded=spec.confined)
         _lend_resolver(spec.mnt)
         for source, target in spec.binds:
-            mounts.bind(source, spec.mnt / target.lstrip("/"))
+            mounts.bind(source, inside(spec.mnt, target))
 
 
 def run(spec: Spec) -> int:
@@ -115,7 +126,7 @@ def finish(spec: Spec) -> None:
     if spec.system:
         _return_resolver(spec.mnt)
     if spec.where == "target":
-        shutil.rmtree(spec.mnt / "tmp/in_target.d", ignore_errors=True)
+        shutil.rmtree(inside(spec.mnt, IN_TARGET), ignore_errors=True)
     if spec.phase == "cleanup":
         _last_sweep(spec.mnt)
 
@@ -127,15 +138,15 @@ def _run_parts(spec: Spec) -> int:
     directory = f"{spec.phase}.d"
     if spec.where == "host":
         return _call([str(run_parts), str(spec.hooks / directory)], {**spec.env, **env}, cwd=spec.out or spec.build)
-    inside = spec.mnt / "tmp/in_target.d"
-    inside.mkdir(parents=True, exist_ok=True)
-    mounts.bind(spec.hooks, inside, readonly=True)
+    hooks = inside(spec.mnt, IN_TARGET)
+    hooks.mkdir(parents=True, exist_ok=True)
+    mounts.bind(spec.hooks, hooks, readonly=True)
     try:
         command = ["/tmp/in_target.d/dib-run-parts", f"/tmp/in_target.d/{directory}"]  # noqa: S108
         return _call(_chroot(spec, command), {**_target_env(spec), **env})
     finally:
         if "failure" not in spec.shell and "after" not in spec.shell:
-            mounts.umount(inside)
+            mounts.umount(hooks)
 
 
 def _chroot(spec: Spec, command: list[str]) -> list[str]:
@@ -159,10 +170,10 @@ def _shell(spec: Spec) -> None:
     """A shell on the terminal, in the tree when it has one, else beside it."""
     with open("/dev/tty", "r+b", buffering=0) as tty:
         tty.write(b"baremetal: shell at phase %s; leave it to go on\r\n" % spec.phase.encode())
-        inside = spec.where == "target" and (spec.mnt / "bin/sh").exists()
-        command = _chroot(spec, ["/bin/sh", "+m", "-i"]) if inside else ["/bin/sh", "+m", "-i"]
+        there = spec.where == "target" and inside(spec.mnt, "bin/sh").exists()
+        command = _chroot(spec, ["/bin/sh", "+m", "-i"]) if there else ["/bin/sh", "+m", "-i"]
         subprocess.run(
-            command, env=_target_env(spec) if inside else spec.env, stdin=tty, stdout=tty, stderr=tty, check=False
+            command, env=_target_env(spec) if there else spec.env, stdin=tty, stdout=tty, stderr=tty, check=False
         )
 
 
@@ -220,13 +231,13 @@ def _reap() -> list[str]:
 
 def _lend_resolver(mnt: Path) -> None:
     """The host's resolv.conf while scripts run; it never becomes part of a layer."""
-    target = mnt / "etc/resolv.conf"
-    if (mnt / "etc").is_dir() and not target.is_symlink():
+    target = inside(mnt, "etc") / "resolv.conf"
+    if target.parent.is_dir() and not target.is_symlink():
         target.write_bytes(_host_resolver())
 
 
 def _return_resolver(mnt: Path) -> None:
-    target = mnt / "etc/resolv.conf"
+    target = inside(mnt, "etc") / "resolv.conf"
     if target.is_file() and not target.is_symlink() and target.read_bytes() == _host_resolver():
         target.write_bytes(b"")
 
@@ -240,8 +251,9 @@ def _host_resolver() -> bytes:
 
 def _save_resolver(mnt: Path) -> None:
     """etc/resolv.conf.ORIG is an interface of diskimage-builder: what is there at the end becomes the image's."""
-    (mnt / "etc").mkdir(exist_ok=True)
-    target, saved = mnt / "etc/resolv.conf", mnt / "etc/resolv.conf.ORIG"
+    etc = inside(mnt, "etc")
+    etc.mkdir(exist_ok=True)
+    target, saved = etc / "resolv.conf", etc / "resolv.conf.ORIG"
     if target.is_symlink() or target.is_file():
         target.rename(saved)
     target.touch(mode=0o644)
@@ -249,19 +261,22 @@ def _save_resolver(mnt: Path) -> None:
 
 def _last_sweep(mnt: Path) -> None:
     """What disk-image-create does at the end: resolver restored, /tmp emptied, logs cut."""
-    target, saved = mnt / "etc/resolv.conf", mnt / "etc/resolv.conf.ORIG"
+    etc = inside(mnt, "etc")
+    target, saved = etc / "resolv.conf", etc / "resolv.conf.ORIG"
     if target.is_symlink():
         saved.unlink(missing_ok=True)
     else:
         target.unlink(missing_ok=True)
         if saved.is_symlink() or saved.is_file():
             saved.rename(target)
-    for child in (mnt / "tmp").glob("*") if (mnt / "tmp").is_dir() else ():
+    # A tree's /tmp or /var/log may be a link with an absolute target, which is this machine's seen from here.
+    tmp, logs, home = inside(mnt, "tmp"), inside(mnt, "var/log"), inside(mnt, "root")
+    for child in tmp.glob("*") if tmp.is_dir() else ():
         shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
-    for log in (mnt / "var/log").rglob("*") if (mnt / "var/log").is_dir() else ():
+    for log in logs.rglob("*") if logs.is_dir() else ():
         if log.is_file() and not log.is_symlink():
             os.truncate(log, 0)
-    for log in (mnt / "root").rglob("*.log") if (mnt / "root").is_dir() else ():
+    for log in home.rglob("*.log") if home.is_dir() else ():
         log.unlink()
 
 

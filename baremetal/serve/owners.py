@@ -27,7 +27,7 @@ def hand_over(settings: Settings) -> None:
 
 def _of_control(settings: Settings) -> Iterator[Path]:
     yield from (settings.state_dir, settings.keys_dir, settings.images_dir, settings.artifacts_dir)
-    yield from (settings.cache_dir, settings.log_dir)
+    yield settings.log_dir  # not cache_dir: root builds images from what lies there
     yield from settings.state_dir.glob("baremetal.db*")
     yield from _inside(settings.keys_dir)
     yield from _inside(settings.artifacts_dir)

@@ -270,11 +270,11 @@ def main() -> int:
         rows |= ours(out, cache, SAME, {"DIB_BASE_PACKAGES": " ".join(sorted(wanted))}, "ours, same packages")
         same_or_die(wanted, our_packages(cache))
         print(f"both hold the same {len(wanted)} packages, versions included")
-        if args.mkosi:
-            rows |= mkosi(out, args.mkosi.resolve(), sorted(wanted))
     cache = out / "lean"
     shutil.rmtree(cache, ignore_errors=True)
     rows |= ours(out, cache, LEAN, {}, "ours, lean elements")
+    if args.mkosi and not args.no_dib:
+        rows |= mkosi(out, args.mkosi.resolve(), sorted(wanted))
     print(f"{'build':<52}{'CPU s':>8}{'wall s':>8}{'MiB RAM':>9}")
     for name, row in rows.items():
         print(f"{name:<52}{row['cpu_s']:>8.1f}{row['wall_s']:>8.1f}{row['memory_mib']:>9}")

@@ -98,7 +98,7 @@ def test_a_full_file_system_is_told_with_what_to_do(
     small = tmp_path / "small"
     small.mkdir()
     code = ON_A_SMALL_DISK.format(here=str(Path(__file__).parent), place=str(tmp_path), script=script, text=text)
-    shell = f'mount -t tmpfs -o size=80m tmpfs "{small}" && exec "$0" -c "$1"'
+    shell = f'mount -t tmpfs -o size=80m,mode=755 tmpfs "{small}" && exec "$0" -c "$1"'
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", shell, sys.executable, code],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},

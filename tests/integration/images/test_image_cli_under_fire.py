@@ -177,6 +177,7 @@ REFUSED = [  # words, what is said
     (["$(reboot)"], "bad element name '$(reboot)'"),
     (["host os"], "bad element name 'host os'"),
     (["no-such-element"], "element 'no-such-element' not found"),
+    (["greet", "-o", ".."], "-o ..: no name for an image"),
     (["greet", "-t", "evil"], "unknown format 'evil'"),
     (["greet", "-t", "vhd"], "add --engine dib"),
     (["greet", "-a", "sparc"], "images for sparc are not made here"),

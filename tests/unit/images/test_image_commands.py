@@ -109,6 +109,10 @@ OVER = [  # more words of a call, what is refused or heeded
     (["--engine", "mkosi"], "no engine 'mkosi'"),
     (["--until", "lunch"], "no phase 'lunch'"),
     (["-O", "colour=red"], "no option 'colour'"),
+    (["--epoch", "yesterday"], "'yesterday' is no date"),
+    (["--install-type", "wheel"], "--install-type 'wheel' is neither"),
+    (["-p", "vim;reboot"], "'vim;reboot' is no name of a package"),
+    (["--root-label", "a-label-longer-than-ext4"], "does not fit ext4"),
 ]
 
 
@@ -116,6 +120,27 @@ OVER = [  # more words of a call, what is refused or heeded
 def test_what_a_build_cannot_heed_is_refused(words: list[str], said: str) -> None:
     with pytest.raises(BaremetalError, match=said):
         run(image.app, "build", "demo", "--offline", "--no-add", *words)
+
+
+NAMES = ["..", ".", "/", "dir/...", "---"]
+
+
+@pytest.mark.parametrize("output", NAMES)
+def test_an_output_that_gives_no_name_is_refused(output: str) -> None:
+    """The name becomes part of paths that are cleared before a build."""
+    with pytest.raises(BaremetalError, match="no name for an image"):
+        work.definition(["debian-base"], [], work.Classic(output=output))
+
+
+def test_a_word_that_is_nothing_gets_the_definitions(tmp_path: Path) -> None:
+    cache = ["--offline", "--no-add", "--cache-dir", str(tmp_path)]
+    with pytest.raises(BaremetalError, match="'demos' is neither a definition nor an element") as caught:
+        run(image.app, "build", "demos", *cache)
+    assert "definitions: demo, deploy-ramdisk" in caught.value.detail
+    assert caught.value.fix == "did you mean demo?"
+    with pytest.raises(BaremetalError, match="element 'demo' not found") as caught:
+        run(image.app, "plan", "demo", "serial-console", "--offline", "--cache-dir", str(tmp_path))
+    assert "demo is a definition: it stands alone" in caught.value.fix
 
 
 def test_a_definition_heeds_the_classic_options() -> None:

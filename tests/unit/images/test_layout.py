@@ -98,6 +98,20 @@ BROKEN = [  # text                                     what is said
     (BOOT.replace("type: ext4, label", "type: btrfs, label"), "btrfs is not made here"),
     (BOOT.replace("mount_point: /,", "mount_point: /data,"), "nothing is mounted at /"),
     (BOOT.replace("200MiB", "100%"), "only the last partition"),
+    (BOOT.replace("200MiB", "200quux"), "size '200quux' is none"),
+    (BOOT.replace("200MiB", "-200MiB"), "size '-200MiB' is none"),
+    (BOOT.replace("200MiB", "10KiB"), "less than 1 MiB"),
+    (BOOT.replace("label: gpt", "label: apm"), "'apm' is no partition table"),
+    (BOOT.replace("mount_point: /boot", "mount_point: boot"), "cannot be mounted at 'boot'"),
+    (BOOT.replace("mount_point: /boot", "mount_point: /boot/../etc"), "not for a line of fstab"),
+    (BOOT.replace("mount_point: /boot", "mount_point: /"), "two file systems mounted at /"),
+    (BOOT.replace("type: ext4, label", "type: ext4, opts: '-m 5', label"), "options of mkfs are not heeded"),
+    (BOOT.replace("type: ext4, label", "type: ext4, uuid: zz, label"), "'zz' is no UUID"),
+    (BOOT.replace("type: ext4, label", "type: vfat, label"), "vfat is made on the EFI partition"),
+    (
+        "- local_loop: {name: image0}\n- partitioning: {base: image0, label: gpt, partitions: text}",
+        "not a block-device",
+    ),
 ]
 
 
