@@ -33,6 +33,7 @@ LEASE_S = 4.0
 # … and others take over what it did after this long. The difference is what a command under way may still take.
 TAKEOVER_S = 6.0
 SLOW_S = 2  # a beat that takes longer counts as none
+CLEAR_S = 1.0  # a beat that takes longer says nothing about the clocks: who knows when in it the database looked at its
 LOCKS = 7_270_100  # the advisory locks' first key; the second is the CRC-32 of what is held
 
 
@@ -154,8 +155,11 @@ class Lease:
     def _run(self) -> None:
         why, since, server = "", 0.0, self._server
         while not self._stop.wait(BEAT_S):
+            begun, last = boottime(), self._beaten
             try:
                 self._beat()
+                if not why and boottime() - begun > LEASE_S:  # a database that is stopped breaks no connection
+                    why, since, server = f"it did not answer for {boottime() - begun:.0f} s", last, self._server
                 if why and not self.ended:
                     self._back(since, why, server)
                 why = ""
@@ -174,7 +178,7 @@ class Lease:
             what = f"another host answers now: {self._server[1]}"
         elif self._server[0] != before[0]:
             what = "PostgreSQL was restarted"
-        outage = Outage(since + self._offset, self._beaten - since, why, what)
+        outage = Outage(since + self._offset, boottime() - since, why, what)
         log.warning("the database is back: %s", outage.told())
         with contextlib.suppress(Exception):
             self.on_back(outage)
@@ -190,8 +194,9 @@ class Lease:
             )
             return
         after = boottime()
-        self._offset = at - (before + after) / 2
-        self.clock_off_s = round(wall + (after - before) / 2 - at, 3)
+        if after - before < CLEAR_S or not self._beaten:
+            self._offset = at - (before + after) / 2
+            self.clock_off_s = round(wall + (after - before) / 2 - at, 3)
         if before - self._beaten > LEASE_S:
             self._since = before
         self._beaten = before

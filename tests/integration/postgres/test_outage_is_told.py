@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from fleet_import import pg_cluster
 
 from baremetal.engine.cluster import Cluster
@@ -46,6 +49,37 @@ async def test_a_restart_is_named_with_its_length_and_its_reason(database: Any) 
         assert outages[0].why
         assert 1.0 < outages[0].seconds < 30.0
         assert one.lease.held()
+    finally:
+        one.leave()
+        store.close()
+
+
+async def test_a_database_that_stands_still_moves_no_clock_and_is_told_of(database: Any) -> None:
+    """Its host was paused (a snapshot, a hung disk): no connection breaks, one answer takes seven seconds."""
+    one = Cluster(database.url(), name="a", version="0.1.0", site="x")
+    store = one.open_store()
+    try:
+        one.join()
+        outages: list[Outage] = []
+        one.lease.on_back = outages.append
+        await asyncio.sleep(1.5)
+        with store.engine.connect() as conn:
+            asked = sa.text("SELECT pid FROM pg_stat_activity WHERE application_name LIKE '%lease'")
+            beating = int(conn.execute(asked).scalar_one())
+        os.kill(beating, signal.SIGSTOP)
+        await asyncio.sleep(7.0)
+        acts = one.lease.held()
+        os.kill(beating, signal.SIGCONT)
+        drift = 0.0
+        for _ in range(1000):
+            drift = max(drift, abs(one.clock.drift_s()))
+            if outages and one.lease.held():
+                break
+            await asyncio.sleep(0.005)
+        assert not acts
+        assert one.lease.held()
+        assert drift < 1.0, "half of the pause was taken for a clock that is wrong"
+        assert 5.0 < outages[0].seconds < 30.0
     finally:
         one.leave()
         store.close()
