@@ -74,11 +74,23 @@ def test_a_machine_that_takes_the_others_offer_is_told_of(wire: Any, make_plane:
         for n in range(6):
             wire.set_mac(f"02:00:00:00:02:{n:02x}")
             addresses.add(wire.udhcpc())
+        theirs = [a for a in addresses if a.startswith("10.77.1.")]
+        told = whys(log)
+        for _ in range(100):  # on a busy machine a client has its address before our server came to its request
+            if told or not theirs:
+                break
+            time.sleep(0.1)
+            told = whys(log)
     assert "" not in addresses  # two servers fight, and everybody gets an address
-    whys = [e["body"]["because"] for e in events_of(log) if e["body"].get("decision") == "other-server"]
-    theirs = [a for a in addresses if a.startswith("10.77.1.")]
-    assert bool(theirs) == bool(whys)
-    assert all(why == "it took the offer of server 10.77.0.9" for why in whys)
+    # Not the other way round: who asked the other and heard no answer in time may have taken ours in the end.
+    assert told or not theirs
+    assert all("10.77.0.9" in why for why in told)
+
+
+def whys(log: Path) -> list[str]:
+    """What was said of machines that another server got: it was faster, or we had heard it and were silent."""
+    decisions = ("other-server", "ignore")
+    return [e["body"]["because"] for e in events_of(log) if e["body"].get("decision") in decisions]
 
 
 def test_diagnose_says_when_a_boot_file_cannot_be_had(wire: Any, plane: Any, files: Path) -> None:
