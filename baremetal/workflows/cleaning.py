@@ -24,6 +24,9 @@ OURS = (
 )
 
 
+UNERASED = "unerased"  # beside "ours": why nothing was erased when the node last became available
+
+
 @step("clean.boot_ramdisk", 100, "boot the ramdisk, or keep the one that runs")
 async def boot_ramdisk(p: Pass) -> Outcome:
     """The agent must answer."""
@@ -116,6 +119,20 @@ def own(p: Pass, disks: list[dict[str, Any]]) -> None:
     """From now on what lies on these disks is ours to erase."""
     known = sorted(set(_ours(p)) | {identity(d) for d in disks})
     p.change(extra={**p.node.extra, OURS: {"ours": known}})
+
+
+ERASING = {"clean.erase_devices_metadata", "clean.erase_devices"}
+
+
+def tell_unerased(p: Pass) -> None:
+    """A node that becomes available with no disk erased, as Ironic allows: said plainly, until one is."""
+    if ERASING & {doc["name"] for doc in p.work.get("steps") or []}:
+        return
+    why = "the setting automated_clean is off"
+    if p.policy.automated_clean:
+        why = f"{p.node.wanted} by {p.node.wanted_by or 'somebody'} asked for erase_devices_metadata at priority 0"
+    p.event(Kind.SECURITY, "not-erased", outcome="alarm", data={"because": why})
+    p.change(extra={**p.node.extra, OURS: {**(p.node.extra.get(OURS) or {}), UNERASED: why}})
 
 
 def _ours(p: Pass) -> list[str]:

@@ -111,6 +111,8 @@ def _why(node: Node, phase: Phase) -> str:
     rests = _AT_REST.get(node.state, "at rest; nothing was asked")
     if node.state is State.ACTIVE and node.power is Power.OFF:
         rests = "deployed; the machine is off"
+    if node.state is State.AVAILABLE and (kept := (node.extra.get("disks") or {}).get("unerased")):
+        rests = f"free for a deploy, but nothing on its disks was erased: {kept}"
     if node.state is State.AVAILABLE and node.retired:
         rests = "clean, but retired: it is not given out again"
     return rests + ("; protected" if node.protected else "")

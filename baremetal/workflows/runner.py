@@ -454,6 +454,8 @@ def _finish(p: Pass, because: str) -> None:
         enter(p, to)
         p.change(wake_at=p.now)
         return
+    if p.node.state is State.CLEANING and to is State.AVAILABLE:
+        cleaning.tell_unerased(p)
     enter(p, to)
     p.change(wanted=None, wanted_args={}, wanted_by=None, step=None, wait=None, fault=None, held=None, work={})
     p.change(wake_at=_idle_wake(p))

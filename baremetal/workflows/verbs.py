@@ -160,8 +160,11 @@ def _not_while_power(conn: Connection, node: Node, now: float) -> None:
     raise Refused(f"{node.name}: power {node.power_wanted} is under way{who}", fix=fix)
 
 
-def consequences(node: Node, verb: Verb) -> list[str]:
+def consequences(node: Node, verb: Verb, args: dict[str, Any] | None = None) -> list[str]:
     """What a verb will do to the machine, for a dry run."""
+    asked = [steps.parse(doc, "clean") for doc in (args or {}).get("steps") or []] if verb is Verb.PROVIDE else []
+    if any(step.name == "clean.erase_devices_metadata" and step.priority <= 0 for step in asked):
+        return ["power cycle into the ramdisk", "nothing is erased: what is on its disks the next user can read"]
     found = {
         Verb.MANAGE: ["asks the BMC who it is"],
         Verb.INSPECT: ["power cycle into the ramdisk", "nothing is written to its disks"],

@@ -62,7 +62,7 @@ def _consequences(con: Conductor, ref: str, verb: str, args: dict[str, Any], by:
         return [f"power {verb.removeprefix('power-')}"]
     known = lifecycle.parse_verb(verb)
     verbs.plan(node, known, {k: v for k, v in args.items() if k != "metadata"}, by, con.clock.now(), con.images)
-    return verbs.consequences(node, known)
+    return verbs.consequences(node, known, args)
 
 
 def _chosen(conn: Connection, body: dict[str, Any], images: Mapping[str, str]) -> list[str]:
