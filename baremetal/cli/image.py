@@ -144,6 +144,10 @@ def build(
 @app.command()
 def plan(
     what: Target,
+    output: Annotated[str, typer.Option("-o", help="As for build: gives elements their image's name.")] = "",
+    types: Annotated[str, typer.Option("-t", help="Formats.")] = "",
+    packages: Annotated[list[str] | None, typer.Option("-p", help="Extra packages, comma separated.")] = None,
+    image_size: Annotated[str, typer.Option("--image-size", help="Size of the disk in GB.")] = "",
     elements_path: Paths = None,
     option: Opt = None,
     no_base: Annotated[bool, typer.Option("-n", help="Without the element `base`.")] = False,
@@ -155,7 +159,8 @@ def plan(
     """What a build would run, and why; builds nothing."""
     from baremetal.images import builder
 
-    definition = work.definition(what, option, work.Classic(no_base=no_base))
+    classic = work.Classic(output=output, types=types, packages=packages or [], image_size=image_size, no_base=no_base)
+    definition = work.definition(what, option, classic)
     options = work.options(elements_path, refresh, offline, "", False, "", cache_dir)
     with work.definitions_told(what):
         rows = builder.explain(definition, options)

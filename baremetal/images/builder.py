@@ -16,7 +16,7 @@ from baremetal.images import drafts
 from baremetal.images.definition import Definition
 from baremetal.images.drafts import remove
 from baremetal.images.environment import keyed, told
-from baremetal.images.errors import NoSpace
+from baremetal.images.errors import BuildFailed, NoSpace
 from baremetal.images.explain import explain as explain
 from baremetal.images.explain import row
 from baremetal.images.job import DEFAULTS, Job
@@ -25,6 +25,7 @@ from baremetal.images.locks import apt_lock, building, locked, own, scratch
 from baremetal.images.prune import prune
 from baremetal.images.results import BuildResult as BuildResult
 from baremetal.images.results import load_result as load_result
+from baremetal.images.runner import printable
 from baremetal.images.running import Progress, assemble_image, hold_to_lock, left_beside, run_step, statement
 from baremetal.images.tools import versions
 from baremetal.version import __version__
@@ -48,7 +49,7 @@ def build(definition: Definition, options: Options = DEFAULTS, progress: Progres
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _full(definition, options, exc) from exc
-        raise
+        raise _unkept(definition, exc) from exc
 
 
 def _full(definition: Definition, options: Options, exc: OSError) -> NoSpace:
@@ -57,6 +58,12 @@ def _full(definition: Definition, options: Options, exc: OSError) -> NoSpace:
         detail=str(exc),
         fix="make room: baremetal image cache prune --limit 5GiB, or use another --cache-dir",
     )
+
+
+def _unkept(definition: Definition, exc: OSError) -> BuildFailed:
+    """What a tree holds can be more than this machine's tools take: a path of 4,096 bytes, for one."""
+    place = printable(os.fsdecode(exc.filename)) if exc.filename else ""
+    return BuildFailed(f"{definition.name}: {exc.strerror or exc}", detail=place, fix="BAREMETAL_DEBUG=1 shows where")
 
 
 def _build(definition: Definition, options: Options, progress: Progress) -> BuildResult:
@@ -148,6 +155,7 @@ def _meta(job: Job, key: str, draft: Path) -> dict[str, object]:
         "files": {p.name: p.stat().st_size for p in sorted(draft.iterdir()) if p.is_file()},
         "steps": [row(planned) | {"inputs": planned.inputs.parts} for planned in job.done],
         "properties": {**d.properties, "elements": " ".join(e.name for e in job.elements)},
+        "inputs": job.image_inputs().parts,
         "arch": d.arch,
         "epoch": job.epoch,
         "mirror": job.seen.digest,

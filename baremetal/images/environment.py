@@ -173,13 +173,20 @@ SUDO = """#!/bin/sh
 # diskimage-builder's hooks call sudo even as root; inside the build namespace we are root.
 while [ $# -gt 0 ]; do
   case "$1" in
-    -E|-n|-H|-S|-k) shift ;;
-    -u|-g) shift 2 ;;
+    -u|--user) user=$2; shift 2 ;;
+    --user=*) user=${1#*=}; shift ;;
+    -g|--group) shift 2 ;;
+    --preserve-env*|--login|--set-home|--non-interactive|--stdin|--group=*) shift ;;
     --) shift; break ;;
+    -*[!EHSikn-]*) echo "sudo stand-in: option $1 not known" >&2; exit 2 ;;
+    -[EHSikn]*) shift ;;
     -*) echo "sudo stand-in: option $1 not known" >&2; exit 2 ;;
     *) break ;;
   esac
 done
+if [ "${user:-root}" != root ]; then
+  exec setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups env "$@"
+fi
 exec env "$@"
 """
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
 from baremetal.images import plan
 from baremetal.images.definition import Definition
 from baremetal.images.job import DEFAULTS, Job, Options
 from baremetal.images.locks import own, scratch
+from baremetal.images.results import load_result
 
 
 def explain(definition: Definition, options: Options = DEFAULTS) -> list[dict[str, object]]:
@@ -22,7 +27,38 @@ def explain(definition: Definition, options: Options = DEFAULTS) -> list[dict[st
                 rows += _after(job, planned, [str(r["step"]) for r in rows])
                 break
             job.accept(planned)
+        if not options.until:
+            rows.append(_image(job, rows))
         return rows
+
+
+def _image(job: Job, rows: list[dict[str, object]]) -> dict[str, object]:
+    """The last step: the finished tree becomes the image."""
+    missing = next((row["step"] for row in rows if not row["cached"]), None)
+    found: dict[str, object] = {"step": "image", "scripts": [], "cached": False, "why": f"after {missing}"}
+    if missing:
+        return found
+    root, key = job.options.cache / "images", job.image_key()
+    kept = load_result(root / key)
+    if kept:
+        size = sum(path.stat().st_size for path in kept.files)
+        return {**found, "cached": True, "why": "cached", "key": key, "size": size}
+    olds = [old for old in (_inputs_of(path) for path in _newest(root)) if old[0] == job.definition.name and old[1]]
+    words = _shown(job.image_inputs().changed_from(olds[0][1])) if olds else "never built"
+    return {**found, "why": words or "image was lost", "key": key}
+
+
+def _newest(root: Path) -> list[Path]:
+    """What tells about every kept image, the newest first."""
+    return sorted(root.glob("*/meta.json"), key=lambda path: -path.stat().st_mtime)
+
+
+def _inputs_of(path: Path) -> tuple[str, dict[str, str]]:
+    try:
+        meta = json.loads(path.read_text())
+        return str(meta["name"]), dict(meta.get("inputs", {}))
+    except (OSError, ValueError, KeyError):
+        return "", {}
 
 
 def _after(job: Job, planned: plan.Planned, told: list[str]) -> list[dict[str, object]]:
@@ -59,5 +95,8 @@ def why(job: Job, planned: plan.Planned) -> str:
         return "never built"
     newest = max(older, key=lambda layer: layer.made)
     words = planned.inputs.changed_from(newest.inputs)
-    shown = "; ".join(words[:4])
-    return shown + (f" and {len(words) - 4} more" if len(words) > 4 else "") or "layer was lost"
+    return _shown(words) or "layer was lost"
+
+
+def _shown(words: Sequence[str]) -> str:
+    return "; ".join(words[:4]) + (f" and {len(words) - 4} more" if len(words) > 4 else "")

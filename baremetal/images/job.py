@@ -12,7 +12,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from baremetal.images import assemble, disk, errors, keys, layout, lockfile, mirror, plan, sources, tools, userns
+from baremetal.images import (
+    assemble,
+    disk,
+    errors,
+    keys,
+    layout,
+    lockfile,
+    mirror,
+    packagelists,
+    plan,
+    sources,
+    tools,
+    userns,
+)
 from baremetal.images.definition import Definition
 from baremetal.images.elements import (
     Element,
@@ -97,6 +110,7 @@ class Job:
         self.owner = merge_hooks(self.elements, hooks)
         mirror.required(self.mirror, sorted(hooks.glob("root.d/*")))
         _no_block_device_scripts(hooks, self.owner)
+        self.warnings += packagelists.warnings(self.elements)
         self.warnings += [
             f"{self.owner.get(path, '?')}: {path} is never run: {why}"
             for path, why in keys.never_run(hooks, plan.ORDER)
@@ -214,14 +228,19 @@ class Job:
 
     # -- the image -----------------------------------------------------------------------------------------------
 
-    def image_key(self) -> str:
-        """Identity of the finished image: its layers and everything the disk stage is told."""
+    def image_inputs(self) -> keys.Inputs:
+        """What the finished image depends on: its layers and everything the disk stage is told."""
         inputs = keys.Inputs()
         inputs.add("tree", "\n".join(self.context.contents))
-        inputs.add("disk", json.dumps(asdict(self.assembly()), sort_keys=True))
+        for name, value in asdict(self.assembly()).items():
+            inputs.add(f"disk: {name}", json.dumps(value, sort_keys=True))
         inputs.add("tools", tools.versions())
         inputs.add("properties", json.dumps(self.definition.properties, sort_keys=True))
-        return inputs.key()
+        return inputs
+
+    def image_key(self) -> str:
+        """Identity of the finished image."""
+        return self.image_inputs().key()
 
     def assembly(self) -> assemble.Spec:
         """What the disk stage is told, without paths."""

@@ -24,6 +24,7 @@ from baremetal.images.errors import BuildFailed, ToolMissing
 
 # dib-run-parts says these on stderr.
 _RUNNING = re.compile(r"^dib-run-parts Running .*/([^/\s]+)/([^/\s]+)$")
+_FRAME = re.compile(r'^  File "[^"]+", line \d+')
 _SOURCED = re.compile(r"^dib-run-parts Sourcing environment file .*/(environment\.d/[^/\s]+)$")
 _DONE = re.compile(r"^dib-run-parts (\S+) completed$")
 TAIL_LINES = 15
@@ -213,7 +214,19 @@ def _own_lines(tail: list[str]) -> list[str]:
     """What the failed script said itself: nothing from before it began, traces only when there is nothing else."""
     began = max((number for number, line in enumerate(tail, 1) if _script_started(line)), default=0)
     said = [line for line in tail[began:] if not line.startswith(("dib-run-parts", printable(stage.MARK)))]
-    return [line for line in said if not line.startswith("+")] or said or ["(it said nothing)"]
+    return _without_frames([line for line in said if not line.startswith("+")] or said) or ["(it said nothing)"]
+
+
+def _without_frames(lines: list[str]) -> list[str]:
+    """A Python script's traceback cut to its last frame and what it was: the log has all of it."""
+    frames = [number for number, line in enumerate(lines) if _FRAME.match(line)]
+    if not frames:
+        return lines
+    began = next((n for n, line in enumerate(lines[: frames[0]]) if line.startswith("Traceback (most")), None)
+    # What the header's line is not among: the tail may begin in the middle of a traceback.
+    before = lines[:began] if began is not None else [line for line in lines[: frames[0]] if not line.startswith(" ")]
+    after = [line for line in lines[frames[-1] + 1 :] if not line.startswith("    ")]
+    return [*before, lines[frames[-1]].strip(), *after]
 
 
 def _fix(lines: Sequence[str]) -> str:
@@ -223,6 +236,13 @@ def _fix(lines: Sequence[str]) -> str:
         return "extra packages want an element with install-packages: add a distribution, such as debian-base"
     if "DIB_INIT_SYSTEM is not set" in text:
         return "`base` wants an operating system with an init system: add debian-base or debian-minimal, or give -n"
+    unset = re.search(r"The variable <(\w+)> is not set", text)
+    if unset:
+        return (
+            f"a package list's `when:` asks for it: export {unset[1]}=…, or set it in the definition's [env]; {shell}"
+        )
+    if "cannot execute: required file not found" in text or "bad interpreter" in text:
+        return f"its first line names a program that is not there, or ends as on Windows (dos2unix); {shell}"
     if "No space left on device" in text:
         return f"make room: baremetal image cache prune --limit 5GiB, or use another --cache-dir; {shell}"
     if "Read-only file system" in text:

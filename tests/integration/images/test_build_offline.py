@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,7 @@ def test_a_tree_larger_than_its_disk_is_refused_with_the_size_it_needs(tmp_path:
 
 KILLED = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {here!r})
 import test_build_offline as t
@@ -214,6 +216,25 @@ def test_two_builds_at_once_make_one_image(tmp_path: Path) -> None:
     said = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sorted("50-greet" in text for text in said) == [False, True]
+
+
+CHANGES = [  # of the definition                              what `plan` says of the image, all layers being there
+    ({}, "cached"),
+    ({"formats": ("raw",)}, "changed: disk: formats"),
+    ({"disk": Disk(size_bytes=1 << 30)}, "changed: disk: extra_bytes; changed: disk: size_bytes"),
+    ({"properties": {"use": "web"}}, "changed: properties"),
+]
+
+
+def test_a_plan_tells_of_the_image_too(tmp_path: Path) -> None:
+    wanted = definition("greet")
+    rows = builder.explain(wanted, options(tmp_path))
+    assert [(row["step"], row["why"]) for row in rows][-1] == ("image", "after root")
+    builder.build(wanted, options(tmp_path))
+    for changes, why in CHANGES:
+        rows = builder.explain(replace(wanted, **changes), options(tmp_path))
+        assert {row["step"] for row in rows if not row["cached"]} == ({"image"} if changes else set())
+        assert rows[-1]["why"] == why
 
 
 def test_until_stops_after_a_phase(tmp_path: Path) -> None:
