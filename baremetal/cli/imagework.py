@@ -331,7 +331,8 @@ def listed() -> list[dict[str, Any]]:
         return here
     try:
         known = {image["id"]: image for image in Client.default().get("/api/images")["images"]}
-    except BaremetalError:
+    except BaremetalError as exc:
+        render.note(f"what other servers have is not known: {exc.brief}")
         return here
     found = [{**image, "on": known.pop(image["id"], {}).get("on", [])} for image in here]
     for image in known.values():

@@ -10,16 +10,19 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from baremetal.config import Settings
+from baremetal.config import Settings, is_postgres
 from baremetal.errors import BaremetalError
 from baremetal.model.network import Network
 from baremetal.serve import ports, preflight
+from baremetal.serve.finding import FAIL as FAIL
+from baremetal.serve.finding import PASS as PASS
+from baremetal.serve.finding import SKIP as SKIP
+from baremetal.serve.finding import WARN as WARN
+from baremetal.serve.finding import Finding as Finding
 from baremetal.workflows import probes
 
-PASS, WARN, FAIL, SKIP = "pass", "warn", "fail", "skip"
 # tool -> Debian package, why. The first table is for serving real racks, the second for images and the lab.
 TOOLS: dict[str, tuple[str, str]] = {"ip": ("iproute2", "shows and sets interfaces")}
 LAB_TOOLS: dict[str, tuple[str, str]] = {
@@ -33,16 +36,6 @@ LAB_TOOLS: dict[str, tuple[str, str]] = {
 }
 GIB = 1 << 30
 LOW_SPACE = 10 * GIB  # one golden image and its raw form
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One check: `verdict` is pass, warn, fail or skip."""
-
-    check: str
-    verdict: str
-    reason: str
-    fix: str = ""
 
 
 Check = Callable[[Settings], Iterable[Finding]]
@@ -62,6 +55,7 @@ def examine(config: Path | None, *, lab: bool = False, probe: bool = True) -> li
     findings = [Finding("configuration", PASS, f"{_count(len(settings.networks), 'network')}, no unknown settings")]
     checks: list[Check] = [
         preconditions,
+        database,
         links,
         tools(TOOLS),
         loaders,
@@ -102,6 +96,14 @@ def preconditions(settings: Settings) -> Iterator[Finding]:
         yield Finding("serve", FAIL, problem.brief, problem.fix)
     if not found:
         yield Finding("serve", PASS, "rights, keys, interfaces and addresses are there")
+
+
+def database(settings: Settings) -> Iterator[Finding]:
+    """PostgreSQL, where the configuration names one; its packages are imported only then."""
+    if is_postgres(settings.database):
+        from baremetal.serve import doctordb
+
+        yield from doctordb.database(settings)
 
 
 def links(settings: Settings) -> Iterator[Finding]:

@@ -114,7 +114,7 @@ def lost(exc: BaseException) -> bool:
     code = sqlstate(exc)
     if getattr(exc, "connection_invalidated", False) or code.startswith(AWAY):
         return True
-    return isinstance(exc, sa.exc.OperationalError) and not code
+    return type(exc).__name__ in ("OperationalError", "ConnectionTimeout") and not code  # SQLAlchemy's, or psycopg's
 
 
 def fix_for(exc: BaseException) -> str:
@@ -147,6 +147,7 @@ WORDS = {
     "too many clients": FIXES["53300"],
     "authentication failed": FIXES["28"],
     "pg_hba.conf": FIXES["28"],
+    "resolve host": "check the host's name in the database URL; this machine does not know it (DNS, /etc/hosts)",
     "does not exist": "create it: sudo -u postgres createdb -O baremetal baremetal",
 }
 

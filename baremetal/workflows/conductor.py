@@ -22,7 +22,7 @@ from baremetal.engine.port import Engine
 from baremetal.errors import NotFound
 from baremetal.protocol.plane import Snapshot
 from baremetal.secrets import Secret
-from baremetal.store import Store, boots, events, nodes, records
+from baremetal.store import Store, StoreError, boots, events, nodes, records
 from baremetal.store.seal import Sealer
 from baremetal.workflows import ids
 from baremetal.workflows.bell import Bell
@@ -358,6 +358,8 @@ class Conductor:
                     pruned = time.monotonic()
                     before = self.clock.now() - self.world.policy.events_keep_days * 86400
                     await self.store.write(lambda c, before=before: events.prune(c, before))  # type: ignore[misc]
+            except StoreError as exc:
+                log.warning("housekeeping waits: %s", exc.brief)
             except Exception:
                 log.exception("housekeeping failed; again in %.0f s", HOUSEKEEPING_S)
 

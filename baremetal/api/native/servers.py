@@ -35,7 +35,7 @@ async def list_servers(request: Request, nodes: bool = False) -> Response:
         driven = servers.counts(conn)
         lives = [s for s in servers.newest(conn) if s.ended_at is None or s.ended_at > now - ENDED_S]
         names, away = (_driven(conn) if nodes else {}), _away(conn, now - AWAY_S)
-        return [_shown(life, driven, names, now, nodes) | {"away": away.get(life.name)} for life in lives]
+        return [_shown(life, driven, names, now, nodes) | {"away": away.pop(life.name, None)} for life in lives]
 
     return reply({"servers": await con.store.fetch(query), "this": this, "shared": True})
 
