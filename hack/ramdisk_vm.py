@@ -116,7 +116,7 @@ def command(work: Path, kernel: Path, scenario: dict) -> list[str]:
         args += ["-drive", f"if=pflash,format=raw,unit=1,file={work}/vars.fd"]
     for n, kind in enumerate(machine.get("disks", ["virtio"])):
         args += [*disk(work, n, kind, machine), *(part.format(n=n) for part in BUS[kind])]
-    text = f"console=ttyS0,115200 no_timer_check panic=10 quiet baremetal.url=https://{SERVER}:8443 "
+    text = f"console=ttyS0,115200 no_timer_check panic=10 quiet cryptomgr.notests baremetal.url=https://{SERVER}:8443 "
     text += f"baremetal.nonce=1.{'0' * 64} BOOTIF=01-{MAC.replace(':', '-')} {scenario.get('cmdline', '')}"
     text += " rdinit=/run.sh" if script else ""
     return [*args, "-kernel", str(kernel), "-initrd", str(work / "initrd"), "-append", text]

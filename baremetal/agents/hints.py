@@ -84,7 +84,9 @@ def check(hints: Dict[str, Any]) -> None:
         if key not in KNOWN:
             raise OrderRefused(f"unknown root device hint {key!r}", fix="known: " + ", ".join(KNOWN))
         if not isinstance(value, (str, int, float, bool)):
-            raise OrderRefused(f"root device hint {key} has the value {value!r}")
+            raise OrderRefused(f"root device hint {key} has the value {value!r}", fix="a text, a number, true or false")
+        if key == "size":
+            _number_fits(0.0, str(value))
 
 
 def matches(disk: Disk, hints: Dict[str, Any]) -> bool:
@@ -127,7 +129,7 @@ def _as_number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise OrderRefused(f"root device hint size: {text!r} is no number of GiB") from None
+        raise OrderRefused(f"root device hint size: {text!r} is no number of GiB", fix="like 100, or >= 100") from None
 
 
 def _text_fits(have: str, wanted: str) -> bool:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
-from baremetal.agents import clock, inventory, orders
-from baremetal.agents.duties import Duties
+from baremetal.agents import clock, inventory
 from baremetal.agents.http import Client, ServerSaid, ServerUnreachable, Url, retrying
-from baremetal.agents.progress import Reporter
 from baremetal.agents.servers import Servers
 from baremetal.agents.trouble import OrderRefused, to_fault
 from baremetal.errors import BaremetalError
 from baremetal.protocol import agent as words
 from baremetal.protocol.doc import BadDocument
+
+if TYPE_CHECKING:
+    from baremetal.agents.duties import Duties
 
 ETC = "/etc/baremetal"
 DEAD_TOKEN_S = 60.0  # a boot plane that just restarted may not know us yet
@@ -59,7 +60,16 @@ class Agent:
         self.run_dir = "/run"
         self.settled = False
         self.last: Optional[words.Report] = None
-        self.duties = Duties(etc, self.roots, bootif(cmdline), self.connect, self.settle, say)
+        self._duties: "Optional[Duties]" = None
+
+    @property
+    def duties(self) -> "Duties":
+        """What the orders do; loaded after hello."""
+        if self._duties is None:
+            from baremetal.agents.duties import Duties
+
+            self._duties = Duties(self.etc, self.roots, bootif(self.cmdline), self.connect, self.settle, say)
+        return self._duties
 
     def run(self) -> None:
         """Until the server orders reboot or power-off (Leave)."""
@@ -171,6 +181,9 @@ class Agent:
         self.report(self.last)
 
     def execute(self, order: words.Order) -> words.Report:
+        from baremetal.agents import orders
+        from baremetal.agents.progress import Reporter
+
         say(f"order: {order.kind}")
         started = time.monotonic()
         with Reporter(self.servers, order.id, say) as reporter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from typing import Any, Dict, Optional
 
 from baremetal.errors import BaremetalError
@@ -150,4 +149,6 @@ def to_fault(exc: BaseException, now: Optional[float] = None) -> Fault:
 
 
 def _last_lines(exc: BaseException) -> str:
+    import traceback  # late: hello must not wait for it
+
     return "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))[-2000:]

@@ -71,14 +71,16 @@ class Wire:
         self.closed = False
         self._buffer = b""
         self._start = 0
+        # As bytes where it can be: for a text Python imports its IDNA codec, a noticeable part of the way to hello.
+        host = url.host.encode("ascii") if url.host.isascii() else url.host
         try:
-            raw = socket.create_connection((url.host, url.port), timeout=timeout_s)
+            raw = socket.create_connection((host, url.port), timeout=timeout_s)  # type: ignore[arg-type]
         except OSError as exc:
             raise ServerUnreachable(f"{self.name} does not answer", detail=_reason(exc)) from exc
         try:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket: Union[socket.socket, ssl.SSLSocket] = (
-                raw if tls is None else tls.wrap_socket(raw, server_hostname=url.host)
+                raw if tls is None else tls.wrap_socket(raw, server_hostname=host)
             )
         except ssl.SSLCertVerificationError as exc:
             raw.close()
