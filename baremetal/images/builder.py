@@ -153,6 +153,7 @@ def _meta(job: Job, key: str, draft: Path) -> dict[str, object]:
         "id": key,
         "kind": d.kind,
         "files": {p.name: p.stat().st_size for p in sorted(draft.iterdir()) if p.is_file()},
+        "dates": {p.name: p.stat().st_mtime_ns for p in sorted(draft.iterdir()) if p.is_file()},
         "steps": [row(planned) | {"inputs": planned.inputs.parts} for planned in job.done],
         "properties": {**d.properties, "elements": " ".join(e.name for e in job.elements)},
         "inputs": job.image_inputs().parts,

@@ -28,7 +28,7 @@ class Layer:
     key: str
     phase: str
     content: str  # digest over names, modes, owners, data: equal content, equal layers above
-    seal: str  # digest over names, sizes, mtimes: cheap to check
+    seal: str  # digest over names, sizes, mtimes of the tree: cheap to check
     inputs: dict[str, str]
     image: str = ""
     binds: list[list[str]] = field(default_factory=list)
@@ -38,6 +38,7 @@ class Layer:
     size: int = 0
     made: float = 0.0
     used: float = 0.0
+    beside: str = ""  # the same of hooks and out; older layers have none
 
 
 class LayerStore:
@@ -65,10 +66,16 @@ class LayerStore:
 
     def sound(self, layer: Layer) -> bool:
         """True when its files are as they were when it was kept; a damaged layer is removed."""
-        if seal(self.tree(layer.key)) == layer.seal:
-            return True
-        self.drop(layer.key)
-        return False
+        try:
+            whole = seal(self.tree(layer.key)) == layer.seal and layer.beside in ("", self._beside(layer.key))
+        except OSError:
+            whole = False
+        if not whole:
+            self.drop(layer.key)
+        return whole
+
+    def _beside(self, key: str) -> str:
+        return " ".join(seal(place) for place in (self.hooks(key), self.out(key)))
 
     def touch(self, layer: Layer) -> None:
         with contextlib.suppress(OSError):
@@ -88,6 +95,7 @@ class LayerStore:
             remove(draft / name)
         layer.seal = seal(draft / "tree")
         layer.content, layer.size = content(draft)
+        layer.beside = " ".join(seal(draft / name) for name in ("hooks", "out"))
         layer.made = time.time()
         (draft / "meta.json").write_text(json.dumps(asdict(layer)))
         target = self.root / layer.key

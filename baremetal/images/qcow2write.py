@@ -43,10 +43,10 @@ def frames_of(disk: Path, cluster: int, compression: str) -> Frames:
     stem = disk.parent / f"clusters-{cluster}-{compression}"
     data, index = stem.with_suffix(".bin"), stem.with_suffix(".json")
     try:
-        places = {int(number): (a, b) for number, (a, b) in json.loads(index.read_text()).items()}
-        if data.stat().st_size == sum(length for _, length in places.values()):
-            return Frames(disk, data, places)
-    except (OSError, ValueError):
+        kept = json.loads(index.read_text())
+        if kept["stamp"] == _stamp(data):
+            return Frames(disk, data, {int(number): (a, b) for number, (a, b) in kept["places"].items()})
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     places = {}
     draft = data.with_suffix(".new")
@@ -56,8 +56,14 @@ def frames_of(disk: Path, cluster: int, compression: str) -> Frames:
                 places[number] = (out.tell(), len(frame))
                 out.write(frame)
     os.replace(draft, data)
-    index.write_text(json.dumps(places))
+    index.write_text(json.dumps({"stamp": _stamp(data), "places": places}))
     return Frames(disk, data, places)
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and date, by which a file that was changed since is noticed."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def write(raw: Path, target: Path, *, cluster: int, compression: str, frames: Frames | None = None) -> None:

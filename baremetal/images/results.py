@@ -31,11 +31,12 @@ class BuildResult:
 
 
 def load_result(directory: Path) -> BuildResult | None:
-    """A stored build, or None when it is not there or files are missing or cut."""
+    """A stored build, or None when it is not there or files are missing, cut or changed."""
     try:
         meta = json.loads((directory / "meta.json").read_text())
         for name, size in meta["files"].items():
-            if (directory / name).stat().st_size != size:
+            found = (directory / name).stat()
+            if found.st_size != size or found.st_mtime_ns != meta.get("dates", {}).get(name, found.st_mtime_ns):
                 return None
     except (OSError, ValueError, KeyError):
         return None

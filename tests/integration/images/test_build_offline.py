@@ -160,6 +160,24 @@ def test_a_cut_image_is_built_again(tmp_path: Path) -> None:
     again = builder.build(definition("greet", kind="disk"), options(tmp_path / "c"))
     assert not again.cached
     assert again.path.stat().st_size > 4096
+    whole = again.path.read_bytes()
+    with open(again.path, "r+b") as file:  # the same size, another content
+        file.seek(-10, os.SEEK_END)
+        file.write(b"0123456789")
+    once_more = builder.build(definition("greet", kind="disk"), options(tmp_path / "c"))
+    assert not once_more.cached
+    assert once_more.path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("harm", ["{", "[]", '{"key": 1}', ""])
+def test_notes_of_a_layer_that_cannot_be_read_are_made_anew(tmp_path: Path, harm: str) -> None:
+    first = builder.build(definition("greet"), options(tmp_path))
+    for path in (tmp_path / "layers").glob("*/meta.json"):
+        path.write_text(harm)
+    (first.directory / "meta.json").write_text(harm)
+    again = builder.build(definition("greet"), options(tmp_path))
+    assert not again.cached
+    assert tree_of(again) == tree_of(first)
 
 
 def test_a_tree_larger_than_its_disk_is_refused_with_the_size_it_needs(tmp_path: Path) -> None:

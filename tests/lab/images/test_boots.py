@@ -162,7 +162,7 @@ def test_a_classic_call_with_their_elements_boots(cache: Path, tmp_path: Path, e
 NO_CLOUD = {
     "meta-data": "instance-id: one\nlocal-hostname: seeded\n",
     "user-data": "#cloud-config\nusers:\n  - name: op\n    ssh_authorized_keys: [ssh-ed25519 AAAAseed op@x]\n"
-    "write_files:\n  - path: /etc/boot-report.extra\n    content: written by cloud-init\n",
+    "write_files:\n  - path: /etc/boot-report.extra\n    content: |\n      written by cloud-init\n",
 }
 CONFIG_DRIVE = {
     "openstack/latest/meta_data.json": '{"uuid": "one", "hostname": "seeded", "name": "seeded"}',
