@@ -142,6 +142,7 @@ FILES = [  # element, file, what its text must match
     ("ssh", "/root/.ssh/authorized_keys", r"^ssh-ed25519 AAAAkey me@example\n$"),
     ("cloud-init", "/etc/cloud/cloud.cfg.d/95-provisioned.cfg", r"datasource_list: \[ ConfigDrive, None \]\n"),
     ("cloud-init", "/etc/cloud/cloud.cfg.d/95-provisioned.cfg", r"network: \{ config: disabled \}"),
+    ("cloud-init", "/etc/cloud/cloud.cfg.d/95-provisioned.cfg", r"locale: (C\.UTF-8|false)\n"),
     ("bootloader", "/boot/grub/grub.cfg", r"linux /vmlinuz root=UUID=\S+ ro "),
     ("debian-base", "/etc/apt/sources.list", r"^deb http://mirror\.example/debian bookworm main\n"),
     ("debian-base", "/etc/machine-id", r"^$"),
