@@ -17,6 +17,7 @@ from baremetal.errors import BaremetalError, Denied, MachineError, NotFound, Ref
 
 TIMEOUT_S = 30.0
 CA_FIX = "BAREMETAL_CA_FILE=ca.pem, a copy of state_dir/tls/ca.pem of the server"
+LONGEST_TARGET = 8000  # characters; the server reads request lines of 8 KiB
 MAX_ANSWER = 256 << 20
 _BY_STATUS: dict[int, type[BaremetalError]] = {
     400: UsageError,
@@ -117,6 +118,10 @@ class Client:
     ) -> Iterator[HTTPResponse]:
         known = {k: str(v) for k, v in (query or {}).items() if v is not None and v != ""}
         target = path + ("?" + urlencode(known) if known else "")
+        if len(target) > LONGEST_TARGET:
+            raise UsageError(
+                f"what was asked is too long for one request: {len(target)} characters", fix="a shorter --where or name"
+            )
         headers = {"Accept": "application/json"}
         if not self._server:  # the socket is root's: who asked stands in the audit log by this word
             headers["X-Baremetal-User"] = os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"

@@ -9,7 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from baremetal.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, BaremetalError, MachineError
+from baremetal.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    BaremetalError,
+    MachineError,
+    UsageError,
+)
 
 
 def guard(command: Callable[[], object]) -> int:
@@ -47,9 +55,23 @@ def show(error: BaremetalError) -> None:
 
     lines = [f"error: {error.brief}"]
     lines += [f"  {line}" for line in error.detail.splitlines()]
-    if error.fix:
-        lines.append(f"  fix: {error.fix}")
+    if fix := error.fix or _help_of(error):
+        lines.append(f"  fix: {fix}")
     print(clean.text("\n".join(lines)), file=sys.stderr)
+
+
+ALONE = ("events", "watch", "status", "serve", "init", "doctor", "settings", "diagnose", "audit")
+
+
+def _help_of(error: BaremetalError) -> str:
+    """Of what was typed wrong and says no better: the command's help page."""
+    import itertools
+    import re
+
+    words = list(itertools.takewhile(lambda word: re.fullmatch(r"[a-z][a-z-]*", word), sys.argv[1:3]))
+    if error.exit_code != EXIT_USAGE or not words:
+        return ""
+    return f"baremetal {' '.join(words[:1] if words[0] in ALONE else words)} --help"
 
 
 def unknown_command(word: str, known: list[str]) -> NoReturn:
@@ -83,6 +105,8 @@ def _of_this_machine(exc: Exception) -> BaremetalError | None:
     if isinstance(exc, PermissionError):
         fix = "use sudo, or name a place of yours (--state-dir, --config, --cache-dir, settings)"
         return MachineError(f"this user may not use {exc.filename}", detail=exc.strerror or "", fix=fix)
+    if exc.filename in sys.argv[1:]:
+        return UsageError(f"{exc.filename}: {exc.strerror}", fix="name what is there")
     if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return MachineError(f"{exc.filename}: {exc.strerror}", fix="make room: df -h")
     return None

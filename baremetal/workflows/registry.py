@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from baremetal import lifecycle
-from baremetal.errors import Refused, UsageError
+from baremetal.agents import hints
+from baremetal.errors import BaremetalError, Refused, UsageError
 from baremetal.lifecycle import Verb
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Firmware, Node, State
@@ -23,6 +24,8 @@ from baremetal.workflows.passes import World
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+_TRAIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,254}\Z")
+MOST_TRAITS = 50  # as Ironic
 # Fields of a node that operators write, by type.
 TEXTS = ("bmc_url", "resource_class", "arch", "serial")
 MAPPINGS = ("labels", "properties", "root_device")
@@ -231,11 +234,10 @@ def _with(node: Node, body: dict[str, Any]) -> Node:
     for key in MAPPINGS:
         if key in body:
             fields[key] = _mapping(key, body[key])
+    if "root_device" in fields:
+        _check_hints(fields["root_device"])
     if "traits" in body:
-        traits = body["traits"]
-        if not isinstance(traits, list) or not all(isinstance(t, str) for t in traits):
-            raise UsageError("traits is a list of texts")
-        fields["traits"] = tuple(sorted(set(traits)))
+        fields["traits"] = checked_traits(body["traits"])
     if "firmware" in body:
         if body["firmware"] not in list(Firmware):
             raise UsageError(f"firmware {body['firmware']!r}", fix="bios, uefi or unknown")
@@ -246,6 +248,14 @@ def _with(node: Node, body: dict[str, Any]) -> Node:
             properties = fields.get("properties", node.properties)
             fields["properties"] = {k: v for k, v in properties.items() if k != whose.PROOF}
     return dataclasses.replace(node, **fields)
+
+
+def _check_hints(given: dict[str, Any]) -> None:
+    """Refused here, and not when the ramdisk stands before the disks."""
+    try:
+        hints.check(given)
+    except BaremetalError as exc:
+        raise UsageError(exc.brief, fix=exc.fix) from None
 
 
 def _bmc_url(text: str, username: Any) -> str:
@@ -294,9 +304,23 @@ def checked_name(value: Any) -> str:
     return value
 
 
+def checked_traits(given: Any) -> tuple[str, ...]:
+    """Traits, each once and in order. Ironic's /v1 wants them stricter still: CUSTOM_… or a standard one."""
+    if not isinstance(given, list) or not all(isinstance(t, str) for t in given):
+        raise UsageError("traits is a list of texts", fix='["CUSTOM_GPU"]')
+    for trait in given:
+        if not _TRAIT.match(trait):
+            raise UsageError(f"{trait[:80]!r} is no trait", fix="letters, digits, '_', '-', '.' and ':', at most 255")
+    if len(set(given)) > MOST_TRAITS:
+        raise UsageError(f"{len(set(given))} traits are too many", fix=f"at most {MOST_TRAITS}; labels hold more")
+    return tuple(sorted(set(given)))
+
+
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str) or len(value) > 1024:
         raise UsageError(f"{key} is a text of at most 1024 characters")
+    if any(ord(c) < 32 or ord(c) == 127 for c in value):
+        raise UsageError(f"{key} {value[:80]!r} holds control characters", fix="one line of plain text")
     return value
 
 
