@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from baremetal.model.event import Event, Kind
 from baremetal.store.boots import Boot
+from baremetal.workflows.telltales import NODE
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Cause:
     brief: str
     detail: str
     fix: str
+    hopeless: bool = False  # the next boot will end as this one did
 
 
 SAID = "said"  # stage of a console event: a line that tells why the boot ended (telltales.py)
@@ -100,7 +102,8 @@ def boot_stopped(boot: Boot, seen: Sequence[Event], macs: Sequence[str]) -> Caus
         why = " ".join(f"On its console: {e.data.get('because', '')}." for e in said[:3]).rstrip(".")
         fix = str(said[0].data.get("fix") or fix)
     detail = f"{why}. Known MACs: {', '.join(macs) or 'none'}. " + _sights(ours)
-    return Cause(code, str(stage) if stage else UNSEEN, brief, detail.strip(), fix)
+    hopeless = any(e.data.get("over") == NODE for e in said)
+    return Cause(code, str(stage) if stage else UNSEEN, brief, detail.strip(), fix, hopeless)
 
 
 def _sights(seen: Sequence[Event]) -> str:

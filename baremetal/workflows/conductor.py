@@ -120,7 +120,12 @@ class Conductor:
         self.consoles = ConsoleHub(open_console or _console)
         self.rollouts = Driver(self.world, self.signer, self.publish)
         recorded = state_dir is not None and self.world.policy.record_consoles
-        self._recorder = Recorder(self.world, state_dir / "console", self.consoles.open) if recorded else None  # type: ignore[operator]
+        woken = lambda node_id: self.engine.wake(node_id, urgent=True)  # noqa: E731
+        self._recorder = (
+            Recorder(self.world, state_dir / "console", self.consoles.open, woken)  # type: ignore[operator]
+            if recorded
+            else None
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._following: asyncio.Task[None] | None = None
         self._site_changed: list[Callable[[], None]] = []

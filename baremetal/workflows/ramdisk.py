@@ -98,6 +98,8 @@ def _reached(p: Pass, boot: Boot, outcome: Outcome, stage: str, **columns: Any) 
 async def _wait_hello(p: Pass, boot: Boot) -> Outcome:
     tries = int(p.here.get("boot_tries", 1))
     topic, wait = f"hello {boot.id}", p.node.wait
+    if boot.id in p.world.over:
+        return await _no_hello(p, boot, tries)
     if p.work.get("topic") == topic and wait and p.now < wait.until:
         return Wait(wait.because, wait.until, topic)
     seen = p.world.store.read(lambda c: events.of_node(c, p.node.id, since=boot.created_at))
@@ -123,7 +125,8 @@ async def _no_hello(p: Pass, boot: Boot, tries: int) -> Outcome:
         since=p.now,
         evidence={"boot_id": boot.id, "stage": likely.stage, "tries": tries},
     )
-    if tries >= p.policy.boot_tries:
+    p.world.over.discard(boot.id)
+    if tries >= p.policy.boot_tries or likely.hopeless:
         p.end_boot(boots.RAMDISK)
         return Failed(fault)
     if tries == 1:

@@ -35,8 +35,11 @@ KEEP = 10  # files a node
 class Recorder:
     """`watch(node)` after every pass; it starts and ends recordings by itself."""
 
-    def __init__(self, world: World, directory: Path, open_console: Open) -> None:
-        self._world, self._directory, self._open = world, directory, open_console
+    def __init__(
+        self, world: World, directory: Path, open_console: Open, wake: Callable[[str], None] = lambda _node: None
+    ) -> None:
+        """`wake` is called with the node whose boot was heard to end."""
+        self._world, self._directory, self._open, self._wake = world, directory, open_console, wake
         self._running: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._without: set[str] = set()  # BMC addresses that have no console
 
@@ -92,7 +95,10 @@ class Recorder:
                 async for piece in stream:
                     log_file.output(piece)
                     for found in scanner.feed(piece):
-                        await self._tell(node, boot_id, SAID, found.means, found.fix)
+                        await self._tell(node, boot_id, SAID, found.means, found.fix, found.over)
+                        if found.over:
+                            self._world.over.add(boot_id)
+                            self._wake(node.id)
             log_file.mark("session lost")
         finally:
             with contextlib.suppress(BmcError):
@@ -109,8 +115,8 @@ class Recorder:
         for path in old:
             path.unlink(missing_ok=True)
 
-    async def _tell(self, node: Node, boot_id: str, stage: str, because: str, fix: str = "") -> None:
+    async def _tell(self, node: Node, boot_id: str, stage: str, because: str, fix: str = "", over: str = "") -> None:
         now = self._world.now()
-        data = {"because": because, **({"fix": fix} if fix else {})}
+        data = {"because": because, **({"fix": fix} if fix else {}), **({"over": over} if over else {})}
         told = Event(ids.ulid(now), now, node.id, Kind.CONSOLE, stage, "bmc", boot_id=boot_id, data=data)
         await self._world.store.write(lambda c: events.add_all(c, [told]))

@@ -13,28 +13,36 @@ _MEMORY = "the ramdisk does not fit into its memory"
 _MORE_MEMORY = "does the machine see all its memory modules? it needs 512 MiB and more"
 
 
+BOOT, NODE = "boot", "node"  # what is over with a line: this boot, or every boot until a person has changed the machine
+
+
 @dataclass(frozen=True)
 class Telltale:
-    """`means` in words, with the line itself; `fix`, "" when the line must be read by a person."""
+    """`means` in words, with the line itself; `fix`, "" when the line must be read by a person; `over`, "" BOOT or NODE."""
 
     means: str
     fix: str = ""
+    over: str = ""
 
 
-# (pattern, what it means; {0} is the line, what to do)
-TABLE: tuple[tuple[re.Pattern[str], str, str], ...] = (
-    (re.compile(r"Initramfs unpacking failed: (write|ZSTD)"), f"{_MEMORY} ({{0}})", _MORE_MEMORY),
-    (re.compile(r"System is deadlocked on memory|Out of memory"), f"{_MEMORY} ({{0}})", _MORE_MEMORY),
-    (re.compile(r"Kernel panic - not syncing"), "its kernel stopped: {0}", ""),
+# (pattern, what it means; {0} is the line, what to do, what is over)
+TABLE: tuple[tuple[re.Pattern[str], str, str, str], ...] = (
+    (re.compile(r"Initramfs unpacking failed: (write|ZSTD)"), f"{_MEMORY} ({{0}})", _MORE_MEMORY, NODE),
+    (re.compile(r"System is deadlocked on memory"), f"{_MEMORY} ({{0}})", _MORE_MEMORY, NODE),
+    # One program may have been killed, and the agent go on.
+    (re.compile(r"Out of memory"), f"{_MEMORY} ({{0}})", _MORE_MEMORY, ""),
+    (re.compile(r"Kernel panic - not syncing"), "its kernel stopped: {0}", "", BOOT),
     (
         re.compile(r"\(https?://ipxe\.org/[0-9a-f]{8}\)"),
         "iPXE said: {0} (what the number means: baremetal boot error)",
+        "",  # it tries again by itself
         "",
     ),
     (
         re.compile(r"network: none found"),
         "the ramdisk found no network: {0}",
         "is there a driver for its NIC? a lease?",
+        BOOT,
     ),
 )
 _NOISE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1bc|[^\x20-\x7e]|^\[\s*[\d.]+\] ")
@@ -55,10 +63,10 @@ class Scanner:
 
     def _look(self, raw: bytes) -> list[Telltale]:
         line = _NOISE.sub("", raw.decode("ascii", "replace")).strip()
-        for number, (pattern, means, fix) in enumerate(TABLE):
+        for number, (pattern, means, fix, over) in enumerate(TABLE):
             if pattern.search(line):
                 # The panic that ends a machine without memory is told as what it is, once.
                 new = number not in self._told
                 self._told.add(number)
-                return [Telltale(means.format(line[:200]), fix)] if new else []
+                return [Telltale(means.format(line[:200]), fix, over)] if new else []
         return []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -44,7 +46,9 @@ async def _until(con: Conductor, test, timeout_s: float = 60) -> Node:
     return node
 
 
-async def test_a_boot_that_hangs_leaves_its_last_words(tmp_path: Path) -> None:
+@contextlib.asynccontextmanager
+async def inspected(tmp_path: Path, **policy: float) -> AsyncIterator[tuple[Conductor, VirtualBmc, Node]]:
+    """A server that waits for the hello of a machine that will not say it, with its console being recorded."""
     identity = Identity(name="r1-u07", vendor="Acme", product="X1", serial="SN42", uuid=uuid.UUID(int=7))
     virtual = VirtualBmc(diskless_bmc(MemoryChassis(), identity=identity), ADDRESS)
     store = Store.open(f"sqlite:///{tmp_path}/test.db")
@@ -55,7 +59,7 @@ async def test_a_boot_that_hangs_leaves_its_last_words(tmp_path: Path) -> None:
             bmc=pool,
             site=Site(ca_pem="CA", ramdisks={"": Ramdisk("vmlinuz", "initrd")}),
             images=SimulatedImages(),
-            policy=Policy(post_s=6.0, boot_tries=1, power_poll_s=0.1, sensor_poll_s=0),
+            policy=Policy(power_poll_s=0.1, sensor_poll_s=0, **policy),  # type: ignore[arg-type]
             state_dir=tmp_path,
         )
         await con.start()
@@ -66,17 +70,53 @@ async def test_a_boot_that_hangs_leaves_its_last_words(tmp_path: Path) -> None:
         asked = con.clock.now()
         await con.write(lambda c: verbs.ask(c, "r1-u07", Verb.INSPECT, {}, "me", asked, con.images))
         con.touched(node.id)
-        await _until(con, lambda n: n.wait is not None)
-        async with asyncio.timeout(20):  # the recorder opened its session
-            while not con.store.read(lambda c: events.of_node(c, node.id, kinds=[str(Kind.CONSOLE)])):  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
+        yield con, virtual, await _listening(con, node.id, "")
+        await con.stop()
+    store.close()
+
+
+async def _listening(con: Conductor, node_id: str, before: str) -> Node:
+    """Until the recorder has its session of a boot that is not `before`."""
+    node = await _until(con, lambda n: n.wait is not None and n.boot_id not in (None, before))
+    async with asyncio.timeout(20):
+        while not any(  # noqa: ASYNC110
+            e.boot_id == node.boot_id and e.stage == "recording"
+            for e in con.store.read(lambda c: events.of_node(c, node_id, kinds=[str(Kind.CONSOLE)]))
+        ):
+            await asyncio.sleep(0.1)
+    return node
+
+
+async def test_a_boot_that_hangs_leaves_its_last_words(tmp_path: Path) -> None:
+    async with inspected(tmp_path, post_s=6.0, boot_tries=1) as (con, virtual, node):
         virtual.printed(b"Memory training failed: DIMM A3\r\n")
         failed = await _until(con, lambda n: n.wanted is None)
-        await con.stop()
     assert failed.fault is not None
     assert failed.fault.code == "boot-no-dhcp"
     link = failed.fault.evidence["console"]
     assert link == f"baremetal node console r1-u07 --boot {failed.boot_id}"
     recorded = tmp_path / "console" / node.id / f"{failed.boot_id}.log"
     assert "DIMM A3" in "".join(text for _, kind, text in consolelog.read(recorded) if kind == "o")
-    store.close()
+
+
+async def test_a_machine_without_memory_is_not_tried_again(tmp_path: Path) -> None:
+    """Each boot would wait for minutes, three times over, for what the console has said already."""
+    async with inspected(tmp_path, post_s=600.0, boot_tries=3) as (con, virtual, _):
+        virtual.printed(b"[    5.124504] Initramfs unpacking failed: write error\r\n")
+        failed = await _until(con, lambda n: n.wanted is None)
+    assert failed.fault is not None
+    assert "does not fit into its memory" in failed.fault.brief
+    assert "memory modules" in failed.fault.fix
+    assert failed.fault.evidence["tries"] == 1
+
+
+async def test_a_kernel_that_stops_is_booted_again_at_once(tmp_path: Path) -> None:
+    async with inspected(tmp_path, post_s=600.0, boot_tries=2) as (con, virtual, first):
+        virtual.printed(b"[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n")
+        second = await _listening(con, first.id, first.boot_id or "")
+        assert second.boot_id != first.boot_id
+        virtual.printed(b"[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n")
+        failed = await _until(con, lambda n: n.wanted is None)
+    assert failed.fault is not None
+    assert "Kernel panic" in failed.fault.brief
+    assert failed.fault.evidence["tries"] == 2

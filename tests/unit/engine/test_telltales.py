@@ -48,6 +48,23 @@ def test_a_boot_that_stopped_is_explained_by_its_console() -> None:
     assert "On its console: no memory (x). Known MACs: 52:54" in cause.detail
 
 
+OVER = [  # on the console, what is over
+    (b"Initramfs unpacking failed: write error\n", "node"),
+    (b"Kernel panic - not syncing: System is deadlocked on memory\n", "node"),
+    (b"Kernel panic - not syncing: Fatal exception\n", "boot"),
+    (b"Out of memory: Killed process 97 (modprobe)\n", ""),
+    (b"Connection timed out (https://ipxe.org/4c0a6092)\n", ""),
+]
+
+
+@pytest.mark.parametrize(("line", "over"), OVER)
+def test_what_is_over_when_it_is_said(line: bytes, over: str) -> None:
+    (told,) = Scanner().feed(line)
+    assert told.over == over
+    said = Event("2", 12.0, "n", Kind.CONSOLE, causes.SAID, "bmc", data={"because": told.means, "over": told.over})
+    assert causes.boot_stopped(Boot("b", "n", "ramdisk", created_at=10.0), [said], []).hopeless is (over == "node")
+
+
 def test_what_ipxe_says_leaves_the_advice_of_the_stage() -> None:
     boot = Boot("b", "n", "ramdisk", created_at=10.0)
     (told,) = Scanner().feed(b"Link status: Down (https://ipxe.org/38086193)\n")
