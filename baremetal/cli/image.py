@@ -217,8 +217,9 @@ def add(
 
     title = name or Path(source.partition("?")[0]).name.rsplit(".", 1)[0]
     properties = dict(work.pair(text) for text in prop or [])
-    with Bar(title) as bar, fetch.opened(source, sha256) as given:
-        image = work.store().add(given, name=title, properties=properties, sha256=sha256, progress=bar.bytes)
+    store = work.store()
+    with work.room(store.root), Bar(title) as bar, fetch.opened(source, sha256) as given:
+        image = store.add(given, name=title, properties=properties, sha256=sha256, progress=bar.bytes)
     work.shown(image, as_json)
 
 
@@ -271,7 +272,8 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a stored image as a raw disk (a ramdisk: kernel and initrd into a directory)."""
-    path = work.store().export(ref, target)
+    with work.room(target):
+        path = work.store().export(ref, target)
     render.json_out({"wrote": str(path)}) if as_json else render.note(f"wrote {path}")
 
 

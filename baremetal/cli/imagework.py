@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import os
 import shlex
 import signal
@@ -144,6 +145,20 @@ def told() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextlib.contextmanager
+def room(place: Path) -> Iterator[None]:
+    """A full disk is told with the place it is full at."""
+    from baremetal.images.errors import NoSpace
+
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        there = next(path for path in (place, *place.absolute().parents) if path.exists())
+        raise NoSpace(f"no space left for {place}", fix=f"make room: df -h {there}; nothing half-made is kept") from exc
+
+
 def place_for(output: str) -> None:
     """UsageError before a build whose file could not be written."""
     parent = Path(output).absolute().parent
@@ -225,26 +240,36 @@ def store_result(result: BuildResult, definition: Definition) -> StoredImage:
     if result.kind == "ramdisk":
         kernel, initrd = result.directory / "kernel", result.directory / "initrd"
         return kept.add_ramdisk(kernel, initrd, name=result.name, properties=properties, extras=extras)
-    with Bar(f"{result.name}: store") as bar:
+    with room(kept.root), Bar(f"{result.name}: store") as bar:
         return kept.add(result.path, name=result.name, properties=properties, extras=extras, progress=bar.bytes)
 
 
 def deliver(result: BuildResult, classic: Classic) -> list[Path]:
     """Copies of the built files where -o says, with digests beside them when asked for."""
+    if not classic.output or result.kind == "partial":
+        return []
+    stem = Path(classic.output)
+    with room(stem):
+        return _copies(result, classic, stem)
+
+
+def _copies(result: BuildResult, classic: Classic, stem: Path) -> list[Path]:
     import shutil
 
     from baremetal.images.store import file_digest
 
-    if not classic.output or result.kind == "partial":
-        return []
     written = []
-    stem = Path(classic.output)
     for path in result.files:
         suffix = path.name.removeprefix(result.name)
         target = stem if stem.name.endswith(suffix) else Path(f"{stem}{suffix}")
         if result.kind == "ramdisk":
             target = Path(f"{stem}.{path.name}")
-        shutil.copyfile(path, target)
+        try:
+            shutil.copyfile(path, target)
+        except OSError:
+            if target.is_file():
+                target.unlink()
+            raise
         written.append(target)
     if classic.checksum:
         for target in list(written):

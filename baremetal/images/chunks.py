@@ -121,7 +121,16 @@ def _ready(job: tuple[int, bool, Future[bytes] | bytes]) -> tuple[int, bool, byt
 
 
 def unpack(packed: Path, chunks: Iterable[Chunk], size: int, target: Path) -> None:
-    """The raw disk again, sparse; every frame is checked first."""
+    """The raw disk again, sparse; every frame is checked first. A file that is not whole does not stay."""
+    try:
+        _unpack(packed, chunks, size, target)
+    except BaseException:
+        if target.is_file():
+            target.unlink()
+        raise
+
+
+def _unpack(packed: Path, chunks: Iterable[Chunk], size: int, target: Path) -> None:
     with open(packed, "rb") as source_file, open(target, "wb") as out:
         out.truncate(size)
         for index, chunk in enumerate(chunks):

@@ -176,6 +176,42 @@ def running_for(cache: Path) -> list[str]:
     return found
 
 
+SMALL_STORE = """
+set -e
+mount -t tmpfs -o size=12m,mode=755 tmpfs "$1"
+export BAREMETAL_STATE_DIR="$1/state"
+"$2" image add "$3/empty.raw" --name empty
+for words in "add $3/random.raw --name random" "export empty $1/large.raw"; do
+    echo "rc $("$2" image $words >&2; echo $?)"
+done 2>&1
+find "$1" -name '.draft*' -o -name large.raw
+"$2" image list --columns name --no-header
+"""
+
+
+def test_a_full_store_is_told_with_its_place_and_keeps_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    end = b"\0" * 510 + b"\x55\xaa"
+    (tmp_path / "random.raw").write_bytes(end + os.urandom(20 << 20))
+    (tmp_path / "empty.raw").write_bytes(end + (b"some text " * 512)[:5120] * 4096)
+    program = str(Path(sys.executable).parent / "baremetal")
+    inside = ["sh", "-c", SMALL_STORE, "sh", str(tmp_path / "small"), program, str(tmp_path)]
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", *inside], capture_output=True, text=True, check=False
+    )
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert "this should not happen" not in done.stdout
+    assert [line for line in lines if line.startswith("error:")] == [
+        f"error: no space left for {tmp_path}/small/state/images",
+        f"error: no space left for {tmp_path}/small/large.raw",
+    ]
+    assert [line.strip() for line in lines if "draft" in line or line.endswith("large.raw")] == [
+        f"error: no space left for {tmp_path}/small/large.raw"
+    ]
+    assert lines[-1].strip() == "empty"
+
+
 def test_a_mirror_that_is_down_is_named(tmp_path: Path) -> None:
     nowhere = {"DIB_DISTRIBUTION_MIRROR": "http://127.0.0.1:9/debian", "DIB_DEBIAN_SECURITY_MIRROR": ""}
     wanted = Definition("down", ("debian-base",), kind="tree", env=nowhere)
