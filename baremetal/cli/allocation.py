@@ -39,8 +39,9 @@ def create(
     elif doc.get("node"):
         print(doc["node"])
     else:
-        render.note("no node fits:")
         render.table(doc.get("excluded") or [], ["node", "rule"], empty="there is no candidate at all")
+        kept = doc.get("name") or doc["id"]
+        render.note(f"no node fits; the wish is kept as an error: baremetal allocation delete {kept}")
     if not doc.get("node"):
         raise typer.Exit(EXIT_FAILED)
 
@@ -50,7 +51,8 @@ def create(
 def list_(listed: Listed) -> None:
     """All allocations, oldest first."""
     empty = "no allocations; make one: baremetal allocation create CLASS"
-    listed.show(Client.default().get("/api/allocations"), "allocations", COLUMNS, empty=empty)
+    rows = [{**(row.get("asked") or {}), **row} for row in Client.default().get("/api/allocations")["allocations"]]
+    listed.show({"allocations": rows}, "allocations", COLUMNS, empty=empty)
 
 
 @app.command()

@@ -53,8 +53,9 @@ class Asked:
         _no_seconds(names)
         client = Client.default()
         if not names and not self.where:
-            fix = f"baremetal node {verb} r1-u07, a range, or --where 'state=…'"
-            raise UsageError(f"{verb}: which nodes?", fix=fix)
+            said = f"power {verb.removeprefix('power-')}" if verb.startswith("power-") else verb
+            fix = f"baremetal node {said} r1-u07, a range, or --where 'state=…'"
+            raise UsageError(f"{said}: which nodes?", fix=fix)
         _one_way(names, self.where)
         if len(names) == 1 and "[" not in names[0] and not self.where and not self.dry_run:
             self._one(client, verb, names[0], args)

@@ -17,7 +17,7 @@ app = typer.Typer()
 def audit(
     node: Annotated[str, typer.Option("--node", "-n", help="Only this node.", autocompletion=complete_nodes)] = "",
     who: Annotated[str, typer.Option("--who", help="Only what this user or token asked.")] = "",
-    limit: Annotated[int, typer.Option(help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
     verbs: Annotated[bool, typer.Option("--verbs", help="Verbs with their arguments, from the nodes' events.")] = False,
     security: Annotated[
         bool, typer.Option("--security", help="Replayed nonces, wrong agent tokens, rival servers instead.")

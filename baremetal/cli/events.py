@@ -31,7 +31,7 @@ def events(
             "--kind", "-k", help="verb, state, step, fault, bmc, dhcp, hello, security …", autocompletion=complete_kinds
         ),
     ] = "",
-    limit: Annotated[int, typer.Option(help="At most so many, the newest.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON; with --follow one document a line.")] = False,
 ) -> None:

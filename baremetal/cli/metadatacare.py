@@ -41,7 +41,7 @@ def history(
     site: Site = False,
     defaults: Defaults = False,
     role: Role = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", help="So many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="So many, newest first.")] = 20,
     as_json: Json = False,
 ) -> None:
     """Who changed which layer, when, and what; of a node: of all its layers."""

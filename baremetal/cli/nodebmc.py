@@ -74,7 +74,7 @@ def events(
     since: Annotated[str, typer.Option(help="With --bmc: only what came after this record id.")] = "",
     clear: Annotated[bool, typer.Option("--clear", help="With --bmc: empty the log after it was shown.")] = False,
     every: Annotated[float, typer.Option(help="With --bmc --watch: seconds between two looks.")] = 10.0,
-    limit: Annotated[int, typer.Option(help="At most so many, the newest.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:

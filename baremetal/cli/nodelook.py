@@ -145,7 +145,7 @@ def _draw(doc: dict[str, Any], *, again: bool = False) -> None:
 
 
 def history(
-    node: NodeName, limit: Annotated[int, typer.Option(help="At most so many.")] = 50, as_json: Json = False
+    node: NodeName, limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50, as_json: Json = False
 ) -> None:
     """Verbs, states and faults only."""
     doc = Client.default().get(node_path(node, "history"), limit=limit)

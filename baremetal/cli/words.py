@@ -154,12 +154,22 @@ def flat_pairs(words: Iterable[str] | None, what: str) -> dict[str, Any]:
 def value_of(text: str) -> Any:
     """JSON where it is JSON (numbers, true, null, lists, objects, quoted text), else the text itself."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
         return text
 
 
+def _no_constant(name: str) -> None:
+    """NaN and Infinity are Python's, not JSON's: whoever reads them next refuses them."""
+    raise ValueError(name)
+
+
+DEEPEST = 64  # dots in a key
+
+
 def _place(doc: dict[str, Any], path: list[str], value: Any, what: str) -> None:
+    if len(path) > DEEPEST:
+        raise UsageError(f"{what} nests {len(path)} deep", fix=f"at most {DEEPEST} dots in a key")
     for name in path[:-1]:
         doc = doc.setdefault(name, {})
         if not isinstance(doc, dict):
@@ -174,7 +184,9 @@ def document(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(f"cannot read {path}: {exc}") from exc
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise UsageError(f"{path}: nested too deep", fix="a file that a person could read") from None
     except ValueError:
         import yaml
 

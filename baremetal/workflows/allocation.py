@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node, Power, State
 from baremetal.store import allocations, events, nodes
 from baremetal.workflows import ids
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z")
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,16 @@ def _parse(body: dict[str, Any]) -> Asked:
         raise UsageError(f"an allocation does not know {', '.join(sorted(unknown))}")
     if not isinstance(body.get("resource_class"), str):
         raise UsageError("an allocation needs a resource_class", fix='{"resource_class": "baremetal"}')
+    name = body.get("name")
+    if name is not None and not (isinstance(name, str) and _NAME.match(name)):
+        raise UsageError(
+            f"{str(name)[:80]!r} is not a name for an allocation", fix="letters, digits, '.', '-' and '_', at most 253"
+        )
     lists = {key: body.get(key) or [] for key in ("traits", "candidates")}
     labels = body.get("labels") or {}
     texts = [v for value in lists.values() if isinstance(value, list) for v in value]
     if not all(isinstance(v, list) for v in lists.values()) or not all(isinstance(t, str) for t in texts):
         raise UsageError("traits and candidates are lists of texts")
-    if not isinstance(labels, dict):
+    if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
         raise UsageError("labels is a mapping of texts")
     return Asked(body["resource_class"], tuple(lists["traits"]), labels, tuple(lists["candidates"]))

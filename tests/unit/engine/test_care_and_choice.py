@@ -69,6 +69,14 @@ async def test_allocations_over_http(bench: Any, api: httpx.AsyncClient) -> None
     assert (await api.post("/api/allocations", json={"resource_class": 3})).status_code == 400
 
 
+@pytest.mark.parametrize("name", ["two words", "x" * 300, "", 7, {"a": 1}, ["a"], "a\nb"])
+async def test_no_name_for_an_allocation(api: httpx.AsyncClient, name: Any) -> None:
+    answer = await api.post("/api/allocations", json={"name": name, "resource_class": "baremetal"})
+    assert answer.status_code == 400
+    assert "is not a name for an allocation" in answer.json()["error"]["brief"]
+    assert (await api.get("/api/allocations")).json() == {"allocations": []}
+
+
 async def test_validation_groups_say_reason_and_fix(bench: Any, api: httpx.AsyncClient) -> None:
     await bench.enroll("n1", macs=[])
     await bench.until("n1", "manageable")
