@@ -93,4 +93,4 @@ def check(
 def _path(extra: list[Path] | None) -> list[Path]:
     from baremetal.images import elements
 
-    return elements.search_path(path.resolve() for path in extra or [])
+    return elements.search_path(elements.directories(extra or []))

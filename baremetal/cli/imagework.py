@@ -178,12 +178,13 @@ def options(
 ) -> Options:
     """How to build, from the command line and the environment disk-image-create reads."""
     from baremetal.images.builder import Options
+    from baremetal.images.elements import directories
 
     breaks = [word for word in os.environ.get("break", "").split(",") if word]  # noqa: SIM112
     extra = [Path(p) for p in os.environ.get("ELEMENTS_PATH", "").split(":") if p]
     return Options(
         cache=cache(cache_dir),
-        elements_path=tuple(path.resolve() for path in (*(elements_path or []), *extra)),
+        elements_path=(*directories(elements_path or []), *(path.resolve() for path in extra)),
         refresh=refresh,
         offline=offline,
         until=until,

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from baremetal.images.definition import FILESYSTEMS, FORMATS, Definition, Disk, cluster_bytes
+from baremetal.images.definition import FILESYSTEMS, FORMATS, PACKAGE, Definition, Disk, cluster_bytes
 from baremetal.images.environment import ambient
 from baremetal.images.errors import BadDefinition
 
 LARGEST_BYTES = 8 << 40  # of a disk; a sparse file on ext4 ends at 16 TiB
 LONGEST_NAME = 64
-PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~=/@-]*")  # apt's NAME=VERSION and NAME/RELEASE too
 # What diskimage-builder can write and we leave to it.
 DIB_FORMATS = ("vhd", "docker", "aci")
 

@@ -14,6 +14,12 @@ from baremetal.images.errors import BadDefinition
 from baremetal.images.sizes import parse_size
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~=/@-]*")  # apt's NAME=VERSION and NAME/RELEASE too
+BUILDS_OWN = frozenset(
+    ["PATH", "HOME", "TARGET_ROOT", "ELEMENTS_PATH", "IMAGE_NAME", "IMAGE_ELEMENT", "_LIB"]
+    + ["TMP_BUILD_DIR", "TMP_IMAGE_DIR", "TMP_HOOKS_PATH", "TMP_MOUNT_PATH"]
+    + ["LD_PRELOAD", "LD_LIBRARY_PATH", "BASH_ENV"]
+)
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 KINDS = ("disk", "ramdisk", "tree")
 FORMATS = ("qcow2", "raw", "raw.zst", "tar", "tgz", "squashfs")
@@ -97,7 +103,7 @@ def from_document(doc: Mapping[str, Any], *, name: str, where: str) -> Definitio
         kind=_choice(doc, "kind", KINDS, "disk", where),
         arch=_choice(doc, "arch", ARCHES, "amd64", where),
         formats=_formats(doc, where),
-        packages=_strings(doc, "packages", where),
+        packages=_packages(doc, where),
         env=_env(doc.get("env", {}), where),
         properties={str(k): str(v) for k, v in _table(doc, "properties", where).items()},
         options=tuple(_option(k, v, where) for k, v in _table(doc, "options", where).items()),
@@ -180,12 +186,24 @@ def _formats(doc: Mapping[str, Any], where: str) -> tuple[str, ...]:
     return formats
 
 
+def _packages(doc: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    names = _strings(doc, "packages", where)
+    for name in names:
+        if not PACKAGE.fullmatch(name):
+            raise BadDefinition(f"{where}: {name!r} is no name of a package")
+    return names
+
+
 def _env(doc: Any, where: str) -> dict[str, str]:
     if not isinstance(doc, dict):
         raise BadDefinition(f"{where}: env is not a table")
-    for name in doc:
+    for name, value in doc.items():
         if not VARIABLE.fullmatch(name):
             raise BadDefinition(f"{where}: bad variable name {name!r} in env")
+        if name in BUILDS_OWN:
+            raise BadDefinition(f"{where}: env: {name} is set by the build itself", fix="leave it out")
+        if not isinstance(value, str | int | float):
+            raise BadDefinition(f"{where}: env: {name} is {value!r}", fix="a string, a number, true or false")
     return {name: ("1" if value is True else "0" if value is False else str(value)) for name, value in doc.items()}
 
 

@@ -54,6 +54,15 @@ def search_path(extra: Iterable[Path] = ()) -> list[Path]:
     return found
 
 
+def directories(named: Iterable[Path]) -> list[Path]:
+    """Directories of elements as --elements-path names them; ElementNotFound for one that is not there."""
+    found = [path.resolve() for path in named]
+    for path in found:
+        if not path.is_dir():
+            raise ElementNotFound(f"--elements-path {path}: no such directory", fix="name a directory of elements")
+    return found
+
+
 def available(paths: Sequence[Path]) -> dict[str, Path]:
     """Every element on the path by name; the first directory wins."""
     found: dict[str, Path] = {}

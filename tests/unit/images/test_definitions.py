@@ -45,6 +45,9 @@ BAD = [  # text                                                  what the error 
     ('elements = ["x"]\n[disk]\nfilesystem = "vfat"', "filesystem is one of"),
     ('elements = ["x"]\n[env]\n"A B" = "1"', "bad variable name"),
     ('elements = ["x"]\nname = "../up"', "bad image name"),
+    ('elements = ["x"]\n[env]\nA = [1]', r"env: A is \[1\]"),
+    ('elements = ["x"]\n[env]\nPATH = "/x"', "PATH is set by the build itself"),
+    ('elements = ["x"]\npackages = ["--force-yes"]', "'--force-yes' is no name of a package"),
     ('elements = ["x"]\n[options.n]\ntype = "integer"\ndefault = "many"', "is an integer"),
 ]
 

@@ -109,6 +109,7 @@ OVER = [  # more words of a call, what is refused or heeded
     (["--engine", "mkosi"], "no engine 'mkosi'"),
     (["--until", "lunch"], "no phase 'lunch'"),
     (["-O", "colour=red"], "no option 'colour'"),
+    (["-E", "/no/such/place"], "--elements-path /no/such/place: no such directory"),
     (["--epoch", "yesterday"], "'yesterday' is no date"),
     (["--install-type", "wheel"], "--install-type 'wheel' is neither"),
     (["-p", "vim;reboot"], "'vim;reboot' is no name of a package"),
