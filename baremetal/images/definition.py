@@ -15,10 +15,13 @@ from baremetal.images.sizes import parse_size
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~=/@-]*")  # apt's NAME=VERSION and NAME/RELEASE too
+# Set by the build itself, whatever a definition says.
 BUILDS_OWN = frozenset(
-    ["PATH", "HOME", "TARGET_ROOT", "ELEMENTS_PATH", "IMAGE_NAME", "IMAGE_ELEMENT", "_LIB"]
-    + ["TMP_BUILD_DIR", "TMP_IMAGE_DIR", "TMP_HOOKS_PATH", "TMP_MOUNT_PATH"]
-    + ["LD_PRELOAD", "LD_LIBRARY_PATH", "BASH_ENV"]
+    (
+        *("PATH", "HOME", "TARGET_ROOT", "ELEMENTS_PATH", "IMAGE_NAME", "IMAGE_ELEMENT", "_LIB"),
+        *("TMP_BUILD_DIR", "TMP_IMAGE_DIR", "TMP_HOOKS_PATH", "TMP_MOUNT_PATH"),
+        *("LD_PRELOAD", "LD_LIBRARY_PATH", "BASH_ENV"),
+    )
 )
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 KINDS = ("disk", "ramdisk", "tree")
