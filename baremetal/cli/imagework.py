@@ -133,7 +133,7 @@ def told() -> Iterator[None]:
     try:
         yield
     except BuildFailed as exc:
-        again = shlex.join(["baremetal", *sys.argv[1:]])
+        again = shlex.join(["baremetal", *(word for word in sys.argv[1:] if word != "--shell-on-failure")])
         exc.fix = exc.fix.replace("baremetal image build …", again)
         raise
     except KeyboardInterrupt:

@@ -156,7 +156,7 @@ def _read_lines(
             *lines, buffer = (buffer + data).split(b"\n")
             for raw in lines:
                 line = raw.decode(errors="replace").rstrip("\r")
-                tail.append(printable(line))
+                tail.append(printable(line.rpartition("\r")[2]))  # a progress bar writes over itself
                 name = _script_started(line)
                 if name:
                     script_began = time.monotonic()

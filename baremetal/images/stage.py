@@ -168,7 +168,12 @@ def _call(command: list[str], env: dict[str, str], cwd: str = "/") -> int:
 
 def _shell(spec: Spec) -> None:
     """A shell on the terminal, in the tree when it has one, else beside it."""
-    with open("/dev/tty", "r+b", buffering=0) as tty:
+    try:
+        terminal = open("/dev/tty", "r+b", buffering=0)  # noqa: SIM115
+    except OSError:
+        print("baremetal: no shell is opened: there is no terminal", flush=True)
+        return
+    with terminal as tty:
         tty.write(b"baremetal: shell at phase %s; leave it to go on\r\n" % spec.phase.encode())
         there = spec.where == "target" and inside(spec.mnt, "bin/sh").exists()
         command = _chroot(spec, ["/bin/sh", "+m", "-i"]) if there else ["/bin/sh", "+m", "-i"]

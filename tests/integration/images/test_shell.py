@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -69,3 +70,15 @@ def test_a_shell_before_and_after_a_phase_as_with_disk_image_create(tmp_path: Pa
     shown, code = converse(command, env, [("shell at phase install", look), ("shell at phase install", look)])
     assert code == 0, shown
     assert shown.index("not-2") < shown.index("there-2")
+
+
+def test_without_a_terminal_the_error_is_told_all_the_same(tmp_path: Path) -> None:
+    command = [BAREMETAL, "image", "build", "-n", "-t", "tar", "-o", str(tmp_path / "x"), "--offline", "--no-add"]
+    command += ["--cache-dir", str(tmp_path / "c"), "-E", str(ELEMENTS), "--shell-on-failure", "host-os", "boom"]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, start_new_session=True, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "install.d/60-boom failed" in done.stderr
+    assert "no shell is opened: there is no terminal" in done.stderr
+    assert done.stderr.count("--shell-on-failure") == 1
