@@ -205,7 +205,7 @@ def open_ports(settings: Settings) -> Iterator[Finding]:
         elif serving(settings):
             yield Finding(name, PASS, f"ours: {who}")
         else:
-            yield Finding(name, FAIL, f"taken by {who}", f"systemctl stop {who.partition(' ')[0]}, or set another port")
+            yield Finding(name, FAIL, f"taken by {who}", f"{ports.way_out(who)}, or set another port")
 
 
 def serving(settings: Settings) -> bool:

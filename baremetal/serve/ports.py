@@ -27,10 +27,9 @@ def holder(protocol: str, port: int, address: str | None = None) -> str | None:
 def taken(protocol: str, address: str, port: int) -> PortTaken:
     """The error for a port that somebody has."""
     who = holder(protocol, port, address) or "another program"
-    unit = who.partition(" ")[0]
     return PortTaken(
         f"{protocol.upper()} port {port} on {address} is taken by {who}",
-        fix=f"stop it (systemctl stop {unit}?), or set another port in the configuration",
+        fix=f"{way_out(who)}, or set another port in the configuration",
     )
 
 
@@ -46,10 +45,23 @@ def _links(directory: Path) -> Iterator[str]:
 
 
 def _name(process: Path) -> str:
+    """What somebody would call it: a server of ours is no `python3`."""
     try:
+        if b"baremetal.serve." in (process / "cmdline").read_bytes():
+            return "another baremetal server"
         return (process / "comm").read_text().strip()
     except OSError:
         return "a process"
+
+
+def way_out(who: str) -> str:
+    """How the program that `holder` named is stopped."""
+    name, _, pid = who.removesuffix(")").rpartition(" (pid ")
+    if name == "another baremetal server":
+        return f"stop it (systemctl stop baremetal, or: kill {pid})"
+    if name.startswith("python") or not pid:  # an interpreter is no service
+        return f"stop it (kill {pid})" if pid else "stop it"
+    return f"stop it (systemctl stop {name}?)"
 
 
 def _inodes(table: str, port: int, address: str | None) -> set[str]:

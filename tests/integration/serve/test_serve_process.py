@@ -220,3 +220,15 @@ def test_sd_notify_tells_when_it_serves(site):
             assert said.startswith(b"STATUS=")
         site.stop()
         assert sock.recv(1000) == b"STOPPING=1"
+
+
+def test_doctor_names_another_server_of_ours_as_what_it_is(make_site):
+    first = make_site()
+    first.serve()
+    config = first.root / "other.toml"
+    config.write_text(first.config.read_text().replace(f"{first.root}/", f"{first.root}/other/"))
+    first.cli("--config", str(config), "init")
+    told = first.cli("--config", str(config), "doctor", check=False)
+    assert "taken by another baremetal server" in told.stdout
+    assert "systemctl stop python" not in told.stdout
+    assert told.returncode == 8
