@@ -2,8 +2,8 @@
 
 hack/ramdisk-vm KERNEL INITRD < scenario.json > result.json      (root; runs in network and PID namespaces of its own)
 
-Scenario: {"machine": {"disks": ["virtio"|"nvme"|"ahci"|"scsi"|"usb"|"blkdebug"|"readonly"|"twin"], "disk_gib": 8,
-"fill": {"0": "raw file"}, "nic": "virtio-net-pci", "nics": 1, "memory_mib": 1024, "cpus": 1, "uefi": false,
+Scenario: {"machine": {"disks": ["virtio"|"nvme"|"ahci"|"scsi"|"usb"|"blkdebug"|"nvme-bad"|"readonly"|"twin"],
+"disk_gib": 8, "fill": {"0": "raw file"}, "nic": "virtio-net-pci", "nics": 1, "memory_mib": 1024, "cpus": 1, "uefi": false,
 "clock": "2001-01-01", "ipmi": false (a BMC inside), "sizes_mib": {"1": 64}}, "raw": path of a raw image to serve,
 "orders": [{"kind", "args"}], "run": shell text to run instead of the agent, "cmdline": more kernel arguments,
 "files": {name: text of a program in the ramdisk}, "switch": name of a switch that speaks LLDP,
@@ -37,6 +37,7 @@ BUS = {  # device arguments of a disk n
     "readonly": ["-device", "virtio-blk-pci,drive=d{n},serial=RO{n},id=disk{n}"],
     "blkdebug": ["-device", "virtio-blk-pci,drive=d{n},serial=BD{n}"],
     "nvme": ["-device", "nvme,drive=d{n},serial=NV{n}"],
+    "nvme-bad": ["-device", "nvme,drive=d{n},serial=NB{n}"],
     "ahci": ["-device", "ide-hd,drive=d{n},bus=ide.{n},serial=AH{n}"],
     "scsi": ["-device", "virtio-scsi-pci,id=s{n}", "-device",
              "scsi-hd,drive=d{n},serial=SC{n},wwn=0x5000c50015ea71a{n},bus=s{n}.0,id=disk{n}"],
@@ -132,11 +133,12 @@ def disk(work: Path, n: int, kind: str, machine: dict) -> list[str]:
         sh("qemu-img", "resize", "-q", str(path), str(size))
     else:
         sh("qemu-img", "create", "-q", "-f", "qcow2", str(path), str(size))
-    if kind == "blkdebug":  # every write that touches one sector fails
+    if kind in ("blkdebug", "nvme-bad"):  # every write that touches one sector fails; the drive cannot erase itself
         rules = work / "blkdebug.conf"
+        where = f'iotype = "write"\nsector = "{machine.get("bad_sector", 131072)}"\n'
         rules.write_text(
-            '[inject-error]\nevent = "none"\niotype = "write"\nerrno = "5"\n'
-            + f'sector = "{machine.get("bad_sector", 131072)}"\n'
+            '[inject-error]\nevent = "none"\nerrno = "5"\n'
+            + (where if kind == "blkdebug" else 'iotype = "write-zeroes"\n')
         )
         node = f"driver=raw,file.driver=blkdebug,file.config={rules},"
         node += f"file.image.driver=file,file.image.filename={work}/raw{n}"

@@ -7,7 +7,7 @@ Methods:
   discard   the same, but a drive without discard is a failure.
   zero      every byte written with zeros, and every byte read again.
   secure    the drive's own erase (NVMe Sanitize or Format NVM, ATA Sanitize or Security Erase), then
-            metadata; a drive without one is a failure.
+            metadata; a drive without one is a failure, and so is one that keeps what it held.
   best      secure where the drive can, zero where it cannot; the report says which it was.
 
 A disk listed with "foreign": false may be erased only when nothing lies on it: nobody said yes to
@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict, List, Set, Tuple
 
-from baremetal.agents import blockdev
+from baremetal.agents import blockdev, witness
 from baremetal.agents.blockdev import MIB, Target
 from baremetal.agents.disks import Disk
 from baremetal.agents.gpt import BadTable
@@ -146,10 +146,12 @@ def _twins(one: Disk, other: Disk) -> bool:
 
 def _wipe_disk(disk: Disk, method: str, sys: str, progress: Progress, others: List[Disk]) -> Dict[str, Any]:
     started = time.monotonic()
-    done = method
+    done, changed = method, None
     with Target(disk.path) as target:
         if method in (SECURE, BEST):
+            before = witness.held(target)
             done, method = _own_erase(disk, method, progress, others)
+            changed = witness.check(target, before) if method == SECURE else None
         areas = areas_of(target, blockdev.partitions(sys, disk.name))
         discarded = method != ZERO and target.discard(0, target.size // target.sector * target.sector)
         if method == DISCARD and not discarded:
@@ -170,6 +172,7 @@ def _wipe_disk(disk: Disk, method: str, sys: str, progress: Progress, others: Li
         "areas": len(areas),
         "bytes_verified": sum(length for _, length in areas),
         "discarded": discarded,
+        **({} if changed is None else {"spots_changed": changed}),
         "kernel_reread": reread,
         "seconds": round(time.monotonic() - started, 2),
     }

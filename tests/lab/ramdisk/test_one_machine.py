@@ -141,12 +141,17 @@ def test_bios_virtio_with_768_mib(cloud: tuple[Path, Path], raw: Path, tmp_path:
 
 
 def test_uefi_nvme_secure_erase_with_a_dead_clock(cloud: tuple[Path, Path], raw: Path, tmp_path: Path) -> None:
-    machine = {"uefi": True, "disks": ["nvme"], "clock": "2001-01-01"}
-    result = boot(cloud, {"machine": machine, "raw": str(raw), "orders": orders("NV0", "secure")}, tmp_path)
-    inspected, cleaned, written, _ = all_done(result)
+    machine = {"uefi": True, "disks": ["nvme", "nvme"], "clock": "2001-01-01", "fill": {"1": str(raw)}, "disk_gib": 1}
+    erase_other = {"kind": "clean", "args": {"disks": [{"serial": "NV1"}], "method": "best"}}
+    asked = [*orders("NV0", "secure")[:-1], erase_other, {"kind": "power_off"}]
+    result = boot(cloud, {"machine": machine, "raw": str(raw), "orders": asked}, tmp_path)
+    inspected, cleaned, written, other, _ = all_done(result)
     assert inspected["inventory"]["boot"]["current_boot_mode"] == "uefi"
     assert "wear_percent" in inspected["inventory"]["disks"][0]["health"]
     assert cleaned["disks"][0]["method"].startswith("nvme-format-")
+    assert other["disks"][0]["method"].startswith("nvme-format-")
+    assert other["disks"][0]["spots_changed"] > 0, "what lay in the middle of the drive was read before and after"
+    assert not any((tmp_path / "disk1").read_bytes()), "the drive itself zeroed all of it, not our few MiB at the ends"
     assert "clock set to" in result["console"]
     assert written["disk"] == "/dev/nvme0n1"
     entry = written["boot_entry"]
@@ -380,6 +385,21 @@ def test_a_shell_only_when_the_operator_allowed_it(cloud: tuple[Path, Path], all
     scenario = {"rogue": True, "hello_patience_s": 40, "cmdline": "baremetal.shell=1" if allowed else "", "orders": []}
     done = subprocess.run(command, input=json.dumps(scenario), capture_output=True, text=True, timeout=400, check=False)
     assert ("shell on the console" in json.loads(done.stdout)["console"]) is allowed
+
+
+@pytest.mark.slow
+def test_a_drive_that_fails_its_own_erase_is_overwritten_or_told(cloud: tuple[Path, Path], raw: Path) -> None:
+    def clean(method: str) -> dict[str, Any]:
+        return {"kind": "clean", "args": {"disks": [{"serial": "NB0"}], "method": method}}
+
+    machine = {"disks": ["nvme-bad"], "disk_gib": 0.25}
+    result = boot(cloud, {"machine": machine, "orders": [clean("secure"), clean("best"), {"kind": "power_off"}]})
+    secure, best = (o["report"] for o in result["orders"][:2])
+    assert (secure["outcome"], secure["fault"]["code"]) == ("failed", "erase-unsupported"), secure
+    assert "status" in secure["fault"]["detail"], secure["fault"]
+    assert best["outcome"] == "done", best
+    assert best["data"]["disks"][0]["method"].startswith("zero ("), "it says that the drive did not do it"
+    assert best["data"]["disks"][0]["bytes_verified"] == 256 * MIB
 
 
 @pytest.mark.slow
