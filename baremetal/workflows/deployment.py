@@ -15,7 +15,7 @@ from baremetal.protocol import agent
 from baremetal.store import boots, events
 from baremetal.store.boots import Boot
 from baremetal.store.orders import OrderRow
-from baremetal.workflows import causes, configdrive, faults, ids, raid
+from baremetal.workflows import bootvia, causes, configdrive, faults, ids, raid
 from baremetal.workflows.cleaning import own
 from baremetal.workflows.diskless import is_diskless
 from baremetal.workflows.imagehere import need
@@ -62,6 +62,7 @@ async def write_image(p: Pass) -> Outcome:
 @step("deploy.prepare_instance_boot", 60, "from now on the machine boots its disk")
 async def prepare_instance_boot(p: Pass) -> Outcome:
     """Persistent, and read back."""
+    await bootvia.tidy(p)
     await p.boot_from(BootDevice.DISK, once=False)
     return Done("boot device: disk, persistent")
 

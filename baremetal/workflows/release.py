@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from baremetal.model.node import Power
 from baremetal.store import boots
+from baremetal.workflows import bootvia
 from baremetal.workflows.machine import ensure_power
 from baremetal.workflows.outcome import Done, Outcome
 from baremetal.workflows.passes import Pass
@@ -15,7 +16,10 @@ async def rest(p: Pass) -> Outcome:
     """With fast track the ramdisk stays for the next verb; without, the machine is powered off."""
     if p.policy.fast_track and p.ramdisk and answers(p, p.ramdisk):
         return Done("the ramdisk stays up for the next verb")
-    return await off(p)
+    outcome = await off(p)
+    if isinstance(outcome, Done):
+        await bootvia.tidy(p)
+    return outcome
 
 
 async def off(p: Pass) -> Outcome:
