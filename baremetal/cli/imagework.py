@@ -186,7 +186,7 @@ def options(
         cache=cache(cache_dir),
         elements_path=(*directories(elements_path or []), *(path.resolve() for path in extra)),
         refresh=refresh,
-        offline=offline,
+        offline=offline or bool(os.environ.get("DIB_OFFLINE")),
         until=until,
         shell_on_failure=shell_on_failure or "after-error" in breaks,
         breaks=tuple(word for word in breaks if word != "after-error"),
@@ -272,9 +272,11 @@ def _copies(result: BuildResult, classic: Classic, stem: Path) -> list[Path]:
                 target.unlink()
             raise
         written.append(target)
-    if classic.checksum:
+    asked = "1" if classic.checksum else os.environ.get("DIB_CHECKSUM", "0")
+    kinds = [kind for kind in ("md5", "sha256") if asked == "1" or kind in asked]
+    if kinds:
         for target in list(written):
-            for kind in ("md5", "sha256"):
+            for kind in kinds:
                 sums = target.with_name(f"{target.name}.{kind}")
                 sums.write_text(f"{file_digest(target, kind)}  {target.name}\n")
                 written.append(sums)

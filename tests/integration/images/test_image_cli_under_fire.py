@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import running
 
 pytestmark = pytest.mark.integration
 ELEMENTS = Path(__file__).parents[2] / "data/images/elements"
@@ -63,18 +64,6 @@ def nothing_left(place: Path) -> bool:
     mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(place) in line]
     work = place / "cache/work"
     return not mounts and not running(str(place)) and not (work.is_dir() and list(work.iterdir()))
-
-
-def running(word: str) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if word in words and path.parent.name != str(os.getpid()) and "pytest" not in words:
-            found.append(words)
-    return found
 
 
 FAILS = [  # element, script, what it does, exit code, what is said
@@ -223,3 +212,14 @@ def test_a_shell_opens_where_it_failed(place: Path) -> None:
     assert said.count(b"evidence") >= 2
     assert b"has-a-bug: install.d/60-bug failed" in said
     assert nothing_left(place)
+
+
+@pytest.mark.parametrize(("asked", "kinds"), [("1", {"md5", "sha256"}), ("sha256", {"sha256"}), ("0", set())])
+def test_digests_are_asked_for_by_variable_too(
+    place: Path, monkeypatch: pytest.MonkeyPatch, asked: str, kinds: set[str]
+) -> None:
+    monkeypatch.setenv("DIB_CHECKSUM", asked)
+    for old in place.glob("summed.*"):
+        old.unlink()
+    assert build(place, "greet", "-o", str(place / "summed")).returncode == 0
+    assert {path.suffix[1:] for path in place.glob("summed.*.*")} == kinds
