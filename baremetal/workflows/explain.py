@@ -125,7 +125,7 @@ SEEN_LATE_S = 5.0  # from one stage of a network boot to the next
 
 _AT_REST = {
     State.ENROLL: "enrolled; its BMC was not asked yet",
-    State.MANAGEABLE: "its BMC answers; it is not available before it was cleaned",
+    State.MANAGEABLE: "its BMC has said who it is; it is not available before it was cleaned",
     State.AVAILABLE: "clean, and free for a deploy",
     State.ACTIVE: "deployed and running",
     State.RESCUE: "the rescue ramdisk runs",
