@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import running
 
 from baremetal.images import builder, errors
 from baremetal.images.definition import Definition, Disk
@@ -157,23 +158,10 @@ def kill_at(moment: str, cache: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + 10
-    while left := running_for(cache):
+    while left := running(str(cache)):
         if time.monotonic() > deadline:
             pytest.fail(f"still running: {left}")
         time.sleep(0.05)
-
-
-def running_for(cache: Path) -> list[str]:
-    """Command lines of processes that name this cache."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(cache) in words:
-            found.append(words)
-    return found
 
 
 SMALL_STORE = """

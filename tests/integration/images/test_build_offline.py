@@ -5,7 +5,6 @@ Needs root (namespaces, overlayfs), sgdisk, e2fsprogs, mtools, grub, qemu-img.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from processes import running
 
 from baremetal.images import builder, chunks, errors, manifest
 from baremetal.images.definition import Definition, Disk
@@ -49,15 +49,6 @@ def tree_of(result: builder.BuildResult) -> dict[str, str]:
     from baremetal.images import compare
 
     return compare.read_files(result.directory / "files.txt")
-
-
-def running(word: str) -> list[str]:
-    """Command lines of this machine with a word in them."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-    return [words for words in found if word in words]
 
 
 def mounts(below: Path) -> list[str]:

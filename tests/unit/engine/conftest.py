@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from baremetal.lifecycle import Verb
-from baremetal.model.node import Node
+from baremetal.model.node import Node, State
 from baremetal.store import Store, nodes
 from baremetal.workflows import registry, verbs
 from baremetal.workflows.conductor import Conductor
 from baremetal.workflows.policy import Policy
-from baremetal.workflows.simulated import FakeDrivers, SimulatedImages, SimulatedRack
+from baremetal.workflows.simulated import FakeDrivers, SimulatedImages, SimulatedRack, Timing
 from baremetal.workflows.site import Keys, Ramdisk, Site
 
 PEM = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -67,6 +67,14 @@ class Bench:
         node = await self.con.write(lambda c: verbs.ask(c, name, Verb(verb), args, "test", now, self.con.images))
         self.con.touched(node.id)
         return node
+
+    async def stand_in_line(self, inspect_s: float) -> None:
+        """n1 is inspected, for so long; n2 waits for its place (with a limit of one)."""
+        self.rack.timing = Timing(inspect_s=inspect_s)
+        await self.ask("n1", "inspect")
+        await self.when("n1", lambda n: n.state is State.INSPECTING)
+        await self.ask("n2", "inspect")
+        await self.when("n2", lambda n: "limit" in str(n.work.get("doing")))
 
     async def power(self, name: str, target: str) -> Node:
         now = self.con.clock.now()

@@ -194,14 +194,11 @@ async def test_without_fast_track_each_workflow_ends_powered_off(make_bench: Any
 async def test_limits_let_the_rest_wait_in_their_state(make_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("baremetal.workflows.runner.LIMIT_PAUSE_S", 0.05)
     async with make_bench(inspect_limit=1) as bench:
-        bench.rack.timing = Timing(inspect_s=0.3)
         for name in ("n1", "n2"):
             await bench.enroll(name)
             await bench.until(name, "manageable")
-        await bench.ask("n1", "inspect")
-        await bench.when("n1", lambda n: n.state is State.INSPECTING)
-        await bench.ask("n2", "inspect")
-        node = await bench.when("n2", lambda n: "limit" in str(n.work.get("doing")))
+        await bench.stand_in_line(inspect_s=0.3)
+        node = bench.node("n2")
         assert (node.state, node.wanted) == (State.MANAGEABLE, "inspect")
         await bench.until("n1", "manageable")
         node = await bench.until("n2", "manageable", timeout_s=15)

@@ -96,14 +96,10 @@ async def test_what_was_aborted_and_is_asked_again_begins_with_all_its_patience(
 
 async def test_who_stands_in_line_can_be_taken_out_of_it(make_bench: Any) -> None:
     async with make_bench(inspect_limit=1) as bench:
-        bench.rack.timing = Timing(inspect_s=30)
         for name in ("n1", "n2"):
             await bench.enroll(name)
             await bench.until(name, "manageable")
-        await bench.ask("n1", "inspect")
-        await bench.when("n1", lambda n: n.state is State.INSPECTING)
-        await bench.ask("n2", "inspect")
-        await bench.when("n2", lambda n: "limit" in str(n.work.get("doing")))
+        await bench.stand_in_line(inspect_s=30)
         await bench.ask("n2", "abort")
         node = await bench.when("n2", lambda n: n.wanted is None)
         assert (node.state, node.work.get("ask"), node.fault) == (State.MANAGEABLE, None, None)
@@ -143,11 +139,7 @@ async def test_a_failed_node_that_stands_in_line_keeps_its_fault_when_taken_out(
         bench.rack.boxes["n2"].faults.add("no-dhcp")
         await bench.ask("n2", "inspect")
         failed = await bench.when("n2", lambda n: n.wanted is None)
-        bench.rack.timing = Timing(inspect_s=30)
-        await bench.ask("n1", "inspect")
-        await bench.when("n1", lambda n: n.state is State.INSPECTING)
-        await bench.ask("n2", "inspect")
-        await bench.when("n2", lambda n: "limit" in str(n.work.get("doing")))
+        await bench.stand_in_line(inspect_s=30)
         await bench.ask("n2", "abort")
         node = await bench.when("n2", lambda n: n.wanted is None)
         assert (node.state, node.fault) == (State.INSPECTING, failed.fault)

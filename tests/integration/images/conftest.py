@@ -1,0 +1,6 @@
+"""Puts this directory where its tests find `processes`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
