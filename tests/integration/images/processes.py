@@ -13,6 +13,6 @@ def running(word: str) -> list[str]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
             words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if word in words and path.parent.name != str(os.getpid()) and "pytest" not in words:
+            if word in words and path.parent.name != str(os.getpid()) and "-m pytest" not in words:
                 found.append(words)
     return found

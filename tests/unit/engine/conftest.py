@@ -68,13 +68,13 @@ class Bench:
         self.con.touched(node.id)
         return node
 
-    async def stand_in_line(self, inspect_s: float) -> None:
-        """n1 is inspected, for so long; n2 waits for its place (with a limit of one)."""
+    async def stand_in_line(self, inspect_s: float) -> Node:
+        """n1 is inspected, for so long; n2 waits for its place (with a limit of one): n2 as it was then."""
         self.rack.timing = Timing(inspect_s=inspect_s)
         await self.ask("n1", "inspect")
         await self.when("n1", lambda n: n.state is State.INSPECTING)
         await self.ask("n2", "inspect")
-        await self.when("n2", lambda n: "limit" in str(n.work.get("doing")))
+        return await self.when("n2", lambda n: "limit" in str(n.work.get("doing")))
 
     async def power(self, name: str, target: str) -> Node:
         now = self.con.clock.now()

@@ -197,8 +197,7 @@ async def test_limits_let_the_rest_wait_in_their_state(make_bench: Any, monkeypa
         for name in ("n1", "n2"):
             await bench.enroll(name)
             await bench.until(name, "manageable")
-        await bench.stand_in_line(inspect_s=0.3)
-        node = bench.node("n2")
+        node = await bench.stand_in_line(inspect_s=0.3)
         assert (node.state, node.wanted) == (State.MANAGEABLE, "inspect")
         await bench.until("n1", "manageable")
         node = await bench.until("n2", "manageable", timeout_s=15)
