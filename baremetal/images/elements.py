@@ -165,6 +165,7 @@ def merge_hooks(elements: Sequence[Element], target: Path) -> dict[str, str]:
     owner: dict[str, str] = {}
     target.mkdir(parents=True)
     for element in elements:
+        _only_files(element)
         for entry in sorted(os.listdir(element.path)):
             source = element.path / entry
             if source.is_dir():
@@ -174,6 +175,17 @@ def merge_hooks(elements: Sequence[Element], target: Path) -> dict[str, str]:
                 shutil.copy2(source, target / entry)
                 owner[entry] = element.name
     return owner
+
+
+def _only_files(element: Element) -> None:
+    """A pipe or device among its files would be read for ever; links (a unit masked with /dev/null) are copied."""
+    for here, _, names in os.walk(element.path):
+        for name in names:
+            path = Path(here, name)
+            if not (path.is_symlink() or path.is_file()):
+                raise BadElement(
+                    f"{element.name}: {path.relative_to(element.path)} is neither file nor directory", fix="remove it"
+                )
 
 
 def _merge_dir(element: Element, source: Path, target: Path, owner: dict[str, str]) -> None:
@@ -191,7 +203,7 @@ def _merge_dir(element: Element, source: Path, target: Path, owner: dict[str, st
         if child.is_dir():
             shutil.copytree(child, target / name, symlinks=True, dirs_exist_ok=True)
         else:
-            shutil.copy2(child, target / name, follow_symlinks=not child.is_symlink() or child.exists())
+            shutil.copy2(child, target / name, follow_symlinks=child.is_file())
         owner[key] = element.name
 
 

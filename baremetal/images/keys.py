@@ -265,8 +265,8 @@ def _files(root: Path) -> list[Path]:
 
 
 def _add_file(inputs: Inputs, path: Path, name: str) -> bytes:
-    if path.is_symlink() and not path.exists():
-        inputs.add(name, f"link {os.readlink(path)}")
+    if not path.is_file():  # a link to nothing, or to what cannot be read to its end
+        inputs.add(name, f"link {os.readlink(path)}" if path.is_symlink() else "no file")
         return b""
     data = path.read_bytes()
     link = f"link {os.readlink(path)}\n" if path.is_symlink() else ""

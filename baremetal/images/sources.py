@@ -120,6 +120,8 @@ def _heads(source: Source) -> str:
 def _file(location: str) -> str:
     path = location.removeprefix("file://")
     if path.startswith("/"):
+        if not os.path.isfile(path):
+            return ""
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     if not location.startswith(("http://", "https://")):

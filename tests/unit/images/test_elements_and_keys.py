@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,21 @@ def test_same_named_hooks_of_two_elements_collide_by_name(here: Path, tmp_path: 
     element(here, "tools", {"install.d/50-web": "#!/bin/sh\n"})
     with pytest.raises(BadElement, match=r"install.d/50-web is in two elements: tools and web"):
         merge_hooks(resolve(["web", "os"], [here]), tmp_path / "hooks")
+
+
+def test_what_would_be_read_for_ever_is_refused_and_a_masked_unit_is_not(tmp_path: Path) -> None:
+    place = tmp_path / "e" / "odd"
+    for name in ("static/etc", "hooks.d"):
+        (place / name).mkdir(parents=True)
+        (place / name / "masked").symlink_to("/dev/null")
+        (place / name / "endless").symlink_to("/dev/zero")
+    merge_hooks([Element("odd", place)], tmp_path / "hooks")
+    assert keys.element_inputs([("odd", place)]).parts
+    for name in ("static/etc", "hooks.d"):
+        assert (tmp_path / "hooks" / name / "endless").readlink() == Path("/dev/zero")
+    os.mkfifo(place / "static/etc/pipe")
+    with pytest.raises(BadElement, match="odd: static/etc/pipe is neither file nor directory"):
+        merge_hooks([Element("odd", place)], tmp_path / "hooks2")
 
 
 def test_scripts_run_in_dib_run_parts_order(tmp_path: Path) -> None:
