@@ -28,6 +28,7 @@ from baremetal.workflows import ids
 from baremetal.workflows.bell import Bell
 from baremetal.workflows.bmchealth import BmcHealth
 from baremetal.workflows.inbox import Inbox
+from baremetal.workflows.looking import Seen
 from baremetal.workflows.metadata import Signer, refresh_referring
 from baremetal.workflows.netbook import NetBook
 from baremetal.workflows.passes import Drivers, World
@@ -35,7 +36,8 @@ from baremetal.workflows.policy import Policy
 from baremetal.workflows.powersync import PowerSync
 from baremetal.workflows.recorder import Open, Recorder
 from baremetal.workflows.rollout import Driver
-from baremetal.workflows.runner import Runner, Seen, server_event
+from baremetal.workflows.runner import Runner
+from baremetal.workflows.serverevent import server_event
 from baremetal.workflows.site import Images, Keys, Site
 from baremetal.workflows.snapshot import Publisher, Push
 

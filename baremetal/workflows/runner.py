@@ -10,80 +10,43 @@ from __future__ import annotations
 import dataclasses
 import logging
 from dataclasses import dataclass
-from typing import Any, assert_never
 
 from sqlalchemy.engine import Connection
 
 from baremetal import lifecycle
-from baremetal.bmc.faults import BmcAuth, BmcError, BmcLied
+from baremetal.bmc.faults import BmcError
 from baremetal.errors import BaremetalError
-from baremetal.lifecycle import Phase, Verb
-from baremetal.model.event import Event, Kind
+from baremetal.lifecycle import Verb
+from baremetal.model.event import Kind
 from baremetal.model.fault import Fault
-from baremetal.model.node import Node, Port, State
-from baremetal.model.node import Wait as NodeWait
-from baremetal.store import BadValue, Fenced, StoreError, allocations, boots, events, nodes, orders, whole
-from baremetal.store.boots import Boot
-from baremetal.store.orders import OrderRow
-from baremetal.workflows import cleaning as cleaning
-from baremetal.workflows import deployment, faults, ids, powerverbs, release, steps
+from baremetal.model.node import Node, State
+from baremetal.store import BadValue, Fenced, StoreError, boots, events, nodes
+from baremetal.workflows import cleaning as cleaning  # these register their steps
+from baremetal.workflows import deployment, faults, idle, powerverbs, steps
 from baremetal.workflows import enrollment as enrollment
 from baremetal.workflows import inspection as inspection
-from baremetal.workflows import otherverbs as otherverbs  # registers its steps
+from baremetal.workflows import otherverbs as otherverbs
 from baremetal.workflows import raid as raid
 from baremetal.workflows import rescue as rescue
 from baremetal.workflows import service as service
-from baremetal.workflows.diskless import is_diskless
+from baremetal.workflows.bmcladder import bmc_trouble, bmc_well
+from baremetal.workflows.entering import begin_steps, enter
 from baremetal.workflows.imagehere import RETRY_S, ImageElsewhere
-from baremetal.workflows.outcome import Again, Done, Failed, Outcome, Wait
+from baremetal.workflows.looking import Seen, look
+from baremetal.workflows.outcome import Again, Done, Failed, Outcome
 from baremetal.workflows.passes import Pass, StoreFirst, World
 from baremetal.workflows.places import Places
 from baremetal.workflows.ramdisk import drop_order
+from baremetal.workflows.settling import settle
 
 log = logging.getLogger(__name__)
 
-# Which steps a state runs.
-INTERFACE = {
-    State.VERIFYING: "verify",
-    State.INSPECTING: "inspect",
-    State.CLEANING: "clean",
-    State.DEPLOYING: "deploy",
-    State.DELETING: "release",
-    State.ADOPTING: "adopt",
-    State.RESCUING: "rescue",
-    State.UNRESCUING: "unrescue",
-    State.SERVICING: "service",
-}
-# Where a failed workflow lands, if not in "… failed" of its own state.
-LANDS = {State.VERIFYING: State.ENROLL, State.DELETING: State.ERROR}
 # A crashed pass (a bug) is tried that often before the workflow fails with the traceback as evidence.
 CRASHES = 5
 # Who finds a limit reached is woken when a place becomes free; this is for places freed by another server.
 LIMIT_PAUSE_S = 30.0
 # Decisions taken in one pass, at most; each is a step that needed nothing from the machine.
 DECISIONS = 12
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Everything a pass starts from, read in one snapshot."""
-
-    node: Node
-    boots: dict[str, Boot]
-    order: OrderRow | None
-    ports: list[Port] | None = None  # None: not read
-
-
-def look(conn: Connection, node_id: str) -> Seen | None:
-    """The node and what belongs to its running workflow; None when it was deleted."""
-    if conn.dialect.name == "postgresql":
-        found = whole.read(conn, [node_id]).get(node_id)
-        return Seen(found.node, found.boots, found.order, found.ports) if found else None
-    node = nodes.find(conn, node_id)
-    if node is None:
-        return None
-    order = orders.get(conn, node.work.get("order"))
-    return Seen(node, boots.live(conn, node_id), order)
 
 
 @dataclass(frozen=True)
@@ -292,7 +255,7 @@ class Runner:
                 return None
             return outcome
         if p.ramdisk and p.node.state is not State.RESCUE and p.node.wanted is None:
-            return await _idle_ramdisk(p)
+            return await idle.ramdisk(p)
         return None
 
     async def _step(self, p: Pass) -> Outcome:
@@ -339,188 +302,3 @@ def _shows(p: Pass) -> bool:
         now.wanted,
         now.boot_id,
     )
-
-
-def begin_steps(p: Pass, to: State, verb: Verb) -> None:
-    """Write the workflow's steps into the notebook."""
-    args = p.node.wanted_args
-    without: list[str] = []
-    if to is State.CLEANING and verb is not Verb.CLEAN and not p.policy.automated_clean:
-        without.append("clean.erase_devices_metadata")
-    if to is State.CLEANING and verb is Verb.CLEAN and args.get("steps"):
-        without.append("clean.erase_devices_metadata")  # a manual clean does what it was asked
-    asked = args.get("steps") or []
-    if to is State.CLEANING and verb is Verb.UNDEPLOY:
-        asked = []
-    interface = INTERFACE[to]
-    if to is State.DEPLOYING and is_diskless(p.world.images.get(p.work["image"])):
-        interface = "diskless"
-    plan = steps.plan(interface, asked, without=without)
-    p.jot(steps=[s.to_json() for s in plan], i=0)
-
-
-def enter(p: Pass, to: State) -> None:
-    """Change the state (or begin it anew), and say so."""
-    was, since = p.node.state, p.node.state_since
-    p.change(state=to, state_since=p.now)
-    spent = int((p.now - since) * 1000) if since else None
-    p.event(Kind.STATE, str(to), duration_ms=spent, data={"from": str(was)})
-
-
-def settle(p: Pass, outcome: Outcome | None) -> None:
-    """Turn the outcome into the node's row: state, wait, fault, next look."""
-    match outcome:
-        case None:
-            p.change(wait=None, wake_at=_idle_wake(p))
-        case Done():
-            _finish(p, outcome.because)
-        case Wait():
-            _wait(p, outcome)
-        case Again():
-            p.jot(topic=None, doing=outcome.because)
-            p.change(wait=None, wake_at=p.now + outcome.after_s)
-            _fault(p, outcome.fault)
-        case Failed():
-            _fail(p, outcome.fault)
-        case _:
-            assert_never(outcome)
-
-
-def _wait(p: Pass, outcome: Wait) -> None:
-    same = p.work.get("topic") == outcome.topic and p.node.wait is not None
-    since = p.node.wait.since if same and p.node.wait else p.now
-    if not same:
-        p.event(
-            Kind.WAIT,
-            outcome.topic.split(" ")[0],
-            data={"because": outcome.because, "for_s": round(outcome.until - p.now)},
-        )
-    p.jot(topic=outcome.topic, doing=outcome.because)
-    next_look = min(outcome.until, p.now + outcome.look_s) if outcome.look_s else outcome.until
-    p.change(wait=NodeWait(outcome.because, outcome.until, since), wake_at=next_look)
-    _fault(p, outcome.fault)
-
-
-def _fault(p: Pass, fault: Fault | None) -> None:
-    """What keeps going wrong. A fault of an earlier try stays in sight until its step is done."""
-    if fault is None:
-        return
-    merged = faults.merged(p.node.fault, fault)
-    if p.node.fault is None or p.node.fault.code != fault.code:
-        p.event(Kind.FAULT, fault.code, outcome="retry", fault_code=fault.code, data={"brief": fault.brief})
-    p.change(fault=merged)
-
-
-def _with_console(p: Pass, fault: Fault) -> Fault:
-    """The fault with the way to what the machine said on its console, if that was recorded."""
-    boot_id, since = p.node.boot_id, p.node.wanted_since
-    told = p.world.store.read(lambda c: events.of_node(c, p.node.id, since=since, kinds=[str(Kind.CONSOLE)]))
-    if not any(e.stage == "recording" and e.boot_id == boot_id for e in told):
-        return fault
-    link = f"baremetal node console {p.node.name} --boot {boot_id}"
-    return dataclasses.replace(fault, evidence={**fault.evidence, "console": link})
-
-
-def _fail(p: Pass, fault: Fault) -> None:
-    """The workflow stops; the node stays where a verb can go on from."""
-    fault = _with_console(p, fault)
-    p.event(
-        Kind.FAULT,
-        fault.code,
-        outcome="failed",
-        fault_code=fault.code,
-        data={"brief": fault.brief, "step": p.node.step},
-    )
-    fault = faults.merged(p.node.fault, fault) or fault
-    if p.node.state in lifecycle.STABLE:  # a power wish, or a verb that could not begin
-        p.change(fault=fault, power_wanted=None, wanted=None, wait=None, wake_at=None, work={})
-        return
-    drop_order(p)
-    p.change(fault=fault, wanted=None, wait=None, held=None, power_wanted=None)
-    p.change(work={"failed_at": p.node.step, "image": p.work.get("image")})
-    if p.node.state in LANDS:
-        enter(p, LANDS[p.node.state])
-    p.change(wake_at=_idle_wake(p))
-
-
-def _finish(p: Pass, because: str) -> None:
-    """The workflow is through: on to the next state."""
-    wanted = p.node.wanted
-    to = lifecycle.after(p.node.state, wanted)
-    if p.node.state is State.DELETING:
-        p.change(work={}, step=None, wait=None, fault=None, image_id=None, extra=_released(p.node.extra))
-        p.also(lambda c: allocations.release(c, p.node.id))
-        begin_steps(p, to, Verb.UNDEPLOY)
-        enter(p, to)
-        p.change(wake_at=p.now)
-        return
-    if p.node.state is State.CLEANING and to is State.AVAILABLE:
-        cleaning.tell_unerased(p)
-    enter(p, to)
-    p.change(wanted=None, wanted_args={}, wanted_by=None, step=None, wait=None, fault=None, held=None, work={})
-    p.change(wake_at=_idle_wake(p))
-
-
-# What an adapter keeps of the deployment itself; it ends with the deployment.
-OF_INSTANCE = ("instance_info", "instance_uuid", "instance_name", "allocation_uuid")
-
-
-def _released(extra: dict[str, Any]) -> dict[str, Any]:
-    """Other tools' notes without those about what was deployed."""
-    return {tool: {k: v for k, v in notes.items() if k not in OF_INSTANCE} for tool, notes in extra.items()}
-
-
-def _idle_wake(p: Pass) -> float | None:
-    """When a node at rest is looked at again: only for wishes, and for a ramdisk that idles."""
-    if p.node.power_wanted or "ask" in p.node.work:
-        return p.now
-    if p.node.held or p.ramdisk is None or p.node.wanted is not None or p.node.state is State.RESCUE:
-        return None
-    return p.now + p.policy.idle_ramdisk_s
-
-
-async def _idle_ramdisk(p: Pass) -> Outcome | None:
-    """Nobody needed the ramdisk for a while: power off. Failed nodes keep it, for whoever looks into them."""
-    assert p.ramdisk is not None
-    since = max(p.node.state_since, p.ramdisk.hello_at or p.ramdisk.created_at)
-    if p.now - since < p.policy.idle_ramdisk_s:
-        return Again(p.policy.idle_ramdisk_s - (p.now - since), "the ramdisk is kept for the next verb")
-    outcome = await release.off(p)
-    return None if isinstance(outcome, Done) else outcome
-
-
-def bmc_trouble(p: Pass, exc: BmcError) -> Outcome:
-    """The ladder for a BMC that does not do what it is told: pause and ask again, until patience ends."""
-    fault = faults.from_error(exc, p.now)
-    if isinstance(exc, BmcAuth) or not (exc.retry or isinstance(exc, BmcLied)):
-        return Failed(fault)
-    since = float(p.work.get("bmc_since", p.now))
-    patience = p.policy.verify_patience_s if p.node.state is State.VERIFYING else p.policy.bmc_patience_s
-    tries = int(p.here.get("bmc_tries", 0)) + 1
-    if p.now - since >= patience:
-        p.jot(bmc_since=None)
-        return Failed(faults.from_error(exc, p.now, tries=tries, for_s=round(p.now - since)))
-    p.jot(bmc_since=since)
-    p.note(bmc_tries=tries)
-    pause = min(
-        p.policy.bmc_pause_s * 2 ** (tries - 1), p.policy.bmc_most_pause_s, max(1.0, patience - (p.now - since))
-    )
-    return Again(pause, f"the BMC: {exc.brief}", fault)
-
-
-def bmc_well(p: Pass) -> None:
-    """A pass went through: an earlier BMC trouble is over."""
-    if p.work.get("bmc_since") is not None:
-        p.jot(bmc_since=None)
-        p.note(bmc_tries=None)
-    passing = p.node.fault and (p.node.fault.code.startswith("bmc-") or p.node.fault.code == "internal")
-    if passing and p.node.wanted is not None and p.node.state not in lifecycle.STABLE:
-        p.change(fault=None)
-
-
-def server_event(now: float, stage: str, outcome: str = "ok", **data: Any) -> Event:
-    """A fact about the server itself."""
-    return Event(ids.ulid(now), now, None, Kind.SERVER, stage, "control", outcome, data=data)
-
-
-__all__ = ["Phase", "Runner", "Seen", "look", "server_event"]

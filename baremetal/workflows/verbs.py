@@ -19,8 +19,9 @@ from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node, State
 from baremetal.store import events, nodes
 from baremetal.workflows import diskless, ids, powerverbs, rescue, steps
+from baremetal.workflows import runner as runner  # its import registers every step
+from baremetal.workflows.entering import INTERFACE
 from baremetal.workflows.passes import need_bmc
-from baremetal.workflows.runner import INTERFACE
 from baremetal.workflows.site import Images
 
 # Arguments that events do not show.

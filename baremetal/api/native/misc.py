@@ -13,7 +13,7 @@ from baremetal.errors import Refused
 from baremetal.store import events, nodes, postgres, servers, wire_seen
 from baremetal.version import __version__
 from baremetal.workflows import imagegone
-from baremetal.workflows.runner import server_event
+from baremetal.workflows.serverevent import server_event
 
 router = APIRouter(tags=["server"])
 
