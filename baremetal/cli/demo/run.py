@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from baremetal.lab.spec import RackSpec, machines
 
 PAGE_TRIES_S = 60.0
 READY_S = 90.0
+LEAST_FREE = 1 << 30  # bytes
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Demo:
     def run(self) -> int:
         """The whole demo; returns the exit code."""
         namespace.check()
+        _room(self.options.lab_dir, self.options.cache_dir)
         spec = RackSpec(nodes=machines(self.options.nodes, self.options.firmwares))
         with namespace.alone(self.options.lab_dir, "demo.lock", "a demo already runs"):
             return self._story(spec)
@@ -246,6 +249,20 @@ class Demo:
         print(f"\n{len(results)} nodes configured in {total:.0f} s; a change reached every page in {change_s:.2f} s")
         if self.options.keep:
             print("the rack stays up: baremetal lab status, baremetal lab ssh NODE, baremetal lab down")
+
+
+def _room(*places: Path) -> None:
+    """Raise MachineError before minutes are spent where nothing could end well."""
+    for place in places:
+        there = next(parent for parent in (place, *place.absolute().parents) if parent.exists())
+        free = shutil.disk_usage(there).free
+        if free < LEAST_FREE:
+            raise MachineError(
+                f"{place}: {free >> 20} MiB free, the demo needs {LEAST_FREE >> 20} MiB at the very least",
+                detail="images are built, stored and written to the machines' disks",
+                fix="make room: baremetal image cache prune --limit 5GiB; or use other places: "
+                "BAREMETAL_CACHE_DIR=DIR, --state-dir DIR",
+            )
 
 
 def run(options: Options) -> int:

@@ -89,6 +89,17 @@ def test_a_rack_s_disks_are_not_the_demo_s_to_blank(tmp_path):
     assert disk.read_bytes() == b"work of a week"
 
 
+def test_a_demo_without_room_says_so_at_once(tmp_path):
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = f"mount -t tmpfs -o size=20m none {place} && exec {BAREMETAL} lab demo --state-dir {place}/lab"
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 8, done.stderr
+    assert "20 MiB free" in done.stderr
+    assert "fix: make room" in done.stderr
+
+
 def test_another_user_s_directory_is_left_alone(tmp_path):
     tmp_path.chmod(0o755)
     foreign = tmp_path / "foreign"
