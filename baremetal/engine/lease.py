@@ -160,6 +160,7 @@ class Lease:
                 self._beat()
                 if not why and boottime() - begun > LEASE_S:  # a database that is stopped breaks no connection
                     why, since, server = f"it did not answer for {boottime() - begun:.0f} s", last, self._server
+                    continue  # the next beat says whether it is back; only then may anything be stored
                 if why and not self.ended:
                     self._back(since, why, server)
                 why = ""

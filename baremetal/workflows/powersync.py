@@ -18,7 +18,7 @@ from baremetal.bmc.faults import BmcError
 from baremetal.lifecycle import Phase
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node, Power, State
-from baremetal.store import events, nodes
+from baremetal.store import StoreError, events, nodes
 from baremetal.workflows import faults, ids
 from baremetal.workflows.passes import World
 
@@ -49,6 +49,8 @@ class PowerSync:
             begun = time.monotonic()
             try:
                 await self.once(spread_s=SPREAD * period_s)
+            except StoreError as exc:
+                log.warning("power sync waits: %s", exc.brief)
             except Exception:
                 log.exception("power sync failed; again in %.0f s", period_s)
             await asyncio.sleep(max(0.1, begun + period_s - time.monotonic()))

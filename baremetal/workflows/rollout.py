@@ -19,7 +19,7 @@ from baremetal.errors import NotFound, Refused, UsageError
 from baremetal.model.event import Event, Kind
 from baremetal.model.metadata import next_step
 from baremetal.model.node import Node
-from baremetal.store import boots, events, metadata, nodes, rollouts, servers
+from baremetal.store import StoreError, boots, events, metadata, nodes, rollouts, servers
 from baremetal.store.rollouts import ABORTED, DONE, RUNNING, STOPPED, Rollout
 from baremetal.store.seal import Sealer
 from baremetal.workflows import ids
@@ -231,6 +231,8 @@ class Driver:
             try:
                 changed = await self._world.store.write(self._advance)
                 self._published(changed)
+            except StoreError as exc:
+                log.warning("roll-outs wait: %s", exc.brief)
             except Exception:
                 log.exception("a roll-out could not be looked after; again in %.0f s", LOOK_S)
                 await asyncio.sleep(LOOK_S)

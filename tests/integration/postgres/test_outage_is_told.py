@@ -61,7 +61,13 @@ async def test_a_database_that_stands_still_moves_no_clock_and_is_told_of(databa
     try:
         one.join()
         outages: list[Outage] = []
-        one.lease.on_back = outages.append
+        may_store: list[bool] = []
+
+        def back(outage: Outage) -> None:
+            outages.append(outage)
+            may_store.append(one.lease.held())
+
+        one.lease.on_back = back
         await asyncio.sleep(1.5)
         with store.engine.connect() as conn:
             asked = sa.text("SELECT pid FROM pg_stat_activity WHERE application_name LIKE '%lease'")
@@ -80,6 +86,7 @@ async def test_a_database_that_stands_still_moves_no_clock_and_is_told_of(databa
         assert one.lease.held()
         assert drift < 1.0, "half of the pause was taken for a clock that is wrong"
         assert 5.0 < outages[0].seconds < 30.0
+        assert may_store == [True], "told when it can be written down"
     finally:
         one.leave()
         store.close()
