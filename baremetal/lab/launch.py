@@ -37,7 +37,12 @@ def run_inside(argv: Sequence[str], state_dir: Path, *, detached: bool = True) -
     log = state_dir / LOG
     with log.open("wb") as output:
         process = namespace.start(argv, detached=detached, output=output)
-    return _wait(process, state_dir, log)
+    try:
+        return _wait(process, state_dir, log)
+    except KeyboardInterrupt:  # detached, it does not hear the terminal
+        process.kill()
+        process.wait()
+        raise
 
 
 def _wait(process: subprocess.Popen[bytes], state_dir: Path, log: Path) -> dict[str, Any]:

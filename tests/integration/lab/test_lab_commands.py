@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -87,6 +89,35 @@ def test_a_rack_s_disks_are_not_the_demo_s_to_blank(tmp_path):
     disk.write_bytes(b"work of a week")
     assert "holds the disks of a rack" in Shell(state)("demo", code=4)
     assert disk.read_bytes() == b"work of a week"
+
+
+@pytest.mark.parametrize("after_s", [0.3, 0.8, 1.3])
+def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path, after_s):
+    state = tmp_path / "lab"
+    command = [BAREMETAL, "lab", "up", "--nodes", "1", "--state-dir", str(state)]
+    # A run in the background has inherited an ignored SIGINT.
+    process = subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    time.sleep(after_s)
+    process.send_signal(signal.SIGINT)
+    code = process.wait(60)
+    try:
+        assert code in (130, 0), "0: it was up already"
+        if code:
+            end = time.monotonic() + 10
+            while any(str(state) in text for text in command_lines()):
+                assert time.monotonic() < end, command_lines()
+                time.sleep(0.1)
+            assert "nothing to stop" in Shell(state)("down")
+    finally:
+        Shell(state)("down")
+
+
+def command_lines() -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [text for text in found if "baremetal" in text and "-m pytest" not in text]
 
 
 def test_a_demo_without_room_says_so_at_once(tmp_path):
