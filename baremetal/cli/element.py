@@ -85,7 +85,7 @@ def check(
     else:
         for problem in problems:
             print(problem)
-        render.note(f"{len(chosen)} elements, {len(problems)} problems")
+        render.note(f"elements: {len(chosen)}, problems: {len(problems)}")
     if problems:
         raise typer.Exit(EXIT_FAILED)
 

@@ -45,7 +45,7 @@ def about(path: Path) -> str:
         titles = [n for n, line in enumerate(lines) if _is_rule(line)]
         for number, line in enumerate(lines):
             text = line.strip()
-            title = number == 0 or number + 1 in titles
+            title = number + 1 in titles or (number == 0 and not text.endswith("."))
             if text and not title and not _is_rule(line) and not text.startswith(("..", "#", "|")):
                 paragraph = " ".join(itertools.takewhile(bool, (more.strip() for more in lines[number:])))
                 return re.split(r"(?<=[a-z)`])\.(?:\s|$)", paragraph)[0].rstrip(":")
