@@ -80,6 +80,7 @@ class Cluster:
         self.store = Store.open(self.url, self.application)
         self.store.engine.dispose()  # from here on every session is known as ours
         sa.event.listen(self.store.engine, "connect", self._connected)
+        self.lease.watch(self.store.engine)
         return self.store
 
     def join(self) -> None:

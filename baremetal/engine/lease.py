@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
+from baremetal.engine.hung import Breaker
 from baremetal.store import StoreError, postgres, servers
 from baremetal.store.servers import Server
 
@@ -75,6 +76,8 @@ class Lease:
         self.clock_off_s = 0.0
         self.on_back: Callable[[Outage], None] = lambda _outage: None  # called in the lease's thread
         self._engine = postgres.make_engine(url, f"bm:{me.id}:lease", statement_s=SLOW_S, durable=False)
+        self._breaker = Breaker(self.silent_s)
+        self._breaker.watch(self._engine)
         self._wants = ("leader", *wants)
         self._on_lost = on_lost
         self._beaten = 0.0  # boottime at which the last confirmed beat was sent
@@ -91,6 +94,10 @@ class Lease:
     def held(self) -> bool:
         """May this server act now?"""
         return not self.ended and boottime() - self._beaten < LEASE_S
+
+    def silent_s(self) -> float:
+        """For how long no beat was confirmed; 0 before the first and after the last."""
+        return boottime() - self._beaten if self._beaten > 0 and not self.ended and not self._stop.is_set() else 0.0
 
     def left_s(self) -> float:
         """How long it may act without another beat."""
@@ -130,10 +137,16 @@ class Lease:
         """The first beat is made here, so that its errors are the caller's."""
         self._beat()
         self._thread.start()
+        self._breaker.start()
+
+    def watch(self, engine: Engine) -> None:
+        """Give this engine's connections up when the database stands still."""
+        self._breaker.watch(engine)
 
     def stop(self, by: str = "itself") -> None:
         """Say that this life is over; what it held is free at once."""
         self._stop.set()
+        self._breaker.stop()
         if self._thread.is_alive():
             self._thread.join(SLOW_S + 3)
         with contextlib.suppress(Exception), self._engine.begin() as conn:
@@ -144,6 +157,7 @@ class Lease:
     def abandon(self) -> None:
         """As if the process had been killed (tests)."""
         self._stop.set()
+        self._breaker.stop()
         self._beaten = -LEASE_S
         if self._thread.is_alive():
             self._thread.join(SLOW_S + 3)

@@ -16,6 +16,7 @@ from fleet_import import pg_cluster
 
 from baremetal.engine.cluster import Cluster
 from baremetal.engine.lease import Outage
+from baremetal.store import StoreError, servers
 
 pytestmark = pytest.mark.integration
 
@@ -87,6 +88,37 @@ async def test_a_database_that_stands_still_moves_no_clock_and_is_told_of(databa
         assert drift < 1.0, "half of the pause was taken for a clock that is wrong"
         assert 5.0 < outages[0].seconds < 30.0
         assert may_store == [True], "told when it can be written down"
+    finally:
+        one.leave()
+        store.close()
+
+
+async def test_who_waits_for_a_database_that_stands_still_hears_of_it(database: Any) -> None:
+    """All of PostgreSQL is paused, as when its host is: nothing of ours may hang for as long as that lasts."""
+    one = Cluster(database.url(), name="a", version="0.1.0", site="x")
+    store = one.open_store()
+    try:
+        one.join()
+        store.read(servers.now)
+        children = (
+            await asyncio.to_thread(Path(f"/proc/{database.pid}/task/{database.pid}/children").read_text)
+        ).split()
+        everything = [database.pid, *map(int, children)]
+        for pid in everything:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(30):
+                with pytest.raises(StoreError):
+                    await store.fetch(servers.now)
+                with pytest.raises(StoreError):
+                    await store.write(servers.now)
+        finally:
+            for pid in everything:
+                os.kill(pid, signal.SIGCONT)
+        async with asyncio.timeout(30):
+            while not one.lease.held():  # noqa: ASYNC110 (the lease lives in a thread)
+                await asyncio.sleep(0.1)
+        assert await store.write(servers.now) > 0
     finally:
         one.leave()
         store.close()
