@@ -59,7 +59,7 @@ def content(draft: Path) -> tuple[str, int]:
                 size += st.st_size
                 sha = file_sha256(path)
                 digest.update(bytes.fromhex(sha))
-            elif stat.S_ISDIR(st.st_mode) and _OPAQUE & set(_xattrs(path)):
+            elif stat.S_ISDIR(st.st_mode) and is_opaque(path):
                 digest.update(b"opaque")
             if top == "tree":
                 index.append(f"{sha} {path[skip:]}\0")
@@ -85,6 +85,11 @@ def file_sha256(path: str) -> str:
 
 # overlayfs' mark of a directory that hides the one below it, as root and in a user namespace.
 _OPAQUE = {"trusted.overlay.opaque", "user.overlay.opaque"}
+
+
+def is_opaque(path: str) -> bool:
+    """True for a directory of a layer that hides the one of the same name below."""
+    return bool(_OPAQUE & set(_xattrs(path)))
 
 
 def _xattrs(path: str) -> list[str]:

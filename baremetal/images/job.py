@@ -24,6 +24,7 @@ from baremetal.images import (
     plan,
     sources,
     tools,
+    uppers,
     userns,
 )
 from baremetal.images.definition import Definition
@@ -216,14 +217,14 @@ class Job:
         return added if added and any(added.iterdir()) else None
 
     def hooks_now(self) -> Path:
-        """The hooks as later phases see them: what extra-data added is copied over."""
+        """The hooks as later phases see them: with what extra-data added and removed."""
         base, added = self.dir / "hooks.base", self.extra_hooks()
         if added is None:
             return base
         merged = self.dir / "hooks.now"
         if not merged.exists():
             shutil.copytree(base, merged, symlinks=True)
-            shutil.copytree(added, merged, symlinks=True, dirs_exist_ok=True)
+            uppers.apply(added, merged)
         return merged
 
     # -- the image -----------------------------------------------------------------------------------------------

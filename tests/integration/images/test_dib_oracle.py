@@ -142,6 +142,7 @@ def sources(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)  # two Debians, on a machine that does other things too
 def test_unmodified_elements_give_the_same_debian(tmp_path: Path) -> None:
     need_loop_devices()
     cache = os.environ.get("BAREMETAL_TEST_IMAGE_CACHE", str(tmp_path / "cache"))

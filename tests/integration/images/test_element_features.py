@@ -153,6 +153,24 @@ def test_a_file_that_a_variable_names_is_part_of_the_key(place: Path, tmp_path: 
     assert text(build(place, "keys", path=tmp_path, DIB_KEYS=str(keys)), "etc/keys") == ["two"]
 
 
+LESS = {
+    "extra-data.d/60-less": "cd $TMP_HOOKS_PATH; rm install.d/65-gone; rm -r old; mkdir old; echo new > old/new",
+    "install.d/65-gone": "touch /etc/gone",
+    "install.d/66-see": "ls /tmp/in_target.d/old > /etc/seen; [ ! -e /etc/gone ] || echo gone >> /etc/seen",
+    "old/kept": "",
+}
+
+
+def test_a_hook_that_extra_data_takes_away_is_not_run(place: Path, tmp_path: Path) -> None:
+    for name, body in LESS.items():
+        path = tmp_path / "less" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/bash\nset -eu\n{body}\n")
+        path.chmod(0o755)
+    for _ in range(2):  # the second time the layer of extra-data is found, not made
+        assert text(build(place, "less", path=tmp_path), "etc/seen") == ["new"]
+
+
 def test_a_disk_made_by_scripts_is_left_to_the_original(place: Path, tmp_path: Path) -> None:
     element(tmp_path, "loops", {"block-device.d/10-loop": "#!/bin/bash\n"})
     with pytest.raises(errors.BadElement, match=r"loops: block-device\.d/10-loop") as caught:

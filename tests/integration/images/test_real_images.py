@@ -16,6 +16,7 @@ from baremetal.images.definition import Definition, load, with_options
 
 pytestmark = pytest.mark.images
 MIB = 1 << 20
+SLOW_S = 2400  # of a test that installs Debian more than once, beside other work
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,7 @@ def test_the_deploy_ramdisk(cache: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(SLOW_S)
 def test_demo_is_the_same_bytes_in_another_place(demo: builder.BuildResult, tmp_path: Path) -> None:
     other = build("demo", tmp_path / "elsewhere")
     assert paths(other) == paths(demo)
@@ -106,6 +108,7 @@ def test_demo_is_the_same_bytes_in_another_place(demo: builder.BuildResult, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(SLOW_S)
 def test_the_full_kernel_has_an_initial_ramdisk_and_real_drivers(tmp_path: Path, cache: Path) -> None:
     wanted = Definition("metal", ("debian-base", "generic-kernel", "one-initrd"), kind="tree")
     found = paths(builder.build(wanted, builder.Options(cache=cache)))
@@ -117,6 +120,7 @@ def test_the_full_kernel_has_an_initial_ramdisk_and_real_drivers(tmp_path: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(SLOW_S)
 def test_locked_twice_is_the_same_and_a_version_that_is_gone_is_named(tmp_path: Path) -> None:
     path = tmp_path / "locked.toml"
     path.write_text('elements = ["debian-base"]\nkind = "tree"\nformats = ["tar"]\n')
@@ -136,6 +140,7 @@ def test_locked_twice_is_the_same_and_a_version_that_is_gone_is_named(tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(SLOW_S)
 def test_unmodified_elements_of_diskimage_builder(tmp_path: Path, cache: Path) -> None:
     from baremetal.images.classic import Call, definition
 

@@ -23,7 +23,7 @@ from baremetal.images.definition import Definition, Disk
 from baremetal.images.elements import dib_elements_dir
 from baremetal.lab import accel
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1500)]
 ELEMENTS = Path(__file__).parents[2] / "data/images/elements"
 BASE = ("debian-base", "cloud-kernel", "lean-initrd", "bootloader", "growroot", "boot-report")
 OVMF = Path("/usr/share/OVMF")
