@@ -7,6 +7,7 @@ a path of what a client sent. A client that takes nothing for STALL_S is cut off
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import BinaryIO
 from aiohttp import web
 
 from baremetal.bootplane.conditions import conditions
+from baremetal.bootplane.shares import SHARES
 from baremetal.bootplane.throttle import Throttle
 
 TLS_BLOCK = 64 << 10  # bytes read at once where sendfile cannot be used
@@ -113,13 +115,18 @@ def _head(span: Span, size: int, etag: str, modified_s: int, content_type: str) 
 async def _pour(
     request: web.Request, response: web.StreamResponse, file: BinaryIO, span: Span, throttle: Throttle
 ) -> None:
-    loop = asyncio.get_running_loop()
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("the client has gone")
     if transport.get_extra_info("sslcontext") is not None:
         await _pour_through_tls(response, file, span)
         return
+    with SHARES.member(transport) if not throttle.bytes_s else contextlib.nullcontext():
+        await _sendfile(transport, file, span, throttle)
+
+
+async def _sendfile(transport: asyncio.Transport, file: BinaryIO, span: Span, throttle: Throttle) -> None:
+    loop = asyncio.get_running_loop()
     offset, left = span.first, span.count
     while left:
         piece = min(left, throttle.piece(WINDOW))

@@ -145,9 +145,9 @@ def plane(tmp_path: Path, wire: tuple[str, str], share_mib_s: int) -> Iterator[s
     thread.join(5)
 
 
-# TCP alone shares the wire: over some seconds flows differ, but nobody starves and nothing is left unused.
+# By itself the server paces all of them a little above an even share (bootplane/shares.py).
 # With http_mib_s a little under the wire's 38 MiB/s the server gives each its turn.
-FAIR = [(0, 3.5), (36, 1.3)]  # http_mib_s, how much later than the first the last may be done
+FAIR = [(0, 1.8), (36, 1.5)]  # http_mib_s, how much later than the first the last may be done
 
 
 @pytest.mark.parametrize(("share_mib_s", "most"), FAIR)
