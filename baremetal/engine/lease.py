@@ -180,8 +180,10 @@ class Lease:
                 why = ""
             except Exception as exc:
                 if not why:
-                    log.warning("a beat failed; acting ends in %.1f s: %s", self.left_s(), _first_line(exc))
-                    why, since, server = _first_line(exc), self._beaten, self._server
+                    waited = boottime() - begun
+                    why = f"it did not answer for {waited:.0f} s" if waited > LEASE_S else _first_line(exc)
+                    log.warning("a beat failed; acting ends in %.1f s: %s", self.left_s(), why)
+                    since, server = self._beaten, self._server
                 self._drop()
             if self.ended:
                 return

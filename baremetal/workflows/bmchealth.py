@@ -22,7 +22,7 @@ from baremetal.bmc.base import LogRecord, Reading
 from baremetal.bmc.faults import BmcError, BmcUnsupported
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node, State
-from baremetal.store import events, nodes
+from baremetal.store import StoreError, events, nodes
 from baremetal.workflows import ids
 from baremetal.workflows.passes import World
 from baremetal.workflows.powersync import _at_rest
@@ -63,6 +63,8 @@ class BmcHealth:
             begun, count = time.monotonic(), 0
             try:
                 count = await self.once(spread=SPREAD)
+            except StoreError as exc:
+                log.warning("looking at the BMCs waits: %s", exc.brief)
             except Exception:
                 log.exception("looking at the BMCs failed; again soon")
             await asyncio.sleep(max(LOOK_S / 2, begun + _round_s(count) * random.uniform(0.8, 1.2) - time.monotonic()))
