@@ -58,9 +58,9 @@ def up(
             help="Keys in UEFI firmware: microsoft, snakeoil [none].", autocompletion=one_of("microsoft", "snakeoil")
         ),
     ] = "",
-    memory_mib: Annotated[int, typer.Option(min=256, help="Memory of each machine, MiB.")] = 1024,
+    memory_mib: Annotated[int, typer.Option(min=256, max=1 << 20, help="Memory of each machine, MiB.")] = 1024,
     disk_gib: Annotated[
-        float, typer.Option(min=0.1, help="Size of each disk, GiB; it takes no space until written.")
+        float, typer.Option(min=0.1, max=65536, help="Size of each disk, GiB; it takes no space until written.")
     ] = 4.0,
     state_dir: State = DEFAULT_STATE,
     as_json: AsJson = False,
@@ -94,7 +94,10 @@ def demo(
     """From blank disks to configured nodes: build, enroll, inspect, provide, deploy, configure, change."""
     from baremetal.cli.demo import run
     from baremetal.config import Settings
+    from baremetal.lab.spec import FIRMWARES
 
+    if bad := [name for name in firmware.split(",") if name not in FIRMWARES]:
+        raise UsageError(f"no firmware {bad[0]!r}", fix=f"of {', '.join(FIRMWARES)}, comma-separated")
     cache = Path(os.environ.get("BAREMETAL_CACHE_DIR") or Settings().cache_dir)
     firmwares = tuple(firmware.split(","))
     options = run.Options(state_dir, cache, nodes=nodes, image=image, as_json=as_json, keep=keep, firmwares=firmwares)
@@ -206,7 +209,7 @@ def exec_(context: typer.Context, state_dir: State = DEFAULT_STATE) -> None:
 def bmcs(
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=5000, help="How many BMCs.")] = 1,
     first: Annotated[str, typer.Option("--address", help="First address; 127.x.x.x needs no set-up.")] = "127.62.0.1",
-    port: Annotated[int, typer.Option(help="UDP port; below 1024 needs root.")] = 623,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="UDP port; below 1024 needs root.")] = 623,
     user: Annotated[str, typer.Option(help="Administrator of every BMC.")] = "admin",
     password: Annotated[str, typer.Option(envvar="BAREMETAL_BMC_PASSWORD", help="Its password.")] = "password",  # noqa: S107
     profile: Annotated[str, typer.Option(help="How the firmware behaves; `list` shows the profiles.")] = "plain",
@@ -216,7 +219,9 @@ def bmcs(
     broken: Annotated[
         list[str] | None, typer.Option(help="FAULT=COUNT: so many BMCs have this fault; may repeat.")
     ] = None,
-    redfish_port: Annotated[int | None, typer.Option(help="Speak Redfish too, over TLS on this port.")] = None,
+    redfish_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Speak Redfish too, over TLS on this port.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Virtual BMCs without machines, in the foreground: something for ipmitool to talk to."""

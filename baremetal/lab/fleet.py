@@ -44,6 +44,11 @@ class FleetSpec:
     def __post_init__(self) -> None:
         if sum(self.broken.values()) > self.count:
             raise UsageError(f"{sum(self.broken.values())} broken BMCs of {self.count}")
+        try:
+            ipaddress.IPv4Address(self.first) + (self.count - 1) * 256 // 254 + 2
+        except ValueError:
+            fix = "like 127.62.0.1, which needs no set-up"
+            raise UsageError(f"from {self.first!r} on there are no {self.count} IPv4 addresses", fix=fix) from None
         for fault in self.broken:
             if fault not in faults.FAULTS:
                 raise UsageError(f"no fault {fault!r}", fix="known: baremetal lab fault list")

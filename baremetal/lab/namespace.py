@@ -97,7 +97,7 @@ def claimed(state_dir: Path) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Refused(
-                f"a lab already runs in {state_dir}", fix=f"baremetal lab status, or: baremetal lab down ({state_dir})"
+                f"a lab already runs in {state_dir}", fix=f"baremetal lab down --state-dir {state_dir}"
             ) from None
         clear(state_dir)
         yield

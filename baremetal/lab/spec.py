@@ -53,7 +53,7 @@ class MachineSpec:
         kinds = ((self.firmware, FIRMWARES), (self.nic, NICS), (self.disk, DISKS), (self.secure_boot, KEYS))
         for value, known in kinds:
             if value not in known:
-                raise ValueError(f"{self.name}: {value!r} is none of {', '.join(known)}")
+                raise ValueError(f"{self.name}: {value!r} is none of {', '.join(filter(None, known))}")
 
     @property
     def uuid(self) -> uuid.UUID:

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from baremetal.errors import NotFound
+
 if TYPE_CHECKING:
     from baremetal.cli.demo.run import Demo
     from baremetal.cli.demo.view import View
@@ -15,6 +17,14 @@ if TYPE_CHECKING:
 
 MADE_FROM = "made-from"
 """Property of a stored image: the id of the build that it was made from."""
+
+
+def known(demo: Demo) -> None:
+    """Raise, before anything is built, when there is no such definition."""
+    for name in (demo.options.ramdisk, demo.options.image):
+        if not (file := definition_file(name)).is_file():
+            there = ", ".join(sorted(path.stem for path in file.parent.glob("*.toml")))
+            raise NotFound(f"there is no image definition {name!r}", fix=f"one of {there}")
 
 
 def prepare(demo: Demo, show: View) -> None:
@@ -62,9 +72,15 @@ def _add(name: str, built: BuildResult, store: ImageStore) -> None:
 
 def _definition(name: str) -> Definition:
     from baremetal.images import definition
+
+    return definition.load(definition_file(name))
+
+
+def definition_file(name: str) -> Path:
+    """Where the definition of that name would be."""
     from baremetal.paths import share_dir
 
-    return definition.load(share_dir("images") / f"{name}.toml")
+    return share_dir("images") / f"{name}.toml"
 
 
 def remove_tree(path: Path) -> None:

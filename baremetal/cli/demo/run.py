@@ -81,6 +81,7 @@ class Demo:
         """The whole demo; returns the exit code."""
         namespace.check()
         _room(self.options.lab_dir, self.options.cache_dir)
+        images.known(self)
         spec = RackSpec(nodes=machines(self.options.nodes, self.options.firmwares))
         with namespace.alone(self.options.lab_dir, "demo.lock", "a demo already runs"):
             return self._story(spec)

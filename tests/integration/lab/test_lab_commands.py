@@ -189,6 +189,32 @@ def test_wrong_words(shell, tmp_path):
     assert "no address yet" in shell("ssh", "node-0", code=3)
 
 
+WRONG = [  # words, exit code, what is said
+    ("bmcs --address banana", 2, "no 1 IPv4 addresses"),
+    ("bmcs --address 255.255.255.250 --count 20", 2, "no 20 IPv4 addresses"),
+    ("bmcs --port 99999", 2, "--port"),
+    ("bmcs --port -1", 2, "--port"),
+    ("bmcs --profile nope", 3, "no BMC profile"),
+    ("bmcs --broken bmc-silent=9", 2, "9 broken BMCs of 1"),
+    ("up --disk-gib 1e12", 2, "--disk-gib"),
+    ("up --memory-mib 99999999999", 2, "--memory-mib"),
+    ("up --secure-boot x", 2, "none of microsoft, snakeoil"),
+    ("up --firmware bios,,uefi", 2, "none of bios, uefi"),
+    ("up --state-dir /dev/null", 8, "cannot be the lab's"),
+    ("demo --firmware vax", 2, "no firmware 'vax'"),
+    ("demo --image nope", 3, "no image definition 'nope'"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "said"), WRONG, ids=[row[0] for row in WRONG])
+def test_what_cannot_be_is_told_in_words(tmp_path, words, code, said):
+    done = subprocess.run([BAREMETAL, "lab", *words.split()], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "fix: " in done.stderr
+    assert "should not happen" not in done.stderr
+
+
 def test_fault_list_is_complete(shell):
     from baremetal.lab.faults import FAULTS
 
