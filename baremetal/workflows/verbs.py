@@ -166,8 +166,9 @@ def consequences(node: Node, verb: Verb, args: dict[str, Any] | None = None) -> 
     asked = [steps.parse(doc, "clean") for doc in (args or {}).get("steps") or []] if verb is Verb.PROVIDE else []
     if any(step.name == "clean.erase_devices_metadata" and step.priority <= 0 for step in asked):
         return ["power cycle into the ramdisk", "nothing is erased: what is on its disks the next user can read"]
+    asks = node.state in (State.ENROLL, State.MANAGEABLE)
     found = {
-        Verb.MANAGE: ["asks the BMC who it is"],
+        Verb.MANAGE: ["asks the BMC who it is"] if asks else ["back to manageable; the machine is not touched"],
         Verb.INSPECT: ["power cycle into the ramdisk", "nothing is written to its disks"],
         Verb.PROVIDE: ["power cycle into the ramdisk", "ERASES the partition tables of its disks"],
         Verb.CLEAN: ["power cycle into the ramdisk", "ERASES what the clean steps say"],

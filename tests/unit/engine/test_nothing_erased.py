@@ -43,6 +43,16 @@ async def test_what_was_not_erased_is_told_until_it_is(bench: Any, api: httpx.As
     assert (await api.get("/api/nodes/n1/explain")).json()["why"] == "clean, and free for a deploy"
 
 
+async def test_manage_says_whether_it_asks_the_bmc(bench: Any, api: httpx.AsyncClient) -> None:
+    for name, state, said in (
+        ("n1", "manageable", "asks the BMC who it is"),
+        ("n2", "available", "back to manageable; the machine is not touched"),
+    ):
+        await bench.to(name, state)
+        dry = {"verb": "manage", "nodes": [name], "dry_run": True}
+        assert (await api.post("/api/bulk", json=dry)).json()["results"][0]["consequences"] == [said]
+
+
 async def test_a_release_without_automated_clean_is_told_too(make_bench: Any) -> None:
     async with make_bench(automated_clean=False) as bench:
         await bench.to("n1", "active")
