@@ -388,7 +388,9 @@ def test_a_shell_only_when_the_operator_allowed_it(cloud: tuple[Path, Path], all
 
 
 @pytest.mark.slow
-def test_a_drive_that_fails_its_own_erase_is_overwritten_or_told(cloud: tuple[Path, Path], raw: Path) -> None:
+def test_a_drive_that_fails_its_own_erase_is_never_called_clean(cloud: tuple[Path, Path]) -> None:
+    """QEMU's NVMe drive reads and writes nothing any more after a Format that failed: `best` cannot overwrite it."""
+
     def clean(method: str) -> dict[str, Any]:
         return {"kind": "clean", "args": {"disks": [{"serial": "NB0"}], "method": method}}
 
@@ -397,9 +399,8 @@ def test_a_drive_that_fails_its_own_erase_is_overwritten_or_told(cloud: tuple[Pa
     secure, best = (o["report"] for o in result["orders"][:2])
     assert (secure["outcome"], secure["fault"]["code"]) == ("failed", "erase-unsupported"), secure
     assert "status" in secure["fault"]["detail"], secure["fault"]
-    assert best["outcome"] == "done", best
-    assert best["data"]["disks"][0]["method"].startswith("zero ("), "it says that the drive did not do it"
-    assert best["data"]["disks"][0]["bytes_verified"] == 256 * MIB
+    assert (best["outcome"], best["fault"]["code"]) == ("failed", "disk-io"), best
+    assert best["fault"]["evidence"]["disk"] == "/dev/nvme0n1"
 
 
 @pytest.mark.slow
