@@ -4,8 +4,9 @@ hack/ramdisk-vm KERNEL INITRD < scenario.json > result.json      (root; runs in 
 
 Scenario: {"machine": {"disks": ["virtio"|"nvme"|"ahci"|"scsi"|"usb"|"blkdebug"|"nvme-bad"|"readonly"|"twin"],
 "disk_gib": 8, "fill": {"0": "raw file"}, "nic": "virtio-net-pci", "nics": 1, "memory_mib": 1024, "cpus": 1,
-"uefi": false, "clock": "2001-01-01", "ipmi": false (a BMC inside), "sizes_mib": {"1": 64}}, "raw": path of a raw image to serve,
-"orders": [{"kind", "args"}], "run": shell text to run instead of the agent, "cmdline": more kernel arguments,
+"uefi": false, "clock": "2001-01-01", "ipmi": false (a BMC inside), "sizes_mib": {"1": 64}}, "raw": path of a raw
+image to serve, "orders": [{"kind", "args"}], "run": shell text to run instead of the agent, "cmdline": more kernel
+arguments,
 "files": {name: text of a program in the ramdisk}, "switch": name of a switch that speaks LLDP,
 "type": [[text to wait for on the serial console, answer]…], and the misbehaviour of ramdisk_server.py}.
 In args, "@image" stands for the addresses of the served image, "@drive" for a small config drive.
