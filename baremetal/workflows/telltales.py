@@ -18,7 +18,7 @@ BOOT, NODE = "boot", "node"  # what is over with a line: this boot, or every boo
 
 @dataclass(frozen=True)
 class Telltale:
-    """`means` in words, with the line itself; `fix`, "" when the line must be read by a person; `over`, "" BOOT or NODE."""
+    """`means` in words, with the line itself; `fix`: "" when a person must read the line; `over`: "", BOOT or NODE."""
 
     means: str
     fix: str = ""
