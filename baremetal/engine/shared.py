@@ -82,7 +82,7 @@ class SharedEngine:
         self._lost: dict[int, float] = {}  # ticks that are ours and that we do not run -> since when
         self._main: list[asyncio.Task[None]] = []
         self._worker: Worker | None = None
-        self._stopping = False
+        self._stopping = False  # every loop asks it: below 3.12 the queue's pool can swallow a cancellation (wait_for)
         self._passes = self._crashes = 0
         self._late: deque[float] = deque(maxlen=2000)
 
@@ -196,7 +196,7 @@ class SharedEngine:
     # -- into the queues -----------------------------------------------------------
 
     async def _deferring(self) -> None:
-        while True:
+        while not self._stopping:
             await self._changed.wait()
             self._changed.clear()
             while self._wanted:
@@ -263,7 +263,7 @@ class SharedEngine:
     # -- time ------------------------------------------------------------------------
 
     async def _timing(self) -> None:
-        while True:
+        while not self._stopping:
             self._timed.clear()
             wait = self._ring()
             with contextlib.suppress(TimeoutError):  # not wait_for: before 3.12 it can swallow a cancellation
@@ -284,7 +284,7 @@ class SharedEngine:
         return None
 
     async def _sweeping(self) -> None:
-        while True:
+        while not self._stopping:
             await asyncio.sleep(self._sweep_s)
             try:
                 await self._sweep(OVERDUE_S)
@@ -367,7 +367,7 @@ class SharedEngine:
     async def _watching(self) -> None:
         """When the lease runs out, what is under way is cut off; what of it was stored is shown when it is back."""
         cut = False
-        while True:
+        while not self._stopping:
             await asyncio.sleep(WATCH_S)
             if cut and self._lease.held():
                 cut = False
@@ -382,7 +382,7 @@ class SharedEngine:
 
     async def _taking_over(self) -> None:
         """Others whose life ended: their ticks begin again here or elsewhere."""
-        while True:
+        while not self._stopping:
             await asyncio.sleep(1.0)
             try:
                 if self._lease.steady_s() > TAKEOVER_S:
