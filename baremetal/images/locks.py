@@ -23,13 +23,22 @@ def own(cache: Path) -> None:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise CacheRefused(f"{cache} cannot hold a cache: {exc.strerror}", fix="another --cache-dir") from exc
-    if found.st_uid not in (0, os.geteuid()):
+    if found.st_uid not in (0, os.geteuid()) and not _taken_back(cache):
         raise CacheRefused(
             f"{cache} belongs to user {found.st_uid}, who could change what is built from it",
             fix=f"another --cache-dir, or: sudo chown -R --no-dereference {os.geteuid()} {cache}",
         )
     if found.st_mode & stat.S_IWOTH:
         raise CacheRefused(f"anybody may write to {cache}", fix=f"another --cache-dir, or: chmod o-w {cache}")
+
+
+def _taken_back(cache: Path) -> bool:
+    """Root takes back a directory that only by itself was handed to a server's user: all that lies in it is root's."""
+    owners = {path.name: path.lstat().st_uid for path in cache.iterdir()}
+    if os.geteuid() != 0 or "locks" not in owners or any(owners.values()):
+        return False
+    os.chown(cache, 0, -1)
+    return True
 
 
 @contextlib.contextmanager
