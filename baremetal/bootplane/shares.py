@@ -1,8 +1,8 @@
 """Even shares of the wire for downloads, whoever came first: TCP's own division gives one node a third of another's.
 
-Each download is paced a little above an even share of what the wire was seen to carry. Where one is slow by itself (its
-disk, its own port) the wire is not full then: the others may take more and more, until it is. A download that is alone
-is not paced at all. Needs Linux: the sockets' TCP_INFO and SO_MAX_PACING_RATE.
+Each download is paced a little above an even share of what the wire was seen to carry. While that still grows (connections
+start slowly, more machines join), and where one is slow by itself (its disk, its own port) so that the wire is not full,
+the others may take more and more, until it is full. A download that is alone is not paced at all. Needs Linux: the sockets' TCP_INFO and SO_MAX_PACING_RATE.
 
     with SHARES.member(transport):
         ...                     # bytes leave
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import struct
 from collections.abc import Iterator
@@ -19,8 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 PERIOD_S = 0.2
-ROOM = 1.03  # times the even share; more while the wire is not full
-MORE, LESS = 1.25, 0.9  # how fast that grows and goes back, a period
+ROOM = 1.03  # times the even share; more while the wire is not full or was never seen to carry as much
+GREW = 1.005  # times the most that was seen
+MORE, LESS = 1.25, 0.8  # how fast that grows and goes back, a period
 FULL = 0.95  # of the most that was seen
 FADE, PATIENCE = 0.95, 5  # all the room there is, and not full for so many periods: the wire carries less now
 LEAST = 256 << 10  # bytes/s: nobody is paced below this
@@ -41,16 +43,17 @@ class Pace:
 
     most: float = 0.0
     total: float = 0.0
-    room: float = ROOM
+    room: float = math.inf
     empty: int = 0  # periods with all the room and a wire that is not full
 
     def next(self, total: float, count: int) -> int:
         """Bytes/s for each of `count` downloads that together had `total` bytes/s."""
         self.total = (self.total + total) / 2 if self.total else total  # a period is short: bursts come and go
+        grew = self.total > GREW * self.most
         self.most = max(self.total, self.most * FADE if self.empty > PATIENCE else self.most)
-        full = self.total >= FULL * self.most
+        full = self.total >= FULL * self.most and not grew
         self.empty = self.empty + 1 if self.room >= count and not full else 0
-        self.room = max(ROOM, self.room * LESS) if full else min(count, self.room * MORE)
+        self.room = max(ROOM, min(count, self.room) * LESS) if full else min(count, self.room * MORE)
         return max(LEAST, int(self.room * self.most / count))
 
 

@@ -22,7 +22,7 @@ def divide(wire: float, wants: list[float], weights: list[float]) -> list[float]
     return got
 
 
-def run(wire: float, own: list[float], weights: list[float], periods: int = 50) -> list[list[float]]:
+def run(wire: float, own: list[float], weights: list[float], periods: int = 65) -> list[list[float]]:
     pace, caps, told = Pace(), [1e12] * len(own), []
     for _ in range(periods):
         rates = divide(wire, [min(o, c) for o, c in zip(own, caps, strict=True)], weights)
@@ -44,13 +44,35 @@ WIRES = [  # wire, what each could take by itself, TCP's weights
 
 @pytest.mark.parametrize(("wire", "own", "weights"), WIRES)
 def test_the_wire_is_used_and_divided_evenly(wire: float, own: list[float], weights: list[float]) -> None:
-    told = run(wire, own, weights)[10:]  # two seconds on
+    told = run(wire, own, weights)[15:]  # three seconds on
     sums = [sum(rates[n] for rates in told) / len(told) for n in range(len(own))]
     hungry = [s for s, o in zip(sums, own, strict=True) if o == FAST]
     assert sum(sums) > 0.85 * min(wire, sum(own)), "little is left unused"
     assert not hungry or max(hungry) < 1.5 * min(hungry)
     for got, most in zip(sums, own, strict=True):
         assert got > 0.7 * min(most, wire / len(own)), "nobody has much less than an even share of what it wants"
+
+
+def seconds_to_fill(wire: float, joined: list[float], pace: Pace) -> float:
+    """Until nine tenths of the wire are used by downloads that want all they can get; 60 at most."""
+    caps = [float(pace.next(sum(joined), len(joined)))] * len(joined)
+    for period in range(300):
+        rates = divide(wire, caps, [1.0] * len(joined))
+        if sum(rates) > 0.9 * wire:
+            return period * 0.2
+        caps = [float(pace.next(sum(rates), len(joined)))] * len(joined)
+    return 60.0
+
+
+def test_a_rack_that_joins_two_slow_machines_has_the_wire_soon() -> None:
+    pace = Pace()
+    for _ in range(50):
+        pace.next(40 * MIB, 2)  # two disks that take 20 MiB a second
+    assert seconds_to_fill(1200 * MIB, [MIB] * 40, pace) < 4
+
+
+def test_connections_that_start_slowly_are_not_held_there() -> None:
+    assert seconds_to_fill(1200 * MIB, [MIB, MIB], Pace()) < 5
 
 
 def test_nobody_is_paced_to_a_standstill() -> None:
