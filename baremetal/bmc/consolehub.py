@@ -36,12 +36,20 @@ class ConsoleHub:
         self._opening: dict[str, asyncio.Lock] = {}
 
     async def join(
-        self, url: str, password: Secret, *, name: str = "", record: Path | None = None, title: str = ""
+        self,
+        url: str,
+        password: Secret,
+        *,
+        name: str = "",
+        record: Path | None = None,
+        title: str = "",
+        backlog: bool = True,
     ) -> Viewer:
         """A place before this console; the line is opened for the first one. BmcError when that fails.
 
         `name` says who looks. `record`: the line is kept in this file, with times,
-        unless somebody's joining had started a recording already.
+        unless somebody's joining had started a recording already. `backlog`: begin with
+        what was last said to those who look already.
         """
         key = BmcUrl.parse(url).key
         async with self._opening.setdefault(key, asyncio.Lock()):
@@ -51,13 +59,13 @@ class ConsoleHub:
             if record is not None and line.log is None:
                 line.log = ConsoleLog(record, title or key)
                 line.log.mark(f"opened by {name or 'the server'}")
-            viewer = Viewer(line, name)
+            viewer = Viewer(line, name, bytes(line.backlog) if backlog else b"")
             line.viewers.append(viewer)
             return viewer
 
     async def open(self, url: str, password: Secret) -> ConsoleStream:
-        """As bmc.console.open_console: for who only reads."""
-        return await self.join(url, password, name="recorder")
+        """As bmc.console.open_console: for who only reads what is said from now on."""
+        return await self.join(url, password, name="recorder", backlog=False)
 
     async def close(self) -> None:
         """End all lines."""
@@ -138,10 +146,10 @@ class _Line:
 class Viewer:
     """One who looks: a ConsoleStream whose write() wants the keyboard."""
 
-    def __init__(self, line: _Line, name: str) -> None:
+    def __init__(self, line: _Line, name: str, backlog: bytes) -> None:
         self.name = name
         self._line = line
-        self._held = bytearray(line.backlog)
+        self._held = bytearray(backlog)
         self._news = asyncio.Event()
         self._closed = False
 

@@ -99,7 +99,7 @@ def boot_stopped(boot: Boot, seen: Sequence[Event], macs: Sequence[str]) -> Caus
     said = [e for e in ours if e.kind is Kind.CONSOLE and e.stage == SAID]
     if said:
         brief = f"{brief}: {said[0].data.get('because', '')}"
-        why = " ".join(f"On its console: {e.data.get('because', '')}." for e in said[:3]).rstrip(".")
+        why = " ".join(dict.fromkeys(f"On its console: {e.data.get('because', '')}." for e in said[:3])).rstrip(".")
         fix = str(said[0].data.get("fix") or fix)
     detail = f"{why}. Known MACs: {', '.join(macs) or 'none'}. " + _sights(ours)
     hopeless = any(e.data.get("over") == NODE for e in said)

@@ -65,7 +65,7 @@ class Recorder:
     async def _record(self, node: Node, boot_id: str) -> None:
         place = self._directory / node.id
         log_file: ConsoleLog | None = None
-        scanner = Scanner()
+        scanner = Scanner(self._told_before(node, boot_id))
         try:
             while True:
                 try:
@@ -95,7 +95,7 @@ class Recorder:
                 async for piece in stream:
                     log_file.output(piece)
                     for found in scanner.feed(piece):
-                        await self._tell(node, boot_id, SAID, found.means, found.fix, found.over)
+                        await self._tell(node, boot_id, SAID, found.means, fix=found.fix, over=found.over, line=found.line)
                         if found.over:
                             self._world.over.add(boot_id)
                             self._wake(node.id)
@@ -115,8 +115,14 @@ class Recorder:
         for path in old:
             path.unlink(missing_ok=True)
 
-    async def _tell(self, node: Node, boot_id: str, stage: str, because: str, fix: str = "", over: str = "") -> None:
+    def _told_before(self, node: Node, boot_id: str) -> frozenset[str]:
+        """Lines that ended earlier boots of this node."""
+        kinds = [str(Kind.CONSOLE)]
+        seen = self._world.store.read(lambda c: events.of_node(c, node.id, kinds=kinds, limit=200))
+        return frozenset(str(e.data["line"]) for e in seen if e.boot_id != boot_id and "line" in e.data)
+
+    async def _tell(self, node: Node, boot_id: str, stage: str, because: str, **more: str) -> None:
         now = self._world.now()
-        data = {"because": because, **({"fix": fix} if fix else {}), **({"over": over} if over else {})}
+        data = {"because": because, **{key: value for key, value in more.items() if value}}
         told = Event(ids.ulid(now), now, node.id, Kind.CONSOLE, stage, "bmc", boot_id=boot_id, data=data)
         await self._world.store.write(lambda c: events.add_all(c, [told]))

@@ -18,11 +18,15 @@ BOOT, NODE = "boot", "node"  # what is over with a line: this boot, or every boo
 
 @dataclass(frozen=True)
 class Telltale:
-    """`means` in words, with the line itself; `fix`: "" when a person must read the line; `over`: "", BOOT or NODE."""
+    """`means` in words, with the line itself; `fix`: "" when a person must read the line; `over`: "", BOOT or NODE.
+
+    `line` is the line as it came, with the kernel's time stamp: no two boots say the same one.
+    """
 
     means: str
     fix: str = ""
     over: str = ""
+    line: str = ""
 
 
 # (pattern, what it means; {0} is the line, what to do, what is over)
@@ -45,13 +49,19 @@ TABLE: tuple[tuple[re.Pattern[str], str, str, str], ...] = (
         BOOT,
     ),
 )
-_NOISE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1bc|[^\x20-\x7e]|^\[\s*[\d.]+\] ")
+_NOISE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1bc|[^\x20-\x7e]")
+_STAMP = re.compile(r"^\[\s*[\d.]+\] ")
 
 
 class Scanner:
-    """Feed it what the console says; each kind of line is told once."""
+    """Feed it what the console says; each kind of line is told once.
 
-    def __init__(self) -> None:
+    `before`: lines told of earlier boots. A BMC that repeats its last page to whoever opens the console says them
+    again, and they are not of this boot.
+    """
+
+    def __init__(self, before: frozenset[str] = frozenset()) -> None:
+        self._before = before
         self._rest = b""
         self._told: set[int] = set()
 
@@ -62,11 +72,14 @@ class Scanner:
         return [found for line in lines for found in self._look(line[:LONGEST])]
 
     def _look(self, raw: bytes) -> list[Telltale]:
-        line = _NOISE.sub("", raw.decode("ascii", "replace")).strip()
+        whole = _NOISE.sub("", raw.decode("ascii", "replace")).strip()[:200]
+        line = _STAMP.sub("", whole)
+        if whole in self._before:
+            return []
         for number, (pattern, means, fix, over) in enumerate(TABLE):
             if pattern.search(line):
                 # The panic that ends a machine without memory is told as what it is, once.
                 new = number not in self._told
                 self._told.add(number)
-                return [Telltale(means.format(line[:200]), fix, over)] if new else []
+                return [Telltale(means.format(line), fix, over, whole)] if new else []
         return []

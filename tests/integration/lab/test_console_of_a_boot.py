@@ -115,8 +115,26 @@ async def test_a_kernel_that_stops_is_booted_again_at_once(tmp_path: Path) -> No
         virtual.printed(b"[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n")
         second = await _listening(con, first.id, first.boot_id or "")
         assert second.boot_id != first.boot_id
-        virtual.printed(b"[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n")
+        virtual.printed(b"[    2.2] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n")
         failed = await _until(con, lambda n: n.wanted is None)
     assert failed.fault is not None
     assert "Kernel panic" in failed.fault.brief
     assert failed.fault.evidence["tries"] == 2
+
+
+async def test_the_last_words_of_an_earlier_boot_end_no_other(tmp_path: Path) -> None:
+    """Some BMCs say their last page again to whoever opens the console."""
+    line = b"[    2.554843] Kernel panic - not syncing: System is deadlocked on memory\r\n"
+    async with inspected(tmp_path, post_s=600.0, boot_tries=3) as (con, virtual, first):
+        virtual.printed(line)
+        failed = await _until(con, lambda n: n.wanted is None)
+        assert failed.fault is not None
+        asked = con.clock.now()
+        await con.write(lambda c: verbs.ask(c, "r1-u07", Verb.INSPECT, {}, "me", asked, con.images))
+        con.touched(first.id)
+        await _listening(con, first.id, first.boot_id or "")
+        virtual.printed(line)
+        await asyncio.sleep(3)
+        waiting = con.store.read(lambda c: nodes.get(c, "r1-u07"))
+    assert waiting.wanted is not None
+    assert waiting.wait is not None
