@@ -69,18 +69,28 @@ def build(out: Path, *words: str, env: Mapping[str, str]) -> None:
 
 
 def listing(path: Path) -> dict[str, str]:
-    """name -> type, mode, owner, and content or link target."""
-    found = {}
+    """name -> type, mode, owner, and content or link target; of hard links the content, and all names of the file.
+
+    Which of its names a tar holds as the file depends on the order of a directory.
+    """
+    found: dict[str, str] = {}
+    named: dict[str, list[str]] = {}
     with tarfile.open(path) as tar:
         for member in tar:
             name = member.name.removeprefix("./").rstrip("/")
             if name in (".", "") or name.split("/")[0] == "dev":  # theirs packs the host's /dev
                 continue
+            if member.islnk():
+                named.setdefault(member.linkname.removeprefix("./"), []).append(name)
+                continue
             file = tar.extractfile(member) if member.isfile() else None
             body = file.read() if file else member.linkname.encode()
             body = _alike(name, body)
-            kind = "hard link" if member.islnk() else "file" if member.isfile() else member.type.decode()
+            kind = "file" if member.isfile() else member.type.decode()
             found[name] = f"{kind} {member.mode:o} {member.uid}:{member.gid} {body[:200]!r} {hash(body)}"
+    for first, others in named.items():
+        names = sorted([first, *others])
+        found.update(dict.fromkeys(names, f"{found[first]} also named {' '.join(names)}"))
     return found
 
 
