@@ -1,8 +1,9 @@
 """Even shares of the wire for downloads, whoever came first: TCP's own division gives one node a third of another's.
 
-Each download is paced a little above an even share of what the wire was seen to carry. While that still grows (connections
-start slowly, more machines join), and where one is slow by itself (its disk, its own port) so that the wire is not full,
-the others may take more and more, until it is full. A download that is alone is not paced at all. Needs Linux: the sockets' TCP_INFO and SO_MAX_PACING_RATE.
+Each download is paced a little above an even share of what the wire was seen to carry. While that still grows
+(connections start slowly, more machines join), and where one is slow by itself (its disk, its own port) so that the
+wire is not full, the others may take more and more, until it is full. A download that is alone is not paced at all.
+Needs Linux: the sockets' TCP_INFO and SO_MAX_PACING_RATE.
 
     with SHARES.member(transport):
         ...                     # bytes leave

@@ -95,7 +95,9 @@ class Recorder:
                 async for piece in stream:
                     log_file.output(piece)
                     for found in scanner.feed(piece):
-                        await self._tell(node, boot_id, SAID, found.means, fix=found.fix, over=found.over, line=found.line)
+                        await self._tell(
+                            node, boot_id, SAID, found.means, fix=found.fix, over=found.over, line=found.line
+                        )
                         if found.over:
                             self._world.over.add(boot_id)
                             self._wake(node.id)
