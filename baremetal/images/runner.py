@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import math
 import os
@@ -29,6 +30,10 @@ _SOURCED = re.compile(r"^dib-run-parts Sourcing environment file .*/(environment
 _DONE = re.compile(r"^dib-run-parts (\S+) completed$")
 TAIL_LINES = 15
 LONGEST_LINE = 300
+LOOK_S = 2.0
+# Silent for so long on a disk with so little room left for ordinary users: apt-get waits for ever when its download
+# finds no space.
+STARVED_S, STARVED_BYTES = 20.0, 32 << 20
 
 
 @dataclass
@@ -141,13 +146,18 @@ def _read_lines(
     started: Callable[[str], None],
 ) -> None:
     buffer = b""
-    script_began = time.monotonic()
+    script_began = heard = time.monotonic()
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
         while True:
             left = deadline - time.monotonic()
-            if left <= 0 or not selector.select(None if left == math.inf else left):
+            if left <= 0:
                 raise _Hung
+            if not selector.select(min(left, LOOK_S)):
+                if time.monotonic() - heard > STARVED_S and deadline != math.inf:
+                    _room_left(out)
+                continue
+            heard = time.monotonic()
             data = os.read(pipe.fileno(), 1 << 16)
             if not data:
                 return
@@ -165,6 +175,14 @@ def _read_lines(
                 elif _DONE.match(line) and outcome.scripts:
                     outcome.scripts[-1].seconds = time.monotonic() - script_began
                     outcome.scripts[-1].done = True
+
+
+def _room_left(file: IO[bytes]) -> None:
+    """OSError (ENOSPC) when the disk of this file is as good as full."""
+    found = os.fstatvfs(file.fileno())
+    if found.f_bavail * found.f_frsize < STARVED_BYTES:
+        said = f"nothing was heard for {STARVED_S:.0f} s, and no room is left on the disk"
+        raise OSError(errno.ENOSPC, said, file.name)
 
 
 def printable(line: str) -> str:

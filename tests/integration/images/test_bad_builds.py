@@ -83,6 +83,12 @@ FULL = [  # when the file system fills up: script that fills it, its text, what 
         "for i in {1..99999}; do printf '%01000d' 0; done > /big",
         "fills: install.d/60-fill failed",
     ),
+    (  # as apt-get does when a download finds no space
+        "and the script waits for ever",
+        "install.d/60-fill",
+        "for i in {1..99999}; do printf '%01000d' 0; done > /big 2> /dev/null || sleep 500",
+        "little: no space left",
+    ),
     (
         "in the disk stage",
         "cleanup.d/60-fill",
