@@ -123,7 +123,8 @@ class Cluster:
 
         def back(outage: Outage) -> None:
             driven = [n for n, (life, _) in store.read(servers.driven).items() if life == self.me.id]
-            facts = {"server": self.me.name, "because": f"{self.me.name} was {outage.told()}", "since": outage.since}
+            facts: dict[str, Any] = {"server": self.me.name, "instance": self.me.id, "since": outage.since}
+            facts |= {"because": f"{self.me.name} was {outage.told()}"}
             facts |= {"seconds": round(outage.seconds, 1), "why": outage.why, "what": outage.what}
             loop.call_soon_threadsafe(tell, "database-away", facts, driven)
 

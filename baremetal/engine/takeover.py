@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from baremetal.engine import lease
-from baremetal.store import servers
+from baremetal.store import servers, waits
 from baremetal.store.servers import Server
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ def end(conn: Connection, server: Server, by: str, limit: float | None = None) -
             if beat is None or (limit is not None and beat >= limit) or not servers.end(mine, server.id, by):
                 return None
             nodes = servers.release_all(mine, [server.id])
+            waits.extend(mine, servers.now(mine) + waits.GRACE_S)
         lease.terminate(mine, server.id)
         mine.rollback()
     log.warning("server %s (%s) was not heard: its %d nodes are taken over", server.name, server.id, len(nodes))

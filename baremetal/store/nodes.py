@@ -246,13 +246,3 @@ def shift_times(conn: Connection, delta_s: float) -> int:
     """The clock jumped: move every deadline with it, so that none passes (or never comes) for that reason."""
     moved = {name: nodes.c[name] + delta_s for name in ("wake_at", "wait_until", "wait_since")}
     return conn.execute(nodes.update().where(nodes.c.wake_at.is_not(None)).values(moved)).rowcount
-
-
-SPAN = "wait step"  # the topic of a wait that is only a span of time: nobody was to be heard meanwhile
-
-
-def extend_waits(conn: Connection, until: float) -> int:
-    """Waits that ended while nobody could listen get time until `until`."""
-    spans = sa.cast(nodes.c.work, sa.Text).like(f'%"topic":"{SPAN}"%')
-    query = nodes.update().where(nodes.c.wait_until < until, nodes.c.wanted.is_not(None), ~spans)
-    return conn.execute(query.values(wait_until=until)).rowcount

@@ -6,7 +6,6 @@ and every libpq option work. Opens nothing itself; store.py and the engine do.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import sqlalchemy as sa
@@ -95,7 +94,6 @@ def make_engine(
         max_overflow=56,
         pool_use_lifo=True,
         pool_pre_ping=False,
-        json_serializer=_json,
     )
 
 
@@ -161,7 +159,3 @@ def _psycopg() -> Any:
             "PostgreSQL needs two more Python packages", detail=str(exc), fix="pip install 'baremetal[postgresql]'"
         ) from exc
     return psycopg
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

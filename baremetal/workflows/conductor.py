@@ -22,7 +22,7 @@ from baremetal.engine.port import Engine
 from baremetal.errors import NotFound
 from baremetal.protocol.plane import Snapshot
 from baremetal.secrets import Secret
-from baremetal.store import Store, StoreError, boots, events, nodes, records
+from baremetal.store import Store, StoreError, boots, events, nodes, records, waits
 from baremetal.store.seal import Sealer
 from baremetal.workflows import ids
 from baremetal.workflows.bell import Bell
@@ -49,8 +49,6 @@ T = TypeVar("T")
 
 OUTAGE = "database-away"  # an event of that name; the newest of each server is kept as a record too
 
-# After a start, waits that ended meanwhile get this long: nobody could be heard while we were away.
-GRACE_S = 60.0
 # The writer thread and this loop share the interpreter; Python's default of 5 ms would be our latency.
 SWITCH_S = 0.0005
 HOUSEKEEPING_S = 2.0
@@ -121,13 +119,9 @@ class Conductor:
         self.health = BmcHealth(self.world)
         self.consoles = ConsoleHub(open_console or _console)
         self.rollouts = Driver(self.world, self.signer, self.publish)
-        recorded = state_dir is not None and self.world.policy.record_consoles
-        woken = lambda node_id: self.engine.wake(node_id, urgent=True)  # noqa: E731
-        self._recorder = (
-            Recorder(self.world, state_dir / "console", self.consoles.open, woken)  # type: ignore[operator]
-            if recorded
-            else None
-        )
+        self._recorder: Recorder | None = None
+        if state_dir is not None and self.world.policy.record_consoles:
+            self._recorder = Recorder(self.world, state_dir / "console", self.consoles.open, self._over)
         self._tasks: list[asyncio.Task[None]] = []
         self._following: asyncio.Task[None] | None = None
         self._site_changed: list[Callable[[], None]] = []
@@ -154,7 +148,7 @@ class Conductor:
 
         def write(conn: Connection) -> int:
             events.add_all(conn, [server_event(now, "start", **self._named())])
-            return nodes.extend_waits(conn, now + GRACE_S)
+            return waits.extend(conn, now + waits.GRACE_S, self.cluster.me.id if self.cluster else "")
 
         await self.store.write(write)
         if self.cluster:
@@ -328,6 +322,7 @@ class Conductor:
             events.add_all(conn, [told, *of_nodes])
             if stage == OUTAGE:
                 records.put(conn, OUTAGE, str(data["server"]), data, told.time)
+                waits.extend(conn, told.time + waits.GRACE_S, str(data["instance"]))
 
         self.store.submit(write)
         self.bell.ring()
@@ -341,6 +336,10 @@ class Conductor:
         for node_id in due:
             self.engine.wake(node_id, urgent=True)
         self.bell.ring()
+
+    def _over(self, node_id: str) -> None:
+        """Its console says that this boot has ended: nobody waits for it any longer."""
+        self.engine.wake(node_id, urgent=True)
 
     def _moved(self) -> None:
         """A node has another address: documents that speak of it follow, soon."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from baremetal.model.node import Power
-from baremetal.store import nodes
+from baremetal.store import waits
 from baremetal.workflows.deployment import restart
 from baremetal.workflows.machine import ensure_power
 from baremetal.workflows.outcome import Again, Done, Outcome
@@ -33,7 +33,7 @@ async def hold(p: Pass) -> Outcome:
 async def wait(p: Pass) -> Outcome:
     """Ironic's reserved step."""
     seconds = float((p.work["steps"][p.work["i"]]["args"]).get("seconds", 60))
-    return p.wait(nodes.SPAN, f"a wait step of {seconds:.0f} s", seconds) or Done(f"waited {seconds:.0f} s")
+    return p.wait(waits.SPAN, f"a wait step of {seconds:.0f} s", seconds) or Done(f"waited {seconds:.0f} s")
 
 
 @step("step.power_on", 0, "ensure on")

@@ -24,8 +24,8 @@ from baremetal.engine import takeover
 from baremetal.engine.cluster import Cluster, refuse_transaction_pooler, release_of
 from baremetal.engine.lease import LEASE_S, TAKEOVER_S, LeaseLost
 from baremetal.errors import MachineError
-from baremetal.model.node import Node
-from baremetal.store import nodes, opened, postgres, servers
+from baremetal.model.node import Node, Wait
+from baremetal.store import nodes, opened, postgres, servers, waits
 
 pytestmark = pytest.mark.integration
 
@@ -166,6 +166,46 @@ def test_what_is_being_written_when_a_life_ends_is_undone(join: Make) -> None:
     with pytest.raises(Exception, match=r"terminat|closed|lost|ended"):
         late.result(20)
     assert two.store.read(lambda c: nodes.get(c, "x")).evidence == 0
+
+
+def waiting(node_id: str, until: float, topic: str = "hello") -> Node:
+    wait = Wait("it must say hello", until, until - 600)
+    return Node(node_id, node_id, wanted="deploy", wait=wait, wake_at=until, work={"topic": topic})
+
+
+def drive(conn: Any, node_id: str, by: Cluster) -> None:
+    conn.execute(servers.drivers.insert().values(node_id=node_id, server_id=by.me.id, since=1.0))
+
+
+def test_what_a_healthy_server_waits_for_ends_when_it_was_to(join: Make) -> None:
+    """A server that starts over and over must not keep the others' nodes from ever being given up."""
+    one, two, three = join("a"), join("b"), join("c")
+    store = one.store
+    assert store is not None
+    now = store.read(servers.now)
+
+    def write(conn: Any) -> int:
+        for name, by in (("ours", one), ("theirs", two), ("nobodys", None)):
+            nodes.insert(conn, waiting(name, now))
+            if by:
+                drive(conn, name, by)
+        nodes.insert(conn, waiting("span", now, waits.SPAN))
+        return waits.extend(conn, now + 60, three.me.id)
+
+    def until(name: str) -> float:
+        wait = store.read(lambda c: nodes.get(c, name)).wait
+        assert wait is not None
+        return wait.until - now
+
+    assert store.write_sync(write) == 1
+    assert {n: until(n) for n in ("ours", "theirs", "nobodys", "span")} == {
+        "ours": 0, "theirs": 0, "nobodys": 60, "span": 0,
+    }  # fmt: skip
+    assert one.store is not None
+    one.store.read(lambda c: takeover.end(c, two.me, one.me.id))
+    assert until("ours") == 0
+    assert 60 <= until("theirs") < 120, "nobody heard what it waits for until it was taken over"
+    assert store.write_sync(lambda c: waits.extend(c, now + 200, one.me.id)) == 3, "the database was away from us"
 
 
 def test_who_cannot_beat_stops_acting_before_others_take_over(join: Make, monkeypatch: pytest.MonkeyPatch) -> None:
