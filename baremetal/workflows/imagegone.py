@@ -1,7 +1,7 @@
 """Deleting an image: refused while any node of the site refers to it, remembered for the servers that have it too.
 
 A deletion is a record in the database. A server that announced the image before it saw the record drops its copy;
-who has the image newly (added again) takes the record back.
+who has the image newly (added again, also while that server was down) takes the record back.
 """
 
 from __future__ import annotations

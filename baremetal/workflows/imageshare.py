@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -73,7 +74,8 @@ class SharedImages:
         self._failed: dict[str, tuple[float, BaremetalError]] = {}
         self._soon = asyncio.Event()
         self._told = ""
-        self._announced: set[str] | None = None  # what we said that we have; None: as the database remembers it
+        # What we said that we have, and when it was added; None: as the database remembers it.
+        self._announced: dict[str, str] | None = None
         self._holders: dict[str, tuple[str, ...]] = {}  # hex -> other servers that have it
 
     # -- as ImageStore ---------------------------------------------------------
@@ -155,7 +157,7 @@ class SharedImages:
         await self._drop_deleted()
         images = await asyncio.to_thread(self._local.list)
         mine = [_known(image) for image in images]
-        self._announced = {image.hex for image in images}
+        self._announced = {image.hex: image.created for image in images}
         _remember(self._local.root, self._announced)
         doc = {"images": mine, "edited": {image.hex: image.edited for image in images}}
         text = json.dumps(doc, sort_keys=True)
@@ -166,14 +168,15 @@ class SharedImages:
     async def _drop_deleted(self) -> None:
         gone, row = await self._store.fetch(lambda c: (imagegone.remembered(c), records.find(c, KIND, self._me)))
         if self._announced is None:
-            self._announced = {str(doc["id"]).removeprefix("sha256:") for doc in (row.doc["images"] if row else ())}
+            said = [_away(doc, self._me).known for doc in (row.doc["images"] if row else ())]
+            self._announced = {known.hex: known.created for known in said}
         _forget(self._local.root, gone)
         for image in [image for image in self._local.list() if image.hex in gone]:
-            if image.hex in self._announced:
+            if self._announced.get(image.hex) == image.created:
                 log.info("image %s (%s…) was deleted on %s", image.name, image.hex[:12], gone[image.hex].get("server"))
                 await asyncio.to_thread(self._local.delete, image.id)
-            else:  # it was added here since
-                await self._store.write(lambda c, h=image.hex: imagegone.take_back(c, h))  # type: ignore[misc]
+            else:  # it was added here since, perhaps while this server was down
+                await self._store.write(functools.partial(imagegone.take_back, hex_id=image.hex))
 
     async def _hear(self) -> None:
         rows, lives, gone = await self._store.fetch(

@@ -219,6 +219,22 @@ async def test_a_server_that_was_down_drops_what_was_deleted_meanwhile(hall: Hal
         await until(lambda: not hall.stores["b"].list())
 
 
+async def test_an_image_that_was_added_again_while_its_server_was_down_is_kept(hall: Hall, tmp_path: Path) -> None:
+    """It was deleted on a meanwhile: what an operator added since, here and by hand, is no leftover."""
+    raw = disk(tmp_path / "web.raw", b"w")
+    hall.stores["a"].add(raw, name="web")
+    one = hall.images("a")
+    async with kept(one, hall.images("b")):
+        await until(lambda: [on for _, on in one.everywhere()] == [("a", "b")])
+    await delete(hall, "a", one, "web")
+    before = hall.stores["b"].get("web").created
+    while hall.stores["b"].add(raw, name="web").created == before:  # noqa: ASYNC110 (stamps are of whole seconds)
+        await asyncio.sleep(0.3)
+    other = hall.images("b")
+    async with kept(one, other):
+        await until(lambda: [on for _, on in other.everywhere()] == [("a", "b")])
+
+
 async def test_tags_and_properties_are_those_that_were_changed_last(hall: Hall, tmp_path: Path) -> None:
     web = hall.stores["a"].add(disk(tmp_path / "web.raw", b"w"), name="web")
     async with kept(hall.images("a"), hall.images("b")):
