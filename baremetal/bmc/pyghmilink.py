@@ -71,7 +71,8 @@ class PyghmiLink:
         ident: list[int] = []
         future = loop.run_in_executor(executor(), self._run, ident, netfn, command, data, lun)
         try:
-            return await asyncio.wait_for(asyncio.shield(future), self.login.timeout_s + 8.0)
+            async with asyncio.timeout(self.login.timeout_s + 8.0):
+                return await asyncio.shield(future)
         except TimeoutError:
             lost_threads.update(ident)
             future.add_done_callback(lambda done: _came_back(done, ident))

@@ -206,7 +206,8 @@ class Machine:
         self._instance = None
         with suppress(TimeoutError):
             await instance.qmp.order("quit")
-            await asyncio.wait_for(instance.process.wait(), _QUIT_S)
+            async with asyncio.timeout(_QUIT_S):
+                await instance.process.wait()
         if instance.process.returncode is None:
             instance.process.kill()
             await instance.process.wait()

@@ -31,7 +31,8 @@ class Qmp:
 
     async def order(self, command: str, **arguments: Any) -> None:
         """Send a command; what became of it shows in events and in the process's end."""
-        await asyncio.wait_for(self._ready.wait(), 10)
+        async with asyncio.timeout(10):
+            await self._ready.wait()
         self._send({"execute": command, "arguments": arguments} if arguments else {"execute": command})
 
     def _take(self, message: dict[str, Any]) -> None:

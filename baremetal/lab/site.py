@@ -68,7 +68,8 @@ class Server:
     async def __aenter__(self) -> Server:
         self._task = asyncio.create_task(self._run())
         try:
-            await asyncio.wait_for(self._answers(), START_S)
+            async with asyncio.timeout(START_S):
+                await self._answers()
         except TimeoutError:
             await self._stop()
             raise self._failed("the server did not answer in time") from None
@@ -130,7 +131,8 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), 10)
+            async with asyncio.timeout(10):
+                await process.wait()
         except TimeoutError:
             await self.kill()
             await process.wait()
