@@ -59,8 +59,6 @@ class World:
     may: Callable[[], None] = lambda: None
     # Which nodes at rest are this server's to look at; asked in a thread.
     share: Callable[[], Callable[[str], bool]] = lambda: lambda _node: True
-    # Boots whose console said that they ended (telltales.py). One that is forgotten is waited for as long as any other.
-    over: set[str] = dataclasses.field(default_factory=set)
     _drivers: dict[str, tuple[str, BmcDriver]] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property

@@ -98,7 +98,7 @@ def _reached(p: Pass, boot: Boot, outcome: Outcome, stage: str, **columns: Any) 
 async def _wait_hello(p: Pass, boot: Boot) -> Outcome:
     tries = int(p.here.get("boot_tries", 1))
     topic, wait = f"hello {boot.id}", p.node.wait
-    if boot.id in p.world.over:
+    if _over(p, boot):
         return await _no_hello(p, boot, tries)
     if p.work.get("topic") == topic and wait and p.now < wait.until:
         return Wait(wait.because, wait.until, topic)
@@ -107,6 +107,13 @@ async def _wait_hello(p: Pass, boot: Boot) -> Outcome:
     if p.now < until:  # seen meanwhile: the wait goes on from there
         return Wait(f"{what} (try {tries} of {p.policy.boot_tries})", until, topic)
     return await _no_hello(p, boot, tries)
+
+
+def _over(p: Pass, boot: Boot) -> bool:
+    """Its console said that it ended (telltales.py). Of stored events: any server knows, and a restarted one."""
+    kinds = [str(Kind.CONSOLE)]
+    said = p.world.store.read(lambda c: events.of_node(c, p.node.id, since=boot.created_at, kinds=kinds))
+    return any(e.boot_id == boot.id and e.stage == causes.SAID and e.data.get("over") for e in said)
 
 
 async def _no_hello(p: Pass, boot: Boot, tries: int) -> Outcome:
@@ -125,7 +132,6 @@ async def _no_hello(p: Pass, boot: Boot, tries: int) -> Outcome:
         since=p.now,
         evidence={"boot_id": boot.id, "stage": likely.stage, "tries": tries},
     )
-    p.world.over.discard(boot.id)
     if tries >= p.policy.boot_tries or likely.hopeless:
         p.end_boot(boots.RAMDISK)
         return Failed(fault)

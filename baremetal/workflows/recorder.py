@@ -12,6 +12,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from baremetal import lifecycle
 from baremetal.bmc.base import ConsoleStream
 from baremetal.bmc.consolelog import ConsoleLog
@@ -19,7 +21,7 @@ from baremetal.bmc.faults import BmcError, BmcUnsupported
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node
 from baremetal.secrets import Secret
-from baremetal.store import events, secrets
+from baremetal.store import events, nodes, secrets
 from baremetal.workflows import ids
 from baremetal.workflows.causes import SAID
 from baremetal.workflows.passes import World
@@ -99,7 +101,6 @@ class Recorder:
                             node, boot_id, SAID, found.means, fix=found.fix, over=found.over, line=found.line
                         )
                         if found.over:
-                            self._world.over.add(boot_id)
                             self._wake(node.id)
             log_file.mark("session lost")
         finally:
@@ -127,4 +128,10 @@ class Recorder:
         now = self._world.now()
         data = {"because": because, **{key: value for key, value in more.items() if value}}
         told = Event(ids.ulid(now), now, node.id, Kind.CONSOLE, stage, "bmc", boot_id=boot_id, data=data)
-        await self._world.store.write(lambda c: events.add_all(c, [told]))
+
+        def write(conn: Connection) -> None:
+            events.add_all(conn, [told])
+            if data.get("over"):  # due by what is stored, so that whoever looks next need not have heard it
+                nodes.note(conn, node.id, now)
+
+        await self._world.store.write(write)
