@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import socket
 import struct
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from typing import Any
 PERIOD_S = 0.2
 ROOM = 1.03  # times the even share; more while the wire is not full or was never seen to carry as much
 GREW = 1.005  # times the most that was seen
-MORE, LESS = 1.25, 0.8  # how fast that grows and goes back, a period
+MORE, LESS = 1.25, 0.65  # how fast that grows and goes back, a period
 FULL = 0.95  # of the most that was seen
 FADE, PATIENCE = 0.95, 5  # all the room there is, and not full for so many periods: the wire carries less now
 LEAST = 256 << 10  # bytes/s: nobody is paced below this
@@ -44,7 +43,7 @@ class Pace:
 
     most: float = 0.0
     total: float = 0.0
-    room: float = math.inf
+    room: float = 2.0  # not more at once: whoever came first would have the wire for the first seconds
     empty: int = 0  # periods with all the room and a wire that is not full
 
     def next(self, total: float, count: int) -> int:
