@@ -70,13 +70,20 @@ def set_up_log(name: str, level: str) -> None:
     )
     for noisy in ("asyncio", "uvicorn", "aiohttp", "httpx", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("aiohttp.server").addFilter(_no_request)
+    logging.getLogger("aiohttp.server").addFilter(_tells)
 
 
-def _no_request(record: logging.LogRecord) -> bool:
-    """Drop aiohttp's traceback for what was no HTTP: anybody on the wire could fill the disk with it."""
+def _tells(record: logging.LogRecord) -> bool:
+    """Not aiohttp's tracebacks for what was no HTTP and for clients that went away.
+
+    Anybody on the wire could fill the disk with them, and machines are switched off in the middle of a download.
+    """
     kind = record.exc_info[0] if record.exc_info else None
-    return kind is None or not any(base.__name__ == "HttpProcessingError" for base in kind.__mro__)
+    if kind is None:
+        return True
+    return not issubclass(kind, ConnectionError) and all(
+        base.__name__ != "HttpProcessingError" for base in kind.__mro__
+    )
 
 
 async def _live(settings: Settings, body: Body) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import ssl
+import struct
 
 import aiohttp
 import pytest
@@ -14,7 +15,7 @@ from baremetal.bootplane.spool import Spool
 from baremetal.bootplane.state import State
 from baremetal.config import Settings
 from baremetal.protocol.plane import Snapshot
-from baremetal.serve import http
+from baremetal.serve import child, http
 from baremetal.serve.init import initialise
 from baremetal.serve.listen import bind, tls_context
 from baremetal.serve.loaders import read_templates
@@ -24,12 +25,13 @@ from baremetal.serve.loaders import read_templates
 async def served(tmp_path, monkeypatch):
     """(plain port, TLS port, client's TLS context, content of the manifest)"""
     monkeypatch.setattr(http, "SWEEP_S", 0.1)
-    monkeypatch.setattr(http, "FIRST_REQUEST_S", 0.5)
     settings = Settings(state_dir=tmp_path / "s", run_dir=tmp_path / "r", cache_dir=tmp_path / "c")
     initialise(settings)
     image = tmp_path / "image"
     image.mkdir()
     (image / "manifest.json").write_bytes(os.urandom(300_001))
+    (image / "image.zst").touch()
+    os.truncate(image / "image.zst", 64 << 20)
     state = State()
     state.load(1, Snapshot(images={"ab" * 32: str(image)}))
     link = Link(tmp_path / "none.sock", state, Spool(tmp_path / "spool"))
@@ -58,7 +60,7 @@ async def test_manifest_through_tls_is_whole_and_in_parts(served):
             assert await answer.read() == content[100000:]
 
 
-async def raw(port, data, seconds=5.0):
+async def raw(port, data, seconds=90.0):
     """What comes back until the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
@@ -89,18 +91,33 @@ async def test_what_is_no_request_gets_4xx_and_the_service_goes_on(served, sent,
     assert b"#!ipxe" in await raw(served[0], b"GET /boot/52-54-00-00-00-01.ipxe HTTP/1.0\r\n\r\n")
 
 
-async def test_a_client_that_dribbles_its_headers_is_cut_off(served):
+async def test_a_client_that_dribbles_its_headers_is_cut_off(served, monkeypatch):
+    monkeypatch.setattr(http, "FIRST_REQUEST_S", 0.5)
     reader, writer = await asyncio.open_connection("127.0.0.1", served[0])
     writer.write(b"GET / HTTP/1.1\r\nX: ")
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(90):
         assert await reader.read(100) == b""
     writer.close()
+
+
+async def test_a_machine_switched_off_in_a_download_is_no_traceback_in_the_log(served, caplog):
+    child.set_up_log("boot", "info")
+    for _ in range(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served[0])
+        writer.write(f"GET /images/{'ab' * 32}/image.zst HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert await reader.readexactly(1 << 16)
+        raw_socket = writer.get_extra_info("socket")
+        raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not a goodbye
+        writer.transport.abort()
+    assert b"#!ipxe" in await raw(served[0], b"GET /boot/52-54-00-00-00-01.ipxe HTTP/1.0\r\n\r\n")
+    await asyncio.sleep(0.5)  # nothing to wait for: nothing is said
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_idle_connections_beyond_the_limit_go_first(served):
     idle = [await asyncio.open_connection("127.0.0.1", served[0]) for _ in range(120)]
     assert b"#!ipxe" in await raw(served[0], b"GET /boot/52-54-00-00-00-01.ipxe HTTP/1.0\r\n\r\n")
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(90):
         assert await idle[0][0].read(1) == b""
     for _, writer in idle:
         writer.close()
