@@ -326,18 +326,48 @@ def lock(
 @cache_app.command("list")
 @listing
 def cache_list(listed: Listed, cache_dir: Annotated[Path | None, typer.Option("--cache-dir")] = None) -> None:
-    """Layers, least recently used first."""
+    """Layers, least recently used first; their sizes on the disk."""
+    from baremetal.images import prune
     from baremetal.images.layers import LayerStore
 
-    rows = [
-        {"layer": layer.key, "phase": layer.phase, "image": layer.image, "size": layer.size, "used": layer.used}
-        for layer in LayerStore(work.cache(cache_dir)).list()
+    place = work.cache(cache_dir)
+    layers = [
+        {"layer": one.key, "phase": one.phase, "image": one.image, "size": one.room or one.size, "used": one.used}
+        for one in LayerStore(place).list()
     ]
+    totals = prune.totals(place)
 
     def row(layer: Mapping[str, Any]) -> dict[str, Any]:
         return {"size": render.size(work.number(layer["size"])), "used": render.ago(work.number(layer["used"]))}
 
-    listed.show({"layers": rows}, "layers", ["layer", "phase", "image", "size", "used"], row=row, empty="no layers")
+    columns = ["layer", "phase", "image", "size", "used"]
+    listed.show({"layers": layers, "totals": totals}, "layers", columns, row=row, empty="no layers")
+    if not (listed.as_json or listed.no_header):
+        render.note(", ".join(f"{kind} {render.size(size)}" for kind, size in totals.items()))
+
+
+@cache_app.command("verify")
+def cache_verify(
+    cache_dir: Annotated[Path | None, typer.Option("--cache-dir", help="Layers and built images.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Read every byte that is kept; what is damaged is removed, and made again by the next build. Exit code 1 then."""
+    from baremetal.images import verify
+
+    place = work.cache(cache_dir)
+    with Bar(str(place)) as bar:
+        found = verify.verify(place, bar.step)
+    if found is None:
+        raise Refused("a build is running on this cache", fix="try again when it has finished")
+    if as_json:
+        render.json_out({"damaged": [dataclasses.asdict(one) for one in found]})
+    elif found:
+        render.table([dataclasses.asdict(one) for one in found], ["kind", "name", "image"])
+        render.note("damaged, and removed: the next build makes them again")
+    else:
+        render.note("all is as it was kept")
+    if found:
+        raise typer.Exit(1)
 
 
 @cache_app.command("prune")
@@ -346,7 +376,7 @@ def cache_prune(
     cache_dir: Annotated[Path | None, typer.Option("--cache-dir", help="Layers and built images.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Remove the least recently used layers and built images until the cache is below a size."""
+    """Remove the least recently used layers, images and packages until the cache takes less of the disk than a size."""
     from baremetal.images import prune
     from baremetal.images.sizes import parse_size, show_size
 

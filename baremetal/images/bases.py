@@ -2,22 +2,25 @@
 
 cache/bases/<key>/{disk.raw, meta.json, clusters-*}. The key is a digest of every
 command and file that made the disk. Every build passes through such a base, so
-it gives the same bytes whether it found one or made one.
+it gives the same bytes whether it found one or made one. A disk or clusters that
+are not as they were kept are made again (rereading.py says when all bytes are read).
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from baremetal.images import drafts
+from baremetal.images import drafts, rereading
 from baremetal.images.drafts import remove
 
 KEPT = 2  # bases of one image
+BLOCK = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,42 @@ class Base:
     def disk(self) -> Path:
         return self.directory / "disk.raw"
 
-    def sound(self) -> bool:
-        """True when the disk has the size and date it was kept with."""
+    def sound(self, *, read: bool = False) -> bool:
+        """True when the disk is as it was kept. `read`: every byte, whenever it was read last."""
         try:
-            return bool(json.loads((self.directory / "meta.json").read_text())["stamp"] == _stamp(self.disk))
-        except (OSError, ValueError, KeyError, TypeError):
+            return as_kept(self.disk, json.loads((self.directory / "meta.json").read_text()), read=read)
+        except (OSError, ValueError):
             return False
+
+
+def stamped(file: Path) -> dict[str, object]:
+    """What a kept file is known by: size, date, and a digest of its bytes."""
+    return {"stamp": _stamp(file), "digest": digest(file)}
+
+
+def as_kept(file: Path, kept: object, *, read: bool = False) -> bool:
+    """True when a file is still what stamped() saw; its bytes are read when that is due, or asked for."""
+    if not isinstance(kept, dict) or kept.get("stamp") != _stamp(file) or "digest" not in kept:
+        return False
+    if read or rereading.due(file, file.stat().st_ctime_ns):
+        if kept["digest"] != digest(file):
+            return False
+        rereading.was_read(file)
+    return True
+
+
+def digest(file: Path) -> str:
+    """SHA-256 over the blocks that are not all zeros, with their places: holes need not be read."""
+    found, zeros, after = hashlib.sha256(), bytes(BLOCK), 0
+    with open(file, "rb") as disk:
+        size = os.fstat(disk.fileno()).st_size
+        for start, end in data_extents(disk.fileno(), size):
+            for number in range(max(after, start // BLOCK), -(-end // BLOCK)):
+                data = os.pread(disk.fileno(), BLOCK, number * BLOCK)
+                after = number + 1
+                if data != zeros[: len(data)]:
+                    found.update(b"%d " % number + data)
+    return found.hexdigest()
 
 
 def obtain(root: Path, key: str, name: str, make: Callable[[Path], None]) -> Base:
@@ -48,8 +81,9 @@ def obtain(root: Path, key: str, name: str, make: Callable[[Path], None]) -> Bas
     remove(base.directory)
     with drafts.draft(root) as draft:
         make(draft / "disk.raw")
-        meta = {"name": name, "stamp": _stamp(draft / "disk.raw")}
+        meta = {"name": name, **stamped(draft / "disk.raw")}
         (draft / "meta.json").write_text(json.dumps(meta))
+        rereading.was_read(draft / "disk.raw")
         os.rename(draft, base.directory)
     for old in _of_image(root, name)[KEPT:]:
         remove(old)

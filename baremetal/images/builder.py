@@ -12,7 +12,7 @@ import os
 import time
 from pathlib import Path
 
-from baremetal.images import drafts
+from baremetal.images import drafts, packagefiles, rereading
 from baremetal.images.definition import Definition
 from baremetal.images.drafts import remove
 from baremetal.images.environment import keyed, told
@@ -24,6 +24,7 @@ from baremetal.images.job import Options as Options
 from baremetal.images.locks import apt_lock, building, locked, own, scratch
 from baremetal.images.prune import prune
 from baremetal.images.results import BuildResult as BuildResult
+from baremetal.images.results import describe
 from baremetal.images.results import load_result as load_result
 from baremetal.images.runner import printable
 from baremetal.images.running import Progress, assemble_image, hold_to_lock, left_beside, run_step, statement
@@ -84,7 +85,7 @@ def _build(definition: Definition, options: Options, progress: Progress) -> Buil
             logs.mkdir(parents=True, mode=0o700)  # scripts may print what variables hold
             _restart(job)
             with apt_lock(options.cache, waiting):
-                _run_missing(job, logs, progress)
+                _run_all(job, logs, progress)
             result = _stored(job, logs, progress)
         result.seconds, result.cpu_s = time.monotonic() - began, _cpu_s() - cpu
         result.warnings, result.ran = job.warnings, job.ran
@@ -99,7 +100,11 @@ def _known(job: Job) -> BuildResult | None:
         job.accept(planned)
     if job.options.until:
         return None
-    return load_result(job.options.cache / "images" / job.image_key())
+    kept = job.options.cache / "images" / job.image_key()
+    result = load_result(kept)
+    if result is None and kept.exists():
+        job.warnings.append("the image that was kept is damaged; made again")
+    return result
 
 
 def _restart(job: Job) -> None:
@@ -112,6 +117,18 @@ def _restart(job: Job) -> None:
             job.warnings.append(f"cached layer {planned.step.name} ({planned.key}) was damaged; built again")
             return
         job.accept(planned)
+
+
+def _run_all(job: Job, logs: Path, progress: Progress) -> None:
+    """What is missing, with package files that are as they were fetched; new ones are noted."""
+    if job.next_step() is None:
+        return
+    for name in packagefiles.look(job.options.cache):
+        job.warnings.append(f"cached package {name} was damaged; fetched again")
+    try:
+        _run_missing(job, logs, progress)
+    finally:
+        packagefiles.look(job.options.cache)
 
 
 def _run_missing(job: Job, logs: Path, progress: Progress) -> None:
@@ -137,6 +154,7 @@ def _stored(job: Job, logs: Path, progress: Progress) -> BuildResult:
         hold_to_lock(job, draft)
         (draft / "provenance.json").write_text(statement(job, draft))
         (draft / "meta.json").write_text(json.dumps(_meta(job, key, draft), indent=1) + "\n")
+        rereading.was_read(draft)
         remove(target)
         os.rename(draft, target)
     result = load_result(target)
@@ -152,8 +170,7 @@ def _meta(job: Job, key: str, draft: Path) -> dict[str, object]:
         "name": d.name,
         "id": key,
         "kind": d.kind,
-        "files": {p.name: p.stat().st_size for p in sorted(draft.iterdir()) if p.is_file()},
-        "dates": {p.name: p.stat().st_mtime_ns for p in sorted(draft.iterdir()) if p.is_file()},
+        **describe(draft),
         "steps": [row(planned) | {"inputs": planned.inputs.parts} for planned in job.done],
         "properties": {**d.properties, "elements": " ".join(e.name for e in job.elements)},
         "inputs": job.image_inputs().parts,

@@ -1,8 +1,9 @@
 """Layers on disk: one directory per key, written aside and renamed when whole.
 
-cache/layers/<key>/{tree/, hooks/, out/, meta.json}; `out` is what scripts left in
-the directory they were run in. A layer whose files no longer
-match the seal taken when it was kept is dropped, and built again.
+cache/layers/<key>/{tree/, hooks/, out/, meta.json, index}; `out` is what scripts left
+in the directory they were run in. A layer whose files no longer match the seal
+taken when it was kept is dropped, and built again. So is one whose bytes changed
+without a new date, as soon as they are read again (rereading.py).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from baremetal.images import drafts
-from baremetal.images.contents import content, seal
+from baremetal.images import drafts, rereading
+from baremetal.images.contents import content, index_text, seal, write_index
 from baremetal.images.contents import walk as walk
 from baremetal.images.drafts import remove as remove
 
@@ -36,6 +37,7 @@ class Layer:
     seconds: float = 0.0
     cpu_s: float = 0.0
     size: int = 0
+    room: int = 0  # bytes it takes on the disk; not known of older layers
     made: float = 0.0
     used: float = 0.0
     beside: str = ""  # the same of hooks and out; older layers have none
@@ -64,18 +66,29 @@ class LayerStore:
         except (OSError, ValueError, TypeError):
             return None
 
-    def sound(self, layer: Layer) -> bool:
-        """True when its files are as they were when it was kept; a damaged layer is removed."""
+    def sound(self, layer: Layer, *, read: bool = False) -> bool:
+        """True when it is as it was kept; a damaged layer is removed. `read`: every byte, whenever it was read last."""
         try:
-            whole = seal(self.tree(layer.key)) == layer.seal and layer.beside in ("", self._beside(layer.key))
+            whole = self._as_kept(layer, read)
         except OSError:
             whole = False
         if not whole:
             self.drop(layer.key)
         return whole
 
-    def _beside(self, key: str) -> str:
-        return " ".join(seal(place) for place in (self.hooks(key), self.out(key)))
+    def _as_kept(self, layer: Layer, read: bool) -> bool:
+        place = self.root / layer.key
+        tree, hooks, out = (seal(place / name) for name in ("tree", "hooks", "out"))
+        if tree.digest != layer.seal or layer.beside not in ("", f"{hooks.digest} {out.digest}"):
+            return False
+        changed_ns = max(tree.changed_ns, hooks.changed_ns, out.changed_ns)
+        if not read and not rereading.due(place, changed_ns):
+            return True
+        found = content(place)
+        if found.digest != layer.content or index_text(place) not in ("", found.index):
+            return False
+        rereading.was_read(place)
+        return True
 
     def touch(self, layer: Layer) -> None:
         with contextlib.suppress(OSError):
@@ -93,11 +106,14 @@ class LayerStore:
         """Make the draft the layer of this key."""
         for name in ("work", "hookwork"):
             remove(draft / name)
-        layer.seal = seal(draft / "tree")
-        layer.content, layer.size = content(draft)
-        layer.beside = " ".join(seal(draft / name) for name in ("hooks", "out"))
+        layer.seal = seal(draft / "tree").digest
+        found = content(draft)
+        layer.content, layer.size, layer.room = found.digest, found.size, found.room
+        write_index(draft, found.index)
+        layer.beside = " ".join(seal(draft / name).digest for name in ("hooks", "out"))
         layer.made = time.time()
         (draft / "meta.json").write_text(json.dumps(asdict(layer)))
+        rereading.was_read(draft)
         target = self.root / layer.key
         remove(target)
         os.rename(draft, target)

@@ -18,6 +18,7 @@ from baremetal.images.contents import INDEX, walk
 from baremetal.images.elements import Element
 from baremetal.images.environment import keyed
 from baremetal.images.layers import Layer
+from baremetal.images.rereading import MARK
 from baremetal.paths import PACKAGE
 
 PACKAGES_SCRIPT = "01-package-installs"
@@ -161,7 +162,7 @@ def extra_index(layer_root: Path) -> dict[str, str]:
     index = {}
     for path, st in walk(layer_root):
         file = Path(path)
-        if not (file.is_dir() or (file.parent == layer_root and file.name in ("meta.json", INDEX))):
+        if not (file.is_dir() or (file.parent == layer_root and file.name in ("meta.json", INDEX, MARK))):
             data = file.read_bytes() if file.is_file() and not file.is_symlink() else b""
             digest = hashlib.sha256(f"{st.st_mode} ".encode() + data).hexdigest()[:24]
             index[path[len(str(layer_root)) + 1 :]] = digest

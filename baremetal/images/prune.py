@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from baremetal.images.contents import room
 from baremetal.images.layers import LayerStore, remove
 from baremetal.images.locks import alone
 
@@ -30,14 +31,20 @@ def prune(cache: Path, limit_bytes: int, *, keep_s: float = 60.0) -> int:
 
 
 def things(cache: Path) -> list[tuple[float, int, Path]]:
-    """(last used, bytes, path) of everything that may go."""
+    """(last used, bytes on the disk, path) of everything that may go."""
     store = LayerStore(cache)
     store.sweep()
-    found = [(layer.used, layer.size, store.root / layer.key) for layer in store.list()]
+    found = [(layer.used, layer.room or layer.size, store.root / layer.key) for layer in store.list()]
     for directory in (*(cache / "images").glob("[0-9a-f]*"), *(cache / "bases").glob("[0-9a-f]*")):
-        size = sum(file.stat().st_blocks * 512 for file in directory.iterdir() if file.is_file())
-        found.append((directory.stat().st_mtime, size, directory))
+        found.append((directory.stat().st_mtime, room(directory), directory))
     for package in (cache / "dib").rglob("*.deb"):
-        st = package.stat()
-        found.append((st.st_mtime, st.st_size, package))
+        found.append((package.stat().st_mtime, room(package), package))
+    return found
+
+
+def totals(cache: Path) -> dict[str, int]:
+    """Bytes on the disk of each kind of thing that is kept."""
+    found = dict.fromkeys(("layers", "images", "bases", "packages"), 0)
+    for _, size, path in things(cache):
+        found["packages" if path.suffix == ".deb" else path.parent.name] += size
     return found

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from baremetal.images import zst
-from baremetal.images.bases import data_extents
+from baremetal.images import rereading, zst
+from baremetal.images.bases import as_kept, data_extents, stamped
 
 MAGIC = b"QFI\xfb"
 ZLIB, ZSTD = 0, 1
@@ -44,7 +44,7 @@ def frames_of(disk: Path, cluster: int, compression: str) -> Frames:
     data, index = stem.with_suffix(".bin"), stem.with_suffix(".json")
     try:
         kept = json.loads(index.read_text())
-        if kept["stamp"] == _stamp(data):
+        if as_kept(data, kept):
             return Frames(disk, data, {int(number): (a, b) for number, (a, b) in kept["places"].items()})
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -56,14 +56,9 @@ def frames_of(disk: Path, cluster: int, compression: str) -> Frames:
                 places[number] = (out.tell(), len(frame))
                 out.write(frame)
     os.replace(draft, data)
-    index.write_text(json.dumps({"stamp": _stamp(data), "places": places}))
+    index.write_text(json.dumps({**stamped(data), "places": places}))
+    rereading.was_read(data)
     return Frames(disk, data, places)
-
-
-def _stamp(path: Path) -> list[int]:
-    """Size and date, by which a file that was changed since is noticed."""
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
 
 
 def write(raw: Path, target: Path, *, cluster: int, compression: str, frames: Frames | None = None) -> None:

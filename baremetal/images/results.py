@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from baremetal.images import rereading
+from baremetal.images.contents import file_sha256
 
 # What tells about the image, beside the image.
 ABOUT = ("packages.json", "sbom.cdx.json", "provenance.json", "files.txt", "meta.json")
@@ -30,20 +34,41 @@ class BuildResult:
     ran: dict[str, float] = field(default_factory=dict)  # step -> seconds, of those that were not cached
 
 
-def load_result(directory: Path) -> BuildResult | None:
-    """A stored build, or None when it is not there or files are missing, cut or changed."""
+def describe(directory: Path) -> dict[str, dict[str, Any]]:
+    """What the files of a build are known by: sizes, dates and SHA-256, each by name."""
+    files = [path for path in sorted(directory.iterdir()) if path.is_file()]
+    return {
+        "files": {path.name: path.stat().st_size for path in files},
+        "dates": {path.name: path.stat().st_mtime_ns for path in files},
+        "digests": {path.name: file_sha256(str(path)) for path in files},
+    }
+
+
+def load_result(directory: Path, *, read: bool = False) -> BuildResult | None:
+    """A stored build, or None when it is not there, or not as it was kept. `read`: whenever that was looked at last."""
     try:
         meta = json.loads((directory / "meta.json").read_text())
-        for name, size in meta["files"].items():
-            found = (directory / name).stat()
-            if found.st_size != size or found.st_mtime_ns != meta.get("dates", {}).get(name, found.st_mtime_ns):
-                return None
-    except (OSError, ValueError, KeyError):
+        if not _as_kept(directory, meta, read):
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     name, kind = meta["name"], meta["kind"]
     images = [directory / f for f in meta["files"] if f not in ABOUT]
     main = directory if kind == "ramdisk" or not images else _main_file(images)
     return BuildResult(name, meta["id"], kind, main, directory, cached=True, files=images, steps=meta["steps"])
+
+
+def _as_kept(directory: Path, meta: Mapping[str, Any], read: bool) -> bool:
+    found = {name: (directory / name).stat() for name in meta["files"]}
+    dates = meta.get("dates", {})
+    if any(st.st_size != meta["files"][n] or st.st_mtime_ns != dates.get(n, st.st_mtime_ns) for n, st in found.items()):
+        return False
+    if read or rereading.due(directory, max((st.st_ctime_ns for st in found.values()), default=0)):
+        digests = meta.get("digests", {})
+        if any(file_sha256(str(directory / name)) != digest for name, digest in digests.items()):
+            return False
+        rereading.was_read(directory)
+    return True
 
 
 def _main_file(images: Sequence[Path]) -> Path:

@@ -11,7 +11,7 @@ from baremetal.errors import NotFound
 if TYPE_CHECKING:
     from baremetal.cli.demo.run import Demo
     from baremetal.cli.demo.view import View
-    from baremetal.images.builder import BuildResult
+    from baremetal.images.builder import BuildResult, Options
     from baremetal.images.definition import Definition
     from baremetal.images.store import ImageStore
 
@@ -30,6 +30,7 @@ def known(demo: Demo) -> None:
 def prepare(demo: Demo, show: View) -> None:
     """Site keys, deploy ramdisk and golden image, ready in the lab's image store."""
     from baremetal.config import Settings
+    from baremetal.images.builder import Options
     from baremetal.images.store import ImageStore
     from baremetal.lab.site import config_text
     from baremetal.lab.spec import RackSpec
@@ -39,11 +40,12 @@ def prepare(demo: Demo, show: View) -> None:
     settings = Settings.load(demo.config)
     initialise(settings)
     store = ImageStore(settings.images_dir, signing_key=settings.keys_dir / "image-signing.pem")
+    options = Options(cache=settings.cache_dir, private=(settings.keys_dir, settings.run_dir))
     for name in (demo.options.ramdisk, demo.options.image):
-        _prepare(name, store, settings.cache_dir, show)
+        _prepare(name, store, options, show)
 
 
-def _prepare(name: str, store: ImageStore, cache: Path, show: View) -> None:
+def _prepare(name: str, store: ImageStore, options: Options, show: View) -> None:
     from baremetal.images import builder
 
     show.begin(f"image {name}", f"baremetal image build {name}")
@@ -55,7 +57,7 @@ def _prepare(name: str, store: ImageStore, cache: Path, show: View) -> None:
             last = step
             show.say(f"    {name}: {step} {script} ({fraction:.0%})")
 
-    built = builder.build(_definition(name), builder.Options(cache=cache), progress)
+    built = builder.build(_definition(name), options, progress)
     note = "cached, nothing built" if built.cached else f"built in {built.seconds:.0f} s"
     if not any(i.name == name and i.properties.get(MADE_FROM) == built.id for i in store.list()):
         _add(name, built, store)

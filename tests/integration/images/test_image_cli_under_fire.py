@@ -6,6 +6,7 @@ machine's shell and its libraries. Needs root.
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -159,6 +160,32 @@ def test_a_damaged_layer_is_told_and_made_again(place: Path) -> None:
     done = build(place, "greet")
     assert done.returncode == 0
     assert "was damaged; built again" in done.stderr
+
+
+def cache_command(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [str(BAREMETAL), "image", "cache", *words, "--cache-dir", str(place / "cache")]
+    return subprocess.run(command, env=environment(place), capture_output=True, text=True, check=False)
+
+
+def test_what_rots_in_silence_is_found_by_reading_all_and_made_again(place: Path) -> None:
+    assert build(place, "greet").returncode == 0
+    whole = (place / "out.qcow2").read_bytes()
+    assert cache_command(place, "verify").returncode == 0
+    image = max((place / "cache/images").glob("*/out.qcow2"), key=lambda path: path.stat().st_mtime)
+    layer = next(path for path in (place / "cache/layers").glob("*/tree/etc/greeting"))
+    base = next((place / "cache/bases").glob("*/disk.raw"))
+    for path, at in ((image, 8 << 10), (layer, 0), (base, 40 << 20)):
+        before = path.stat()
+        with open(path, "r+b") as file:
+            file.seek(at)
+            file.write(b"!")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    done = cache_command(place, "verify", "--json")
+    assert done.returncode == 1
+    assert {one["kind"] for one in json.loads(done.stdout)["damaged"]} == {"image", "layer", "base"}
+    assert build(place, "greet").returncode == 0
+    assert (place / "out.qcow2").read_bytes() == whole
+    assert "all is as it was kept" in cache_command(place, "verify").stderr
 
 
 REFUSED = [  # words, what is said
