@@ -164,7 +164,7 @@ async def _live(path: Path, rack: SimulatedRack, wishes: list[Wish], strike: int
     first = Fate(strike)
     server = Server(path, first)
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             await _rise(server, rack)
             while True:
                 if server.fate.dead:

@@ -66,7 +66,7 @@ def server() -> Iterator[str]:
         port = probe.getsockname()[1]
     child = subprocess.Popen([ROOT / "hack/api-fixture", str(port)], stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
-    for _ in range(300):
+    for _ in range(900):
         try:
             urllib.request.urlopen(url, timeout=5).close()
             break

@@ -272,7 +272,7 @@ class Fleet:
             self._tasks.append(asyncio.create_task(serving.link.run()))
         self._tasks += [asyncio.create_task(self.hall.look_around()), asyncio.create_task(self._supervise())]
         try:
-            await self.until(lambda: all(s.good() for s in self.servings), 90, "servers")
+            await self.until(lambda: all(s.good() for s in self.servings), 240, "servers")
         except BaseException:
             await self.__aexit__()
             raise

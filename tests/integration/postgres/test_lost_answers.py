@@ -56,7 +56,7 @@ async def engine(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     store.close()
 
 
-async def until(test: Callable[[], Any], seconds: float = 20.0) -> None:
+async def until(test: Callable[[], Any], seconds: float = 90.0) -> None:
     async with asyncio.timeout(seconds):
         while not test():  # noqa: ASYNC110 (plain conditions)
             await asyncio.sleep(0.02)

@@ -41,14 +41,12 @@ async def test_a_restart_is_named_with_its_length_and_its_reason(database: Any) 
         await asyncio.to_thread(database.stop)
         await asyncio.sleep(1.5)
         await asyncio.to_thread(database.start)
-        for _ in range(200):
-            if outages:
-                break
-            await asyncio.sleep(0.05)
-        assert outages
+        async with asyncio.timeout(90):
+            while not outages:  # noqa: ASYNC110 (the lease lives in a thread)
+                await asyncio.sleep(0.05)
         assert outages[0].what == "PostgreSQL was restarted"
         assert outages[0].why
-        assert 1.0 < outages[0].seconds < 30.0
+        assert 1.0 < outages[0].seconds < 90.0
         assert one.lease.held()
     finally:
         one.leave()
@@ -78,15 +76,14 @@ async def test_a_database_that_stands_still_moves_no_clock_and_is_told_of(databa
         acts = one.lease.held()
         os.kill(beating, signal.SIGCONT)
         drift = 0.0
-        for _ in range(1000):
-            drift = max(drift, abs(one.clock.drift_s()))
-            if outages and one.lease.held():
-                break
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(90):
+            while not outages or not one.lease.held():
+                drift = max(drift, abs(one.clock.drift_s()))
+                await asyncio.sleep(0.005)
         assert not acts
         assert one.lease.held()
         assert drift < 1.0, "half of the pause was taken for a clock that is wrong"
-        assert 5.0 < outages[0].seconds < 30.0
+        assert 5.0 < outages[0].seconds < 90.0
         assert may_store == [True], "told when it can be written down"
     finally:
         one.leave()
@@ -107,7 +104,7 @@ async def test_who_waits_for_a_database_that_stands_still_hears_of_it(database: 
         for pid in everything:
             os.kill(pid, signal.SIGSTOP)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 with pytest.raises(StoreError):
                     await store.fetch(servers.now)
                 with pytest.raises(StoreError):
@@ -115,7 +112,7 @@ async def test_who_waits_for_a_database_that_stands_still_hears_of_it(database: 
         finally:
             for pid in everything:
                 os.kill(pid, signal.SIGCONT)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while not one.lease.held():  # noqa: ASYNC110 (the lease lives in a thread)
                 await asyncio.sleep(0.1)
         assert await store.write(servers.now) > 0

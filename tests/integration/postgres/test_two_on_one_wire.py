@@ -51,8 +51,11 @@ OFFERS = """
 import json, sys
 from scapy.all import AsyncSniffer, BOOTP, DHCP, Ether, IP, UDP, conf, sendp
 mac = sys.argv[1]; raw = bytes.fromhex(mac.replace(":", "")); conf.checkIPaddr = False
-sniffer = AsyncSniffer(iface="eth0", lfilter=lambda p: p.haslayer(DHCP) and p[BOOTP].op == 2)
-sniffer.start(); import time; time.sleep(0.5)
+import threading, time
+listening = threading.Event()
+offers = lambda p: p.haslayer(DHCP) and p[BOOTP].op == 2
+sniffer = AsyncSniffer(iface="eth0", lfilter=offers, started_callback=listening.set)
+sniffer.start(); listening.wait(60)
 sendp(Ether(src=mac, dst="ff:ff:ff:ff:ff:ff") / IP(src="0.0.0.0", dst="255.255.255.255") / UDP(sport=68, dport=67)
       / BOOTP(chaddr=raw + bytes(10), xid=0x1234, flags=0x8000) / DHCP(options=[("message-type", "discover"), "end"]),
       iface="eth0", verbose=False)
@@ -212,8 +215,8 @@ def hall() -> Iterator[Hall]:
     try:
         for server in (one.a, one.b):
             server.start()
-            until(server.up, 60, f"{server.name} serves")
-        until(lambda: one.a.holds() == ["a"], 20, "a gives out the addresses")
+            until(server.up, 120, f"{server.name} serves")
+        until(lambda: one.a.holds() == ["a"], 60, "a gives out the addresses")
         yield one
     finally:
         one.close()
@@ -225,14 +228,14 @@ def test_both_answer_for_a_machine_with_an_address_and_say_the_same(hall: Hall) 
         found = hall.offers(RESERVED)
         return found if len(found) == 2 else []
 
-    first, second = until(both, 30, "two offers")
+    first, second = until(both, 120, "two offers")
     assert [first["by"], second["by"]] == ["10.78.0.1", "10.78.0.2"]
     assert first["address"] == second["address"] == "10.78.0.7"
     own = {"server_id"}  # what names the server itself
     assert {k: v for k, v in first["options"].items() if k not in own} == {
         k: v for k, v in second["options"].items() if k not in own
     }
-    assert hall.udhcpc(RESERVED) == "10.78.0.7"
+    assert until(lambda: hall.udhcpc(RESERVED), 60, "an address") == "10.78.0.7"
 
 
 def test_a_held_request_returns_on_any_server_and_the_agent_falls_to_the_other(hall: Hall) -> None:
@@ -273,47 +276,46 @@ def test_a_held_request_returns_on_any_server_and_the_agent_falls_to_the_other(h
             stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        until(lambda: motd.exists() and motd.read_text() == "one\n", 30, hall.root / "agent.log")
+        until(lambda: motd.exists() and motd.read_text() == "one\n", 120, hall.root / "agent.log")
         time.sleep(2)  # it reported, and holds its request at b
         hall.a.cli("metadata", "set", "n1", "motd=two")
-        begun = time.monotonic()
-        until(lambda: motd.read_text() == "two\n", 10, "set at a, held at b")
-        assert time.monotonic() - begun < 3
+        until(lambda: motd.read_text() == "two\n", 25, "set at a, held at b: by itself it asks again after 55 s")
         hall.b.kill()
         hall.a.cli("metadata", "set", "n1", "motd=three")
-        until(lambda: motd.read_text() == "three\n", 40, hall.root / "agent.log")
+        until(lambda: motd.read_text() == "three\n", 120, hall.root / "agent.log")
 
         def reported() -> bool:
             shown = json.loads(hall.a.cli("node", "show", "n1", "--json"))["config"]
             return bool(shown and shown.get("generation") == shown.get("wanted_generation"))
 
-        until(reported, 20, "the report reached the other server")
+        until(reported, 90, "the report reached the other server")
     finally:
         agent.kill()
         agent.wait()
     hall.b.start()
-    until(hall.b.up, 60, "b is back")
+    until(hall.b.up, 120, "b is back")
 
 
 def test_one_gives_out_the_addresses_and_the_other_takes_over_with_its_leases(hall: Hall) -> None:
-    assert hall.a.holds() == ["a"]
+    until(lambda: hall.a.holds() == ["a"], 60, "a gives out the addresses")
     mine = hall.dhclient("02:00:00:00:00:21")
     assert mine.startswith("10.78.0.")
-    assert [offer["by"] for offer in hall.offers("02:00:00:00:00:22")] == ["10.78.0.1"]
-    time.sleep(1)  # its lease is in the database
+    offered = until(lambda: hall.offers("02:00:00:00:00:22"), 60, "an offer")
+    assert [offer["by"] for offer in offered] == ["10.78.0.1"]
+    until(lambda: mine in hall.a.cli("network", "leases"), 60, "its lease is in the database")
     hall.a.kill()
     begun = time.monotonic()
-    until(lambda: hall.udhcpc("02:00:00:00:00:21") == mine, 40, "the other server knows the lease")
+    until(lambda: hall.udhcpc("02:00:00:00:00:21") == mine, 120, "the other server knows the lease")
     print(f"the same address from the other server after {time.monotonic() - begun:.1f} s")
-    assert hall.b.holds() == ["b"]
-    other = hall.udhcpc("02:00:00:00:00:23")
-    assert other
+    until(lambda: hall.b.holds() == ["b"], 60, "b gives out the addresses")
+    other = until(lambda: hall.udhcpc("02:00:00:00:00:23"), 60, "an address of another machine")
     assert other != mine
-    assert [offer["by"] for offer in hall.offers(RESERVED)] == ["10.78.0.2"]
+    offered = until(lambda: hall.offers(RESERVED), 60, "an offer")
+    assert [offer["by"] for offer in offered] == ["10.78.0.2"]
     hall.a.start()
-    until(hall.a.up, 60, "a is back")
-    assert hall.a.holds() == ["b"]  # who came back takes nothing away
-    assert hall.udhcpc("02:00:00:00:00:21") == mine
+    until(hall.a.up, 120, "a is back")
+    until(lambda: hall.a.holds() == ["b"], 60, "who came back takes nothing away")
+    assert until(lambda: hall.udhcpc("02:00:00:00:00:21"), 60, "an address") == mine
 
 
 def test_an_image_added_on_one_server_is_fetched_by_the_other_over_its_boot_plane(hall: Hall) -> None:
@@ -325,5 +327,5 @@ def test_an_image_added_on_one_server_is_fetched_by_the_other_over_its_boot_plan
     def there() -> bool:
         return mine == {path.name for path in (hall.root / "b/state/images").glob("?" * 64)}
 
-    until(there, 40, hall.root / "b.log")
+    until(there, 120, hall.root / "b.log")
     hall.b.cli("image", "verify", "web")

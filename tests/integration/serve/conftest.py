@@ -52,7 +52,7 @@ class Site:
 
     def run(self, *words: str, inside: bool = True, check: bool = True, **kw) -> subprocess.CompletedProcess:
         argv = self.command(*words) if inside else list(words)
-        done = subprocess.run(argv, env=getattr(self, "env", None), capture_output=True, text=True, timeout=60, **kw)
+        done = subprocess.run(argv, env=getattr(self, "env", None), capture_output=True, text=True, timeout=180, **kw)
         assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done
 
@@ -62,7 +62,7 @@ class Site:
     def serve(self, *prefix: str) -> None:
         """Start the server and wait until both processes serve."""
         self.start(*prefix)
-        self.until(self.up, 20)
+        self.until(self.up)
 
     def start(self, *prefix: str) -> None:
         argv = self.command(*prefix, sys.executable, "-m", "baremetal", "serve")
@@ -74,13 +74,13 @@ class Site:
 
     def status(self) -> dict:
         done = self.run(
-            "curl", "-s", "--max-time", "2", "--unix-socket", f"{self.root}/run/api.sock", "http://x/api/status",
+            "curl", "-s", "--max-time", "20", "--unix-socket", f"{self.root}/run/api.sock", "http://x/api/status",
             check=False,
         )  # fmt: skip
         return json.loads(done.stdout) if done.returncode == 0 and done.stdout else {}
 
     def curl(self, *words: str) -> subprocess.CompletedProcess:
-        return self.run("curl", "-s", "--max-time", "5", *words, check=False)
+        return self.run("curl", "-s", "--max-time", "60", *words, check=False)
 
     def pid(self, module: str) -> int:
         """The newest process of this server that runs `module`."""
@@ -93,7 +93,7 @@ class Site:
         return [int(pid) for pid in listed]
 
     @staticmethod
-    def until(condition, seconds: float) -> None:
+    def until(condition, seconds: float = 120.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "did not become true in time"
@@ -101,14 +101,14 @@ class Site:
 
     def stop(self) -> int:
         self.server.send_signal(signal.SIGTERM)
-        code = self.server.wait(20)
+        code = self.server.wait(60)
         self.server = None
         return code
 
     def close(self) -> None:
         if self.server is not None and self.server.poll() is None:
             self.server.terminate()
-            self.server.wait(20)
+            self.server.wait(60)
         for pid in self.pids():
             os.kill(pid, signal.SIGKILL)
         self.run("ip", "netns", "del", self.netns, inside=False)

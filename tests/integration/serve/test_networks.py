@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -45,7 +44,7 @@ def until_it_gets(site, beginning: str) -> str:
         found.append(asks(site))
         return bool(found[-1].startswith(beginning))
 
-    site.until(answered, 30)
+    site.until(answered)
     return found[-1]
 
 
@@ -59,7 +58,7 @@ def test_a_network_is_added_while_the_server_runs(two) -> None:
     assert said == "second: 192.168.92.0/24 on prov1, 192.168.92.128-192.168.92.254, anybody machines\n"
     address = until_it_gets(two, "192.168.92.")
 
-    two.until(lambda: [x for x in leases(two) if x["address"] == address], 10)
+    two.until(lambda: [x for x in leases(two) if x["address"] == address])
     assert "1 of 127 addresses" in two.cli("network", "show", "second").stdout
 
     script = two.curl("http://192.168.92.1:8080/boot/52-54-00-00-00-01.ipxe").stdout
@@ -81,7 +80,7 @@ def test_a_network_is_added_while_the_server_runs(two) -> None:
     assert until_it_gets(two, "192.168.92.") == address
 
     two.cli("network", "remove", "second")
-    two.until(lambda: asks(two) == "", 20)
+    two.until(lambda: asks(two) == "")
     assert two.curl("http://192.168.92.1:8080/").returncode != 0
     assert two.cli("network", "show", "second", check=False).returncode == EXIT_NOT_FOUND
 
@@ -92,7 +91,7 @@ def test_an_address_is_taken_back(two) -> None:
     other = ("ip", "-n", two.netns, "link", "set", "node1", "address", "02:00:00:00:00:99")
     two.run(*other, inside=False)
     assert asks(two) == ""  # the only address is taken
-    two.until(lambda: bool(leases(two)), 10)
+    two.until(lambda: bool(leases(two)))
     assert two.cli("network", "release", "192.168.92.50").stdout == "192.168.92.50 is free\n"
     assert until_it_gets(two, "192.168.92.50")
     assert two.cli("network", "release", "192.168.92.77", check=False).returncode == EXIT_NOT_FOUND
@@ -138,16 +137,20 @@ def test_mistakes_are_named_and_nothing_is_changed(two) -> None:
 
 def test_boot_watch_shows_who_asks_and_why_nothing_is_answered(site) -> None:
     site.serve()
-    watch = site.command("timeout", "30", sys.executable, "-m", "baremetal", "boot", "watch")
-    with subprocess.Popen(watch, env=site.env, stdout=subprocess.PIPE, text=True) as watching:
+    watch = site.command("timeout", "180", sys.executable, "-m", "baremetal", "boot", "watch")
+    said = site.root / "watched"
+    with said.open("w") as out, subprocess.Popen(watch, env=site.env, stdout=out) as watching:
         try:
-            time.sleep(2)
             mac = site.run("cat", "/sys/class/net/node0/address").stdout.strip()
             firmware = ("-x", "0x5d:0007", "-V", "PXEClient:Arch:00007:UNDI:003000")
             ask = ("udhcpc", "-i", "node0", "-n", "-q", "-f", "-s", "/bin/true", "-t", "2", "-T", "1", *firmware)
-            site.run(*ask, check=False)
-            assert watching.stdout is not None
-            line = next(line for line in watching.stdout if mac in line)
+
+            def seen() -> bool:
+                site.run(*ask, check=False)
+                return mac in said.read_text()
+
+            site.until(seen)
+            line = next(line for line in said.read_text().splitlines() if mac in line)
             assert "no node has its MAC or UUID, and network prov answers known machines only" in line
         finally:
             watching.kill()

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -61,8 +60,8 @@ def test_processes_give_up_root(site, user, boot_user):
         assert site.run(*reads, f"{site.root}/state/{secret}", check=False).returncode != 0, secret
     site.cli("node", "enroll", "n1", "--bmc", "fake://n1", "--mac", "52:54:00:00:00:01", "--wait")
     os.kill(control, signal.SIGKILL)
-    site.until(lambda: site.pid(CONTROL) not in (0, control), 5)
-    site.until(site.up, 15)
+    site.until(lambda: site.pid(CONTROL) not in (0, control))
+    site.until(site.up)
     assert site.stop() == 0
     assert "Traceback" not in site.log.read_text()
 
@@ -71,26 +70,25 @@ def test_boot_plane_heals_after_kill_9(site):
     site.serve()
     old = site.pid(BOOT)
     os.kill(old, signal.SIGKILL)
-    site.until(lambda: site.pid(BOOT) not in (0, old), 5)
-    site.until(site.up, 10)
-    site.until(lambda: "#!ipxe" in site.curl("http://192.168.91.1:8080/boot/52-54-00-00-00-01.ipxe").stdout, 5)
+    site.until(lambda: site.pid(BOOT) not in (0, old))
+    site.until(site.up)
+    site.until(lambda: "#!ipxe" in site.curl("http://192.168.91.1:8080/boot/52-54-00-00-00-01.ipxe").stdout)
 
 
 def test_boot_plane_answers_while_control_is_dead(site):
     site.serve()
     site.cli("node", "enroll", "n1", "--bmc", "fake://n1", "--mac", "52:54:00:00:00:01")
     url = "http://192.168.91.1:8080/boot/52-54-00-00-00-01.ipxe"
-    site.until(lambda: "n1 is" in site.curl(url).stdout, 5)
+    site.until(lambda: "n1 is" in site.curl(url).stdout)
     supervisor, control, boot = site.server.pid, site.pid(CONTROL), site.pid(BOOT)
     os.kill(supervisor, signal.SIGSTOP)  # so that nobody starts control again
     os.kill(control, signal.SIGKILL)
-    time.sleep(0.3)
-    assert "n1 is" in site.curl(url).stdout
     ca = f"{site.root}/state/tls/ca.pem"
-    hello = site.curl("--cacert", ca, "-d", '{"nonce":"x","macs":[]}', "https://192.168.91.1:8443/agent/v1/hello")
-    assert json.loads(hello.stdout)["error"]["code"] == "control-away"
+    words = ("--cacert", ca, "-d", '{"nonce":"x","macs":[]}', "https://192.168.91.1:8443/agent/v1/hello")
+    site.until(lambda: '"control-away"' in site.curl(*words).stdout)
+    assert "n1 is" in site.curl(url).stdout
     os.kill(supervisor, signal.SIGCONT)
-    site.until(site.up, 15)
+    site.until(site.up)
     assert site.pid(BOOT) == boot
     assert "n1" in site.cli("node", "list").stdout
 
@@ -99,23 +97,23 @@ def test_boot_plane_killed_while_control_is_dead_still_knows_its_nodes(site):
     site.serve()
     site.cli("node", "enroll", "n1", "--bmc", "fake://n1", "--mac", "52:54:00:00:00:01")
     url = "http://192.168.91.1:8080/boot/52-54-00-00-00-01.ipxe"
-    site.until(lambda: "n1 is" in site.curl(url).stdout, 5)
+    site.until(lambda: "n1 is" in site.curl(url).stdout)
     site.stop()
     (site.root / "state/keys/operator.key").rename(site.root / "away")  # control cannot start, boot can
     argv = site.command(sys.executable, "-m", "baremetal.serve.bootproc")
     boot = subprocess.Popen(argv, env=site.env, stderr=subprocess.DEVNULL)
     try:
-        site.until(lambda: "n1 is" in site.curl(url).stdout, 10)
+        site.until(lambda: "n1 is" in site.curl(url).stdout)
     finally:
         boot.terminate()
-        boot.wait(10)
+        boot.wait(60)
 
 
 def test_nothing_survives_the_supervisor(site):
     site.serve()
     os.kill(site.server.pid, signal.SIGKILL)
-    site.server.wait(5)
-    site.until(lambda: site.pids() == [], 15)
+    site.server.wait(60)
+    site.until(lambda: site.pids() == [])
     site.serve()
 
 
@@ -138,7 +136,7 @@ s = socket.socket(socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socke
 s.bind((address, int(port)))
 s.listen() if kind == "tcp" else None
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -213,7 +211,7 @@ def test_sd_notify_tells_when_it_serves(site):
     path = site.root / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(path))
-        sock.settimeout(20)
+        sock.settimeout(90)
         site.env["NOTIFY_SOCKET"] = str(path)
         site.start()
         while b"READY=1" not in (said := sock.recv(1000)):

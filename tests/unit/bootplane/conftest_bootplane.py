@@ -125,7 +125,7 @@ async def rig(tmp_path):
     await control.stop()
 
 
-async def until(condition, seconds=5.0):
+async def until(condition, seconds=60.0):
     """Wait for something to become true."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110

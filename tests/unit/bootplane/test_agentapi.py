@@ -198,7 +198,7 @@ async def test_metadata_is_held_and_signed(rig):
 
 async def test_one_node_cannot_take_all_requests(rig):
     await ready(rig)
-    held = [asyncio.create_task(get(rig, "/order?wait=5")) for _ in range(agentapi.PER_NODE)]
+    held = [asyncio.create_task(get(rig, "/order?wait=30")) for _ in range(agentapi.PER_NODE)]
     await until(lambda: len(rig.apps.wakeups) == agentapi.PER_NODE)
     answer, body = await get(rig, "/order?wait=5")
     assert (answer.status, body["error"]["code"]) == (429, "too-many")

@@ -22,13 +22,15 @@ def _told(rig: Any, for_s: float) -> None:
 
 async def test_nothing_is_answered_that_may_be_out_of_date(rig: Any) -> None:
     rig.control.push(view(ramdisk_token_sha256=sha(TOKEN), nonce_key="11" * 32))
-    _told(rig, 0.6)
+    _told(rig, 600)
     await until(lambda: rig.state.standing.good() and rig.state.by_token(TOKEN))
     async with rig.session.get(rig.http + "/boot/52-54-00-00-00-01.ipxe") as answer:
         assert answer.status == 200
         assert ",https://b:1 baremetal.nonce" in await answer.text()
     held = asyncio.create_task(rig.session.get(rig.https + "/order?wait=30", headers=HEAD))
-    await asyncio.sleep(0.7)
+    await until(lambda: len(rig.apps.wakeups) == 1)
+    _told(rig, 0.05)  # and nothing more
+    await until(lambda: not rig.state.standing.good())
     rig.apps.wakeups.wake_all()  # the boot process does that when the word runs out
     assert (await held).status == 503
     async with rig.session.get(rig.http + "/boot/52-54-00-00-00-01.ipxe") as answer:

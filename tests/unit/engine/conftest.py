@@ -85,13 +85,13 @@ class Bench:
     def node(self, name: str) -> Node:
         return self.store.read(lambda c: nodes.get(c, name))
 
-    async def until(self, name: str, state: str, timeout_s: float = 20.0) -> Node:
+    async def until(self, name: str, state: str, timeout_s: float = 90.0) -> Node:
         """Wait for the state; a fault with nothing under way ends it."""
         return await self.when(
             name, lambda n: n.wanted is None and (n.state == state or n.fault is not None), timeout_s
         )
 
-    async def when(self, name: str, test: Callable[[Node], bool], timeout_s: float = 20.0) -> Node:
+    async def when(self, name: str, test: Callable[[Node], bool], timeout_s: float = 90.0) -> Node:
         """Wait until the node is like this."""
         node = self.node(name)
         try:

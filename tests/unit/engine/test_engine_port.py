@@ -37,7 +37,7 @@ class Rows:
         return [(n, at) for n, at in self.due.items() if at <= horizon]
 
 
-async def until(test, timeout_s: float = 5.0) -> None:  # type: ignore[no-untyped-def]
+async def until(test, timeout_s: float = 60.0) -> None:  # type: ignore[no-untyped-def]
     async with asyncio.timeout(timeout_s):
         while not test():  # noqa: ASYNC110 (plain conditions, no event to wait for)
             await asyncio.sleep(0.005)

@@ -19,6 +19,6 @@ async def test_a_wait_step_that_ended_meanwhile_goes_on_at_once(bench: Any) -> N
         await asyncio.sleep(0.05)
     bench.open()
     await bench.start()
-    node = await bench.until("n1", "active", timeout_s=20)
+    node = await bench.until("n1", "active")
     assert node.fault is None
     assert bench.rack.boxes["n1"].written == 1
