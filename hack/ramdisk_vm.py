@@ -218,7 +218,7 @@ def converse(rig: Rig, scenario: dict, process, result: dict):
         process.wait(500)
         return
     with rig.cv:
-        for _ in range(scenario.get("hello_patience_s", 200) * 5):
+        for _ in range(scenario.get("hello_patience_s", 300) * 5):
             if rig.hello or process.poll() is not None or rig.cv.wait_for(lambda: rig.hello, 0.2):
                 break
     if rig.hello is None:
@@ -229,7 +229,7 @@ def converse(rig: Rig, scenario: dict, process, result: dict):
     if scenario.get("type"):
         typed(rig.work, scenario["type"])
     if [o["kind"] for o in scenario.get("orders", [])][-1:] == ["power_off"] or scenario.get("await_end"):
-        process.wait(120)
+        process.wait(300)
 
 
 def drain(line: socket.socket):
@@ -242,14 +242,14 @@ def drain(line: socket.socket):
 
 
 def typed(work: Path, dialogue: list[list[str]]):
-    """Wait for each text on the serial console and answer it; give up on one that does not come within 60 s."""
+    """Wait for each text on the serial console and answer it; give up on one that does not come within 180 s."""
     log, at = work / "console.log", 0
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(str(work / "console.sock"))
         # Read it, or some hundred bytes later the machine's serial line stands still; what it said is in the log.
         threading.Thread(target=drain, args=(line,), daemon=True).start()
         for wanted, answer in dialogue:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 180
             while (found := log.read_text(errors="replace").find(wanted, at)) < 0 and time.monotonic() < deadline:
                 time.sleep(0.2)
             if found < 0:

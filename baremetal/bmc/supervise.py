@@ -16,6 +16,7 @@ from baremetal.bmc import wirejson
 
 # A worker that does not answer a ping for so many seconds is killed.
 PING_S = 3.0
+LOGOUT_S = 2.0
 # One with so many threads stuck in a library is replaced.
 MOST_LOST_THREADS = 16
 
@@ -103,14 +104,14 @@ class Slot:
             process.kill()
 
     async def stop(self) -> None:
-        """Lets the worker log out; kills it when that takes longer than 2 s."""
+        """Lets the worker log out; kills it when that takes longer than LOGOUT_S."""
         process, self.process = self.process, None
         if process is None:
             return
         with contextlib.suppress(OSError):
             process.writer.write_eof()
         try:
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(LOGOUT_S):
                 await process.child.wait()
         except TimeoutError:
             process.kill()

@@ -49,8 +49,8 @@ def diagnose(
     if pcap is not None:
         frames = capture.from_file(pcap)
     else:
-        render.note(f"listening on {interface} for {seconds:.0f} s; Ctrl-C ends it earlier")
-        frames = capture.from_interface(interface, seconds, save)
+        said = f"listening on {interface} for {seconds:.0f} s; Ctrl-C ends it earlier"
+        frames = capture.from_interface(interface, seconds, save, lambda: render.note(said))
     stories = tell(frames)
     if as_json:
         render.json_out({"machines": [_as_json(story) for story in stories]})

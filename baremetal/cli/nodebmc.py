@@ -92,6 +92,7 @@ def events(
     if since or clear:
         raise UsageError("--since and --clear are of the BMC's own log", fix="add --bmc")
     found = client.get(node_path(node, "events"), limit=limit)["events"]
+    last = str(found[-1]["id"]) if found else ""
     found = [event for event in found if not alarms or _is_alarm(event)]
     if as_json and not watch:
         render.json_out({"events": found})
@@ -100,18 +101,16 @@ def events(
         _print(event, as_json)
     if watch:
         try:
-            for event in _coming(client, node):
+            for event in _coming(client, node, last):
                 if not alarms or _is_alarm(event):
                     _print(event, as_json)
         except KeyboardInterrupt:
             return
 
 
-def _coming(client: Client, node: str) -> Iterator[dict[str, Any]]:
-    """Events as they are stored; the stream is taken up again where it broke."""
-    after = client.get("/api/events", node=node, limit=1, after="")["last"]
-    last = client.get(node_path(node, "events"), limit=1)["events"]
-    after = last[-1]["id"] if last else after
+def _coming(client: Client, node: str, after: str) -> Iterator[dict[str, Any]]:
+    """Events as they are stored, from the one behind `after` on; the stream is taken up again where it broke."""
+    after = after or client.get("/api/events", node=node, limit=1, after="")["last"]
     while True:
         try:
             for kind, doc in client.stream("/api/events/stream", node=node, after=after):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from baremetal.errors import MachineError, UsageError
 from baremetal.wire.story import Frame
 
 BOOT_PORTS = "udp port 67 or udp port 68 or udp port 69 or udp port 4011 or tcp port 8080"
+QUEUED_S = 2.0  # for what has come already when Ctrl-C does
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,13 @@ def from_file(path: Path) -> list[Frame]:
         ) from exc
 
 
-def from_interface(interface: str, seconds: float, save: Path | None = None) -> list[Frame]:
-    """What passes within `seconds`. TFTP data come from high ports, so all UDP of one interface is looked at."""
+def from_interface(
+    interface: str, seconds: float, save: Path | None = None, listening: Callable[[], None] = lambda: None
+) -> list[Frame]:
+    """What passes within `seconds`, or before Ctrl-C; `listening()` is called when nothing is missed any more.
+
+    TFTP data come from high ports, so all UDP of one interface is looked at.
+    """
     _quiet()
     from scapy.arch.linux import L2ListenSocket
     from scapy.utils import wrpcap
@@ -52,20 +59,28 @@ def from_interface(interface: str, seconds: float, save: Path | None = None) -> 
     except OSError as exc:
         raise MachineError(f"cannot listen on {interface}", detail=str(exc), fix="run as root; see: ip link") from exc
     packets: list[Any] = []
-    end = time.monotonic() + seconds
     try:
-        while (left := end - time.monotonic()) > 0:
-            if sock.select([sock], left):
-                packet = sock.recv(1 << 16)
-                if packet is not None:
-                    packets.append(packet)
-    except KeyboardInterrupt:
-        pass
+        listening()
+        with contextlib.suppress(KeyboardInterrupt):
+            _receive(sock, packets, seconds)
+        _receive(sock, packets, QUEUED_S, patient=False)
     finally:
         sock.close()
     if save is not None:
         wrpcap(str(save), packets)
     return list(frames(packets))
+
+
+def _receive(sock: Any, packets: list[Any], seconds: float, *, patient: bool = True) -> None:
+    """Collect packets for so long; impatient: only what has come already."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if sock.select([sock], left if patient else 0):
+            packet = sock.recv(1 << 16)
+            if packet is not None:
+                packets.append(packet)
+        elif not patient:
+            return
 
 
 def frames(packets: Iterable[Any]) -> Iterator[Frame]:

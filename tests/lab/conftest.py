@@ -41,7 +41,7 @@ class Walked:
         assert done.returncode == 0, f"{argv}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def lab(self, verb: str, *argv: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def lab(self, verb: str, *argv: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
         return run("lab", verb, "--state-dir", str(self.lab_dir), *argv, lab_dir=self.lab_dir, timeout_s=timeout_s)
 
     def node(self, name: str) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def run(*argv: str, lab_dir: Path | None = None, timeout_s: float = 300) -> subp
     )
 
 
-def leftovers(lab_dir: Path, within_s: float = 20) -> list[str]:
+def leftovers(lab_dir: Path, within_s: float = 90) -> list[str]:
     """Processes that mention the rack's directory, and mounts below it, once they had a moment to end."""
     deadline = time.monotonic() + within_s
     while (found := _left(lab_dir)) and time.monotonic() < deadline:
@@ -104,7 +104,7 @@ def make_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
         with (lab_dir / "lab.log").open("wb") as log:
             argv = namespace.python("baremetal.lab.site", str(lab_dir), str(lab_dir / "spec.json"))
             process = namespace.start(argv, detached=True, output=log)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (lab_dir / "ready").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
         assert (lab_dir / "ready").exists(), (lab_dir / "lab.log").read_text()[-3000:]
@@ -112,7 +112,7 @@ def make_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 
     yield make
     for lab_dir in made:
-        run("lab", "down", "--state-dir", str(lab_dir), timeout_s=60)
+        run("lab", "down", "--state-dir", str(lab_dir), timeout_s=300)
         assert leftovers(lab_dir) == []
 
 
@@ -125,7 +125,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
         assert done.returncode == 0, f"the demo failed (exit {done.returncode})\n{done.stdout}\n{done.stderr[-6000:]}"
         yield Walked(lab_dir, json.loads(done.stdout.splitlines()[-1]))
     finally:
-        run("lab", "down", "--state-dir", str(lab_dir), timeout_s=60)
+        run("lab", "down", "--state-dir", str(lab_dir), timeout_s=300)
     assert leftovers(lab_dir) == []
 
 

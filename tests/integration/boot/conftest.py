@@ -62,7 +62,7 @@ class Wire:
         for ns in (self.server, self.client, self.middle):
             subprocess.run(["ip", "netns", "delete", ns], check=False, capture_output=True)
 
-    def run(self, *args: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    def run(self, *args: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         assert shutil.which(args[0]), f"{args[0]} is not installed: hack/setup test"
         argv = [*MORTAL, "ip", "netns", "exec", self.client, *args]
         return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
@@ -98,8 +98,15 @@ class Wire:
                     return line.split("bound to ")[1].split()[0]
         raise AssertionError("".join(said))
 
-    def udhcpc(self, tries: int = 3) -> str:
-        """The address that busybox's client gets; "" when none."""
+    def listens(self, where: str, port: int) -> bool:
+        """Does a process in that namespace hold this UDP or TCP port?"""
+        shown = subprocess.run(
+            ["ip", "netns", "exec", where, "ss", "-lntuH"], capture_output=True, text=True, check=True
+        )
+        return any(line.split()[4].endswith(f":{port}") for line in shown.stdout.splitlines())
+
+    def udhcpc(self, tries: int = 20) -> str:
+        """The address that busybox's client gets; "" when none in so many seconds. A machine answered asks once."""
         said = self.run("udhcpc", "-i", "eth0", "-n", "-q", "-f", "-s", "/bin/true", "-t", str(tries), "-T", "1").stderr
         return said.split("lease of ")[1].split()[0] if "lease of " in said else ""
 
@@ -118,19 +125,16 @@ class Plane:
 
     def start(self, log: TextIO | int | None = None) -> None:
         self.process = subprocess.Popen(self._args, stderr=log)
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline:
-            out = subprocess.run(
-                ["ip", "netns", "exec", self._wire.server, "ss", "-ltn"], capture_output=True, text=True, check=True
-            )
-            if ":8080" in out.stdout:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if self._wire.listens(self._wire.server, 8080):
                 return
             time.sleep(0.1)
         raise AssertionError("the boot plane did not come up")
 
     def stop(self, sig: int = signal.SIGTERM) -> None:
         self.process.send_signal(sig)
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +32,35 @@ def rival(wire: Any, tmp_path: Path, *more: str) -> Iterator[None]:
     """dnsmasq on the same switch, as an access point brought from home would be."""
     wire.put_a_machine_between("10.77.0.9")
     with wire.running(*RIVAL, f"--dhcp-leasefile={tmp_path}/rival.leases", *more, where=wire.middle):
-        time.sleep(1)
+        until(lambda: wire.listens(wire.middle, 67))
         yield
 
 
+def until(test: Callable[[], object]) -> None:
+    """Wait for it, two minutes at most."""
+    deadline = time.monotonic() + 120
+    while not test():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def events_of(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
 
 
 def test_strangers_get_no_answer_beside_dnsmasq(wire: Any, make_plane: Any, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with rival(wire, tmp_path), log.open("w") as err:
         make_plane("--probe", "--verbose", log=err)
-        time.sleep(3)
+        until(lambda: rivals_told(log))
         for n in range(3):
             wire.set_mac(f"02:00:00:00:01:{n:02x}")
             assert wire.udhcpc().startswith("10.77.1.")  # the other's, never one of ours
-    rivals = [e["body"]["detail"] for e in events_of(log) if e["body"].get("service") == "dhcp:fixture:rival"]
-    assert rivals
-    assert rivals[0].startswith("10.77.0.9 (")
+    assert rivals_told(log)[0].startswith("10.77.0.9 (")
+
+
+def rivals_told(log: Path) -> list[str]:
+    return [e["body"]["detail"] for e in events_of(log) if e["body"].get("service") == "dhcp:fixture:rival"]
 
 
 def test_diagnose_finds_both_servers_and_what_they_offer(wire: Any, make_plane: Any, tmp_path: Path) -> None:
@@ -76,7 +87,7 @@ def test_a_machine_that_takes_the_others_offer_is_told_of(wire: Any, make_plane:
             addresses.add(wire.udhcpc())
         theirs = [a for a in addresses if a.startswith("10.77.1.")]
         told = whys(log)
-        for _ in range(100):  # on a busy machine a client has its address before our server came to its request
+        for _ in range(600):  # on a busy machine a client has its address before our server came to its request
             if told or not theirs:
                 break
             time.sleep(0.1)
@@ -108,13 +119,14 @@ def test_diagnose_says_when_a_boot_file_cannot_be_had(wire: Any, plane: Any, fil
 
 def test_diagnose_tells_a_live_boot(wire: Any, plane: Any, tmp_path: Path) -> None:
     kept = tmp_path / "kept.pcap"
-    listen = ("diagnose", "--interface", "eth0", "--seconds", "6", "--save", str(kept))
-    with wire.running(*PYTHON, *listen) as process:
+    listen = ("diagnose", "--interface", "eth0", "--seconds", "300", "--save", str(kept))
+    # A test run in the background may have been told to ignore Ctrl-C.
+    with wire.running("env", "--default-signal=INT", *PYTHON, *listen) as process:
         assert process.stderr is not None
-        process.stderr.readline()  # it listens
-        time.sleep(1.5)
+        assert process.stderr.readline().startswith("listening on eth0")
         address = wire.udhcpc()
-        process.wait(20)
+        process.send_signal(signal.SIGINT)
+        process.wait(120)
     told = wire.run(*PYTHON, "diagnose", "--pcap", str(kept)).stdout
     assert f"answers ACK {address}" in told
     assert "operating system" in told
@@ -133,7 +145,7 @@ def test_proxy_mode_lets_dnsmasq_give_the_addresses(wire: Any, make_plane: Any, 
 def test_perfdhcp_is_answered_every_time(wire: Any, plane: Any) -> None:
     """Kea's own load generator, as a relay: 300 new machines a second for three seconds, none unanswered."""
     wire.give_client_address()
-    words = ("-4", "-l", "eth0", "-r", "300", "-p", "3", "-R", "900", "-W", "1000000")
+    words = ("-4", "-l", "eth0", "-r", "300", "-p", "3", "-R", "900", "-W", "5000000", "-d", "20")
     said = wire.run("perfdhcp", *words, "10.77.0.1", timeout=60).stdout
     drops = [line for line in said.splitlines() if line.startswith("drops:")]
     assert drops == ["drops: 0", "drops: 0"], said

@@ -24,7 +24,7 @@ def converse(command: list[str], env: dict[str, str], script: list[tuple[str, st
     if pid == 0:
         os.execvpe(command[0], command, env)
     shown, seen, todo = "", 0, list(script)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         if not select.select([terminal], [], [], 1)[0]:
             continue

@@ -75,7 +75,7 @@ def test_what_was_built_is_what_the_disk_holds(tmp_path: Path, served: str, kind
     disk.write_bytes(b"\xa5" * size)
     drive = Drive("vda", str(disk), size, serial="S1")
     site = installer.Site(
-        lambda url: Client(f"http://{Url.parse(url).netloc}", timeout_s=10),
+        lambda url: Client(f"http://{Url.parse(url).netloc}", timeout_s=120),
         bytes.fromhex(manifest.public_hex(key)),
         lambda: [drive],
         lambda stage, done, total, unit: None,

@@ -36,7 +36,7 @@ class Bench:
         self.bmc = diskless_bmc(self.chassis, identity=identity)
         self.virtual = VirtualBmc(self.bmc, ADDRESS)
 
-    def terminal(self, *argv: str, said: list[tuple[bytes, bytes]], timeout: float = 20) -> bytes:
+    def terminal(self, *argv: str, said: list[tuple[bytes, bytes]], timeout: float = 120) -> bytes:
         """Run a client on a terminal: wait for a text, type the next keys, and so on; all it showed."""
         master, slave = pty.openpty()
         tty.setraw(slave)
@@ -63,7 +63,7 @@ class Bench:
             os.close(master)
         return shown
 
-    def run(self, *argv: str, timeout: float = 30, ok: bool = True) -> str:
+    def run(self, *argv: str, timeout: float = 180, ok: bool = True) -> str:
         """Standard output and error of a client."""
         assert shutil.which(argv[0]), f"{argv[0]} is missing: hack/setup test"
         done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
@@ -75,7 +75,7 @@ class Bench:
         self, *words: str, password: str = "password", user: str = "admin", ok: bool = True, suite: int = 0
     ) -> str:
         chosen = ("-C", str(suite)) if suite else ()
-        login = ("-I", "lanplus", "-H", ADDRESS, "-U", user, "-P", password, "-N", "2", "-R", "2")
+        login = ("-I", "lanplus", "-H", ADDRESS, "-U", user, "-P", password, "-N", "2", "-R", "8")
         return self.run("ipmitool", *login, *chosen, *words, ok=ok)
 
     def freeipmi(self, tool: str, *words: str, password: str = "password", user: str = "admin", ok: bool = True) -> str:
@@ -96,7 +96,7 @@ def serving(bench: Bench) -> Iterator[Bench]:
 
     thread = threading.Thread(target=asyncio.run, args=(main(),))
     thread.start()
-    assert ready.wait(5), "the BMC did not start"
+    assert ready.wait(60), "the BMC did not start"
     try:
         yield bench
     finally:

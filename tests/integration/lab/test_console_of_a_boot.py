@@ -39,7 +39,7 @@ BODY = {
 }
 
 
-async def _until(con: Conductor, test, timeout_s: float = 60) -> Node:
+async def _until(con: Conductor, test, timeout_s: float = 300) -> Node:
     async with asyncio.timeout(timeout_s):
         while not test(node := con.store.read(lambda c: nodes.get(c, "r1-u07"))):
             await con.wait_for_change(0.5)
@@ -78,7 +78,7 @@ async def inspected(tmp_path: Path, **policy: float) -> AsyncIterator[tuple[Cond
 async def _listening(con: Conductor, node_id: str, before: str) -> Node:
     """Until the recorder has its session of a boot that is not `before`."""
     node = await _until(con, lambda n: n.wait is not None and n.boot_id not in (None, before))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not any(  # noqa: ASYNC110
             e.boot_id == node.boot_id and e.stage == "recording"
             for e in con.store.read(lambda c: events.of_node(c, node_id, kinds=[str(Kind.CONSOLE)]))
@@ -88,7 +88,7 @@ async def _listening(con: Conductor, node_id: str, before: str) -> Node:
 
 
 async def test_a_boot_that_hangs_leaves_its_last_words(tmp_path: Path) -> None:
-    async with inspected(tmp_path, post_s=6.0, boot_tries=1) as (con, virtual, node):
+    async with inspected(tmp_path, post_s=15.0, boot_tries=1) as (con, virtual, node):
         virtual.printed(b"Memory training failed: DIMM A3\r\n")
         failed = await _until(con, lambda n: n.wanted is None)
     assert failed.fault is not None

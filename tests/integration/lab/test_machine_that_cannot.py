@@ -22,7 +22,7 @@ except BaremetalError as exc:
 
 def said(*prefix: str, host: bool = False) -> str:
     argv = [*prefix, sys.executable, "-c", CHECK.format(host=host)]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False).stdout
+    return subprocess.run(argv, capture_output=True, text=True, timeout=180, check=False).stdout
 
 
 def test_this_one_can():

@@ -37,14 +37,16 @@ def redfish() -> Iterator[VirtualBmc]:
 
     thread = threading.Thread(target=asyncio.run, args=(main(),))
     thread.start()
-    assert ready.wait(5)
-    yield virtual
-    stop.set()
-    thread.join()
+    assert ready.wait(60)
+    try:
+        yield virtual
+    finally:
+        stop.set()
+        thread.join()
 
 
 def curl(path: str, *more: str, login: str = "admin:password") -> tuple[int, object]:
-    argv = ["curl", "-sk", "-m", "10", "-u", login, "-w", "\n%{http_code}", *more, BASE + path]
+    argv = ["curl", "-sk", "-m", "120", "-u", login, "-w", "\n%{http_code}", *more, BASE + path]
     body, _, status = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.rpartition("\n")
     return int(status), json.loads(body) if body.strip() else None
 
@@ -101,7 +103,7 @@ assert system["Serial Number"] == "SN0", system
 
 def test_pyghmi_redfish(redfish):
     done = subprocess.run(
-        [sys.executable, "-c", PYGHMI, ADDRESS], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", PYGHMI, ADDRESS], capture_output=True, text=True, check=False, timeout=180
     )
     assert done.returncode == 0, done.stderr
 
@@ -143,7 +145,7 @@ def test_sushy(redfish, tmp_path):
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "-q", "sushy"], check=True)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        done = subprocess.run([python, "-c", SUSHY, BASE], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run([python, "-c", SUSHY, BASE], capture_output=True, text=True, check=False, timeout=180)
         assert done.returncode == 0, done.stderr
         return
     pytest.fail("sushy hangs")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,8 @@ RIG = Path(__file__).with_name("rig.py")
 
 def boot(**ask: Any) -> list[dict[str, Any]]:
     """What was seen until `until`."""
-    argv = ["unshare", "--net", "--kill-child", sys.executable, str(RIG), json.dumps({"seconds": 120, **ask})]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
+    argv = ["unshare", "--net", "--kill-child", sys.executable, str(RIG), json.dumps({"seconds": 400, **ask})]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=500, check=False)
     seen = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert seen, done.stderr
     assert seen[-1]["what"] == ask["until"], seen[-1]
@@ -28,11 +30,16 @@ def boot(**ask: Any) -> list[dict[str, Any]]:
 
 
 def decisions(seen: list[dict[str, Any]]) -> list[str]:
-    return [s["decision"] for s in seen if s["what"] == "boot-seen"]
+    return once(s["decision"] for s in seen if s["what"] == "boot-seen")
 
 
 def read(seen: list[dict[str, Any]]) -> list[str]:
-    return [s["name"] for s in seen if s["what"] == "loader-sent"]
+    return once(s["name"] for s in seen if s["what"] == "loader-sent")
+
+
+def once(told: Iterable[str]) -> list[str]:
+    """Firmware that waits long for an answer, on a busy machine, asks again: the same twice in a row is one."""
+    return [name for name, _ in itertools.groupby(told)]
 
 
 SCRIPT = "script:http://192.168.90.1:8080/boot/52-54-00-00-00-01.ipxe"
@@ -91,7 +98,7 @@ def signed_kernel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def secure(kernel: Path, until: str) -> list[dict[str, Any]]:
     files = {"kernel": str(kernel), "initrd": str(kernel.parent.parent / "initrd")}
-    return boot(firmware="ovmf", keys=".ms", secure=True, purpose="ramdisk", until=until, seconds=170, **files)
+    return boot(firmware="ovmf", keys=".ms", secure=True, purpose="ramdisk", until=until, **files)
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ ODD = MachineSpec(
     "odd-1", "bios", "52:54:00:90:00:03", 0.25, 256, "10.91.0.13", nic="e1000e", disk="ahci", disks=2, kcs=True
 )
 SECURE = MachineSpec("sb-1", "uefi", "52:54:00:90:00:04", 0.25, 512, "10.91.0.14", nics=0, secure_boot="microsoft")
-WAIT_S = 60.0
+WAIT_S = 300.0
 
 
 class Lab:
@@ -55,7 +55,7 @@ class Lab:
         return next(n for n in control.ask(self.dir, {"do": "status"})["nodes"] if n["name"] == name)
 
     def run(self, *argv: str) -> str:
-        done = subprocess.run(namespace.enter(self.dir, argv), capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(namespace.enter(self.dir, argv), capture_output=True, text=True, timeout=180, check=False)
         return done.stdout + done.stderr
 
     def ipmitool(self, spec: MachineSpec, *words: str) -> str:
@@ -64,7 +64,7 @@ class Lab:
     def redfish(self, spec: MachineSpec, method: str, path: str, body: object) -> str:
         url = f"https://{spec.bmc_address}/redfish/v1/{path}"
         request = ("-X", method, "-d", json.dumps(body), url)
-        said = self.run("curl", "-sk", "-m", "20", "-u", "admin:secret", "-w", "\n%{http_code}", *request)
+        said = self.run("curl", "-sk", "-m", "120", "-u", "admin:secret", "-w", "\n%{http_code}", *request)
         assert said.splitlines()[-1] in ("200", "204"), said
         return said
 

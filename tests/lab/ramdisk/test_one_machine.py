@@ -79,7 +79,7 @@ def boot(pair: tuple[Path, Path], scenario: dict[str, Any], keep: Path | None = 
     command = [str(REPOSITORY / "hack/ramdisk-vm"), *map(str, pair)]
     environment = {**os.environ, **({"RAMDISK_VM_KEEP": str(keep)} if keep else {})}
     done = subprocess.run(
-        command, input=json.dumps(scenario), capture_output=True, text=True, env=environment, timeout=550, check=False
+        command, input=json.dumps(scenario), capture_output=True, text=True, env=environment, timeout=580, check=False
     )
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)

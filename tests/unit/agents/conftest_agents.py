@@ -151,10 +151,10 @@ class Server:
     def vanish(self):
         """No more answers, and open connections break."""
         for runner in (self._runner, self._plain):
-            asyncio.run_coroutine_threadsafe(runner.cleanup(), self.loop).result(10)
+            asyncio.run_coroutine_threadsafe(runner.cleanup(), self.loop).result(60)
 
     def come_back(self):
-        asyncio.run_coroutine_threadsafe(self._listen(), self.loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._listen(), self.loop).result(60)
 
     async def _end(self):
         self._task.cancel()
@@ -243,7 +243,7 @@ def clean_environment():
     return {k: v for k, v in os.environ.items() if not k.startswith(("OS_", "BAREMETAL_"))}
 
 
-def until(condition, what, seconds=20.0):
+def until(condition, what, seconds=120.0):
     """Wait for something to become true; the value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -138,7 +138,9 @@ MEMBERS = ["driver", "name", "uuid", "driver_info", "properties", "extra", "targ
 MEMBERS += ["resource_class", "steps", "callback_url", "agent_token", "configdrive", "reason", "boot_device", "id"]
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_any_body_on_any_route_is_answered(fuzzed: Any, data: st.DataObject) -> None:
     """Every route of /v1 with any JSON: an answer below 500 (501, 502: the BMC says so)."""
