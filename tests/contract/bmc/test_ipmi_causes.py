@@ -155,9 +155,24 @@ class TestCauses:
 
     async def test_loss_and_latency(self, client):
         async with virtual() as bmc:
-            bmc.faults.loss, bmc.faults.latency_s = 0.1 if client == "rmcp" else 0.03, 0.01
+            bmc.faults.latency_s = 0.01
+            if client == "rmcp":
+                bmc.faults.loss = 0.1
+            else:
+                lose(bmc, 1, 6)  # pyghmi gives up when several are lost in a row, and chance may do that
             async with closing(dial(bmc, client, timeout_s=20)) as driver:
                 assert await driver.power() is Power.ON
+
+
+def lose(bmc, *numbers):
+    """Lose the answers with these numbers, counted from 1."""
+    plain, count = bmc._send, itertools.count(1)
+
+    def lossy(data, addr):
+        if next(count) not in numbers:
+            plain(data, addr)
+
+    bmc._send = lossy
 
 
 def busy_at(bmc, pattern):
@@ -224,15 +239,7 @@ class TestOurs:
     @pytest.mark.parametrize("at", range(1, 8))
     async def test_an_answer_lost_at_every_message(self, at):
         async with virtual() as bmc:
-            plain, count = bmc._send, 0
-
-            def lossy(data, addr):
-                nonlocal count
-                count += 1
-                if count != at:
-                    plain(data, addr)
-
-            bmc._send = lossy
+            lose(bmc, at)
             async with closing(dial(bmc, "rmcp", timeout_s=10)) as driver:
                 assert await driver.power() is Power.ON
 
