@@ -13,8 +13,37 @@ ROLES = ("ipxe", "shim", "part")
 
 
 @dataclass(frozen=True)
+class Edit:
+    """Bytes that one very file (by its digest, hex) is served with: `becomes` for `was` at byte `at`."""
+
+    sha256: str
+    at: int
+    was: bytes
+    becomes: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> Edit:
+        """From "SHA256 OFFSET WAS BECOMES", numbers in hex; ValueError when it is not that."""
+        sha256, at, was, becomes = text.split()
+        edit = cls(sha256.lower(), int(at, 16), bytes.fromhex(was), bytes.fromhex(becomes))
+        if len(edit.sha256) != 64 or edit.at < 0 or not edit.was or len(edit.was) != len(edit.becomes):
+            raise ValueError(text)
+        return edit
+
+    def apply(self, data: bytes) -> bytes:
+        """The file as it is served; ValueError when it does not hold what it should."""
+        end = self.at + len(self.was)
+        if data[self.at : end] != self.was:
+            raise ValueError(f"no {self.was.hex()} at byte {self.at:#x}")
+        return data[: self.at] + self.becomes + data[end:]
+
+
+@dataclass(frozen=True)
 class LoaderFile:
-    """One file of the boot tree. `sha256` is hex, or None when any content is accepted."""
+    """One file of the boot tree. `sha256` is hex, or None when any content is accepted.
+
+    With `edit` that one file is served a little changed, any other of this name as it is.
+    """
 
     name: str
     role: str
@@ -22,6 +51,7 @@ class LoaderFile:
     arch: Arch | None = None
     package: str = ""
     sha256: str | None = None
+    edit: Edit | None = None
 
     @property
     def hint(self) -> str:
@@ -66,7 +96,7 @@ class LoaderTable:
 def _entry(name: str, fields: object) -> LoaderFile:
     if not isinstance(fields, dict):
         raise UsageError(f'loaders.toml: {name!r} is no table; write ["{name}"] above its fields')
-    unknown = set(fields) - {"role", "arch", "package", "path", "sha256"}
+    unknown = set(fields) - {"role", "arch", "package", "path", "sha256", "edit"}
     if unknown:
         raise UsageError(f"loaders.toml [{name}]: unknown {', '.join(sorted(unknown))}")
     bad = [key for key, value in fields.items() if not isinstance(value, str)]
@@ -85,4 +115,8 @@ def _entry(name: str, fields: object) -> LoaderFile:
         raise UsageError(f"loaders.toml [{name}]: arch {fields['arch']!r}", fix=f"one of {', '.join(Arch)}") from None
     if role != "part" and arch is None:
         raise UsageError(f"loaders.toml [{name}]: role {role} needs arch")
-    return LoaderFile(name, role, fields["path"], arch, fields.get("package", ""), fields.get("sha256"))
+    try:
+        edit = Edit.parse(fields["edit"]) if "edit" in fields else None
+    except ValueError:
+        raise UsageError(f"loaders.toml [{name}]: edit is not SHA256 OFFSET WAS BECOMES in hex") from None
+    return LoaderFile(name, role, fields["path"], arch, fields.get("package", ""), fields.get("sha256"), edit)

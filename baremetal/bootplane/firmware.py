@@ -155,7 +155,9 @@ class Firmware:
         if found is None:
             raise HttpError(404, "not-found", f"no loader is called {name[:80]!r}")
         if isinstance(found, bytes):
-            return web.Response(body=found, content_type="application/efi")
+            response = web.Response(body=found, content_type="application/efi")
+            self._sent("loader-sent", request, name, Sent(response, len(found), 0.0, request.method == "GET"))
+            return response
         stat = os.stat(found)
         etag = f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
         sent = await self._file(request, found, etag, "application/efi")

@@ -229,7 +229,7 @@ def loader_by_tftp(settings: Settings) -> Iterator[Finding]:
     file = next((f for f in tree.table if f.role == "ipxe" and f.name not in absent), None)
     for network in settings.networks if file else ():
         assert file is not None
-        same, seconds = fetch_by_tftp(network.server, settings.tftp_port, file.name, Path(file.path))
+        same, seconds = fetch_by_tftp(network.server, settings.tftp_port, file.name, tree.get(file.name))
         name = f"loader by TFTP, {network.name}"
         if same:
             yield Finding(name, PASS, f"{file.name} in {seconds * 1000:.0f} ms, byte for byte")
@@ -239,10 +239,11 @@ def loader_by_tftp(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def fetch_by_tftp(server: str, port: int, name: str, original: Path) -> tuple[bool, float]:
-    """Fetch `name` and compare it with the file; the time it took in seconds."""
+def fetch_by_tftp(server: str, port: int, name: str, original: bytes | Path | None) -> tuple[bool, float]:
+    """Fetch `name` and compare it with what is served under it; the time it took in seconds."""
     data, seconds = probes.fetch_by_tftp(server, port, name)
-    return data is not None and data == original.read_bytes(), seconds
+    wanted = original.read_bytes() if isinstance(original, Path) else original
+    return data is not None and data == wanted, seconds
 
 
 def space(settings: Settings) -> Iterator[Finding]:

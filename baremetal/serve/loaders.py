@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from baremetal.boot.loaders import LoaderTable
+from baremetal.boot.loaders import Edit, LoaderTable
 from baremetal.errors import MachineError, UsageError
+
+log = logging.getLogger(__name__)
 
 
 class LoaderMissing(MachineError):
@@ -46,6 +49,7 @@ class LoaderTree:
         self.table = table
         self.extra = dict(extra or {})
         self._checked: dict[tuple[str, int, int], str] = {}
+        self._edited: dict[str, bytes] = {}  # by the digest of the file that it was made from
 
     def get(self, name: str) -> bytes | Path | None:
         """The file of this name; None: no such name. LoaderMissing: known, but not as it should be."""
@@ -63,6 +67,8 @@ class LoaderTree:
                 detail=f"sha256 {self._digest(path)}, expected {file.sha256}",
                 fix=f"{file.hint}, or correct sha256 in loaders.toml",
             )
+        if file.edit is not None and self._digest(path) == file.edit.sha256:
+            return self._edit(file.edit, path)
         return path
 
     def missing(self) -> dict[str, str]:
@@ -74,6 +80,15 @@ class LoaderTree:
             except LoaderMissing as exc:
                 out[file.name] = exc.fix
         return out
+
+    def _edit(self, edit: Edit, path: Path) -> bytes | Path:
+        if edit.sha256 not in self._edited:
+            try:
+                self._edited[edit.sha256] = edit.apply(path.read_bytes())
+            except ValueError as exc:
+                log.error("%s is served as it is: %s (loaders.toml)", path, exc)
+                return path
+        return self._edited[edit.sha256]
 
     def _digest(self, path: Path) -> str:
         info = path.stat()

@@ -69,7 +69,8 @@ def _fetch(port: int, name: str, to: Path) -> bytes:
 def installed(name: str) -> bytes:
     file = TABLE.get(name)
     assert file is not None
-    return Path(file.path).read_bytes()
+    original = Path(file.path).read_bytes()
+    return file.edit.apply(original) if file.edit else original
 
 
 @pytest.mark.parametrize("name", ["undionly.kpxe", "snponly.efi"])

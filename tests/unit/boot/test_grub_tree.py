@@ -83,6 +83,6 @@ def test_an_unknown_machine_leaves() -> None:
 def test_files() -> None:
     made = tree()[0]
     assert made.get("artifacts/k") == Path("/srv/k")
-    assert made.get("snponly.efi") == Path("/usr/lib/ipxe/snponly.efi")
+    assert made.get("undionly.kpxe") == Path("/usr/lib/ipxe/undionly.kpxe")
     for name in ("artifacts/x", "artifacts/../k", "boot/x.grub", f"boot/{MAC}.ipxe", "grub/x"):
         assert made.get(name) is None

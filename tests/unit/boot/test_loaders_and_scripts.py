@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,7 @@ BAD_TABLES = [
     ('["a"]\nrole = "part"\npath = "/x"\nsize = 3', "unknown size"),
     ('["a"]\nrole = "ipxe"\narch = "vax"\npath = "/x"', "arch 'vax'"),
     ('["a"]\nrole = "part"\npath = 7', "path must be text"),
+    ('["a"]\nrole = "part"\npath = "/a"\nedit = "12 0 ff 00"', "edit is not SHA256"),
 ]
 
 
@@ -135,6 +137,33 @@ def test_another_file_than_agreed_is_refused(tmp_path: Path) -> None:
         tree.get("x.efi")
     assert tree.get("y.efi") is None
     assert set(tree.missing()) == {"x.efi"}
+
+
+@pytest.mark.parametrize("name", ["snponly.efi", "ipxe.efi"])
+def test_debians_ipxe_is_served_without_its_two_seconds_for_a_key(name: str) -> None:
+    tree = LoaderTree(read_loaders())
+    file, served = tree.table.get(name), tree.get(name)
+    assert file is not None
+    assert isinstance(served, bytes), "another version of ipxe? then its edit is to be made anew"
+    assert file.edit is not None
+    original = Path(file.path).read_bytes()
+    assert len(served) == len(original)
+    changed = [at for at, (was, now) in enumerate(zip(original, served, strict=True)) if was != now]
+    assert changed == [file.edit.at, file.edit.at + 1]
+    # mov $2 (Ctrl-B), %edx; mov $2048 (ticks), %esi; lea the text, %rdi
+    assert original[file.edit.at - 6 : file.edit.at + 7].hex() == "ba02000000be00080000488d3d"
+    text = file.edit.at + 11 + int.from_bytes(original[file.edit.at + 7 : file.edit.at + 11], "little")
+    assert original[text:].startswith(b"Press Ctrl-B for the iPXE command line...")
+
+
+def test_any_other_file_is_served_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.efi"
+    digest = hashlib.sha256(b"loader 2 s").hexdigest()
+    toml = f'["x.efi"]\nrole = "part"\npath = "{path}"\nedit = "{digest} 7 32 30"\n'
+    path.write_bytes(b"loader 2 s")
+    assert LoaderTree(LoaderTable.parse(toml)).get("x.efi") == b"loader 0 s"
+    path.write_bytes(b"loader 2 s, newer")
+    assert LoaderTree(LoaderTable.parse(toml)).get("x.efi") == path
 
 
 OPTIONS = [
