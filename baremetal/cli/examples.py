@@ -104,6 +104,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "image diff": ("baremetal image diff demo stable",),
     "image lock": ("baremetal image lock web",),
     "image cache list": ("baremetal image cache list",),
+    "image cache verify": ("baremetal image cache verify",),
     "image cache prune": ("baremetal image cache prune --limit 5GiB",),
     "element list": ("baremetal element list",),
     "element show": ("baremetal element show bootloader",),

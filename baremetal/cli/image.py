@@ -58,9 +58,11 @@ def build(
     logfile: Annotated[Path | None, typer.Option("--logfile", help="Every script's output, in one file.")] = None,
     no_tmpfs: Annotated[bool, typer.Option("--no-tmpfs", help="Accepted; builds are on disk always.")] = False,
     min_tmpfs: Annotated[str, typer.Option("--min-tmpfs", hidden=True)] = "",
-    mkfs_options: Annotated[str, typer.Option("--mkfs-options", hidden=True)] = "",
-    journal_size: Annotated[str, typer.Option("--mkfs-journal-size", hidden=True)] = "",
-    max_online_resize: Annotated[str, typer.Option("--max-online-resize", hidden=True)] = "",
+    mkfs_options: Annotated[str, typer.Option("--mkfs-options", help="Options of mkfs for the root.")] = "",
+    journal_size: Annotated[str, typer.Option("--mkfs-journal-size", help="Journal of an ext4 root in MiB.")] = "",
+    max_online_resize: Annotated[
+        str, typer.Option("--max-online-resize", metavar="BLOCKS", help="How far an ext4 root can grow while in use.")
+    ] = "",
     ramdisk_element: Annotated[str, typer.Option("--ramdisk-element", hidden=True)] = "",
     docker_target: Annotated[str, typer.Option("--docker-target", hidden=True)] = "",
     original: Annotated[
@@ -105,17 +107,12 @@ def build(
         qemu_img_options=qemu_img_options,
         checksum=checksum,
         extra_size=extra_size,
+        mkfs_options=mkfs_options,
+        journal_mib=journal_size,
+        max_online_resize=max_online_resize,
         original=[
             *(original or []),
-            *work.for_the_original(
-                {
-                    "--mkfs-options": mkfs_options,
-                    "--mkfs-journal-size": journal_size,
-                    "--max-online-resize": max_online_resize,
-                    "--ramdisk-element": ramdisk_element,
-                    "--docker-target": docker_target,
-                }
-            ),
+            *work.for_the_original({"--ramdisk-element": ramdisk_element, "--docker-target": docker_target}),
             *(work.for_the_original({"--min-tmpfs": min_tmpfs, "--logfile": logfile}) if engine == "dib" else []),
             *(["--no-tmpfs"] if no_tmpfs and engine == "dib" else []),
         ],

@@ -47,6 +47,9 @@ class Classic:
     qemu_img_options: str = ""
     checksum: bool = False
     extra_size: str = ""
+    mkfs_options: str = ""
+    journal_mib: str = ""
+    max_online_resize: str = ""
     original: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -75,6 +78,9 @@ def definition(what: list[str], option: list[str] | None, classic: Classic) -> D
         install_type=classic.install_type,
         qemu_img_options=classic.qemu_img_options,
         extra_size_gib=classic.extra_size,
+        mkfs_options=classic.mkfs_options,
+        journal_mib=classic.journal_mib,
+        max_online_resize=classic.max_online_resize,
     )
     if len(what) == 1 and catalog.is_definition(what[0]) and not classic.no_base:
         found = with_options(catalog.find(what[0]), dict(pair(text) for text in option or []))

@@ -21,12 +21,12 @@ from baremetal.images.explain import explain as explain
 from baremetal.images.explain import row
 from baremetal.images.job import DEFAULTS, Job
 from baremetal.images.job import Options as Options
+from baremetal.images.lastwords import printable
 from baremetal.images.locks import apt_lock, building, locked, own, scratch
 from baremetal.images.prune import prune
 from baremetal.images.results import BuildResult as BuildResult
 from baremetal.images.results import describe
 from baremetal.images.results import load_result as load_result
-from baremetal.images.runner import printable
 from baremetal.images.running import Progress, assemble_image, hold_to_lock, left_beside, run_step, statement
 from baremetal.images.tools import versions
 from baremetal.version import __version__

@@ -35,6 +35,9 @@ class Call:
     root_label: str = ""
     install_type: str = ""
     qemu_img_options: str = ""
+    mkfs_options: str = ""
+    journal_mib: str = ""
+    max_online_resize: str = ""  # in file-system blocks, as mke2fs' -E resize=
 
 
 def definition(call: Call, env: Mapping[str, str]) -> Definition:
@@ -86,6 +89,7 @@ def changed(found: Definition, call: Call, *, types_given: bool) -> Definition:
         disk = replace(disk, root_label=call.root_label)
     if call.uncompressed:
         disk = replace(disk, compression="none")
+    disk = replace(disk, mkfs=" ".join(filter(None, (found.disk.mkfs, _mkfs(call, {})))))
     formats = _formats(call.types) if types_given else found.formats
     return replace(found, env=env, disk=disk, formats=formats, packages=(*found.packages, *call.packages))
 
@@ -116,8 +120,16 @@ def _disk(call: Call, env: Mapping[str, str]) -> Disk:
         filesystem=filesystem,
         compression="none" if call.uncompressed else "zstd",
         layout="elements",
+        mkfs=_mkfs(call, env),
     )
     return replace(disk, **_qemu_img(call.qemu_img_options))
+
+
+def _mkfs(call: Call, env: Mapping[str, str]) -> str:
+    """Options of the root's mkfs, in the order disk-image-create puts them: the last of two wins."""
+    journal, resize = call.journal_mib or env.get("DIB_JOURNAL_SIZE", ""), call.max_online_resize
+    words = [f"-E resize={resize}" if resize else "", f"-J size={journal}" if journal else "", call.mkfs_options]
+    return " ".join(filter(None, words))
 
 
 def _gib(text: str, option: str = "--image-size") -> int:

@@ -52,6 +52,7 @@ class Disk:
     extra_bytes: int = 96 << 20
     filesystem: str = "ext4"
     root_label: str = "root"
+    mkfs: str = ""  # options of mkfs for the root
     cluster_bytes: int = 2 << 20
     compression: str = "zstd"
 
@@ -158,7 +159,7 @@ def _option(name: str, doc: Any, where: str) -> Option:
 
 
 def _disk(doc: Mapping[str, Any], where: str) -> Disk:
-    allowed = ("layout", "size", "extra", "filesystem", "root-label", "cluster", "compression")
+    allowed = ("layout", "size", "extra", "filesystem", "root-label", "mkfs", "cluster", "compression")
     _known(doc, allowed, f"{where}: disk")
     base = Disk()
     size = doc.get("size", "auto")
@@ -168,6 +169,7 @@ def _disk(doc: Mapping[str, Any], where: str) -> Disk:
         extra_bytes=parse_size(doc.get("extra", base.extra_bytes)),
         filesystem=_choice(doc, "filesystem", FILESYSTEMS, base.filesystem, where),
         root_label=str(doc.get("root-label", base.root_label)),
+        mkfs=str(doc.get("mkfs", base.mkfs)),
         cluster_bytes=cluster_bytes(doc.get("cluster", base.cluster_bytes), where),
         compression=_choice(doc, "compression", ("zstd", "zlib", "none"), base.compression, where),
     )

@@ -15,6 +15,18 @@ from baremetal.images import mirror
 from baremetal.images.environment import SUDO
 from baremetal.images.errors import ToolMissing
 
+# disk-image-create's option -> ours of a classic call.
+WITH_A_VALUE = {
+    "--image-size": "image_size",
+    "--root-label": "root_label",
+    "--install-type": "install_type",
+    "--qemu-img-options": "qemu_img_options",
+    "--mkfs-options": "mkfs_options",
+    "--max-online-resize": "max_online_resize",
+}
+# Options it describes and whose parser knows none of them (3.43): by the variables they would set.
+BY_VARIABLE = {"DIB_IMAGE_EXTRA_SIZE": "extra_size", "DIB_JOURNAL_SIZE": "journal_mib"}
+
 
 def command(elements: Sequence[str], call: Mapping[str, Any]) -> list[str]:
     """The arguments of disk-image-create for a classic call."""
@@ -24,12 +36,8 @@ def command(elements: Sequence[str], call: Mapping[str, Any]) -> list[str]:
         words += [flag] if call[name] else []
     if call["packages"]:
         words += ["-p", ",".join(call["packages"])]
-    for flag, name in (("--image-size", "image_size"), ("--root-label", "root_label")):
+    for flag, name in WITH_A_VALUE.items():
         words += [flag, call[name]] if call[name] else []
-    if call["install_type"]:
-        words += ["--install-type", call["install_type"]]
-    if call["qemu_img_options"]:
-        words += ["--qemu-img-options", call["qemu_img_options"]]
     words += ["--checksum"] if call["checksum"] else []
     words += call["original"]
     return [*words, *elements]
@@ -43,6 +51,7 @@ def run(elements: Sequence[str], call: Mapping[str, Any], elements_path: Sequenc
     with tempfile.TemporaryDirectory(prefix="baremetal-dib-") as scratch:
         machine = mirror.from_machine(os.environ, os.environ.get("DIB_RELEASE", "bookworm"))
         env = {**machine.environment(), **os.environ, "PYTHONHASHSEED": "0", "DIB_PYTHON_VERSION": "3"}
+        env |= {variable: call[name] for variable, name in BY_VARIABLE.items() if call[name]}
         if os.geteuid() == 0 and not shutil.which("sudo"):
             sudo = Path(scratch, "sudo")
             sudo.write_text(SUDO)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baremetal.images import bases, ext4, grub, xfs
+from baremetal.images import bases, ext4, grub, mkfsopts, xfs
 from baremetal.images.errors import BuildFailed, DiskTooSmall
 from baremetal.images.layout import BIOS_BOOT, ESP, MIB, SECTOR, Layout, Part
 from baremetal.images.nodes import Node, inside, needed_bytes
@@ -57,7 +57,10 @@ def _needed(found: Sequence[Node], layout: Layout, part: Part) -> int:
     files = needed_bytes(inside(found, part.mount, _below(layout, part)))
     if part.filesystem == "xfs":
         return max(xfs.MIN_BYTES, int(files * 1.08) + xfs.LOG_BYTES)
-    return int(files * 1.05) + JOURNAL_MIB * MIB
+    wanted = mkfsopts.ext4(part.mkfs, JOURNAL_MIB)
+    usual = mkfsopts.INODE_BYTES / mkfsopts.BYTES_AN_INODE  # of which the 5 % know
+    need = int(files * (1.05 + max(0.0, wanted.inode_share - usual) * 1.1)) + wanted.journal_mib * MIB
+    return max(need, int(wanted.journal_mib * 2.2) * MIB)  # mke2fs gives a journal half of the room at most
 
 
 def _inside(tree: Path, mount: str) -> Path:
@@ -104,7 +107,7 @@ def mbr_table(layout: Layout) -> bytes:
 
 
 def _mbr_type(part: Part) -> int:
-    return int(part.type, 16) if len(part.type) <= 2 else 0x83
+    return int(part.type[:2], 16)
 
 
 def make_esp(disk: Path, part: Part, files: Path, program: Path, ids: Identity) -> None:
@@ -119,6 +122,18 @@ def make_esp(disk: Path, part: Part, files: Path, program: Path, ids: Identity) 
     tool(["mcopy", "-m", "-i", image, str(program), "::/EFI/BOOT/BOOTX64.EFI"], package="mtools", env=env)
     for extra in sorted(files.iterdir()) if part.mount and files.is_dir() else ():
         tool(["mcopy", "-s", "-m", "-n", "-D", "s", "-i", image, str(extra), "::/"], package="mtools", env=env)
+
+
+def make_swap(disk: Path, part: Part, scratch: Path) -> None:
+    """A swap area: mkswap on a sparse file, and what it wrote into the disk."""
+    area = scratch / "swap.img"
+    with open(area, "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.truncate(part.sectors * SECTOR // 4096 * 4096)
+    command = ["mkswap", "-q", "-p", "4096", "-U", part.fs_uuid, "-L", part.label, str(area)]
+    tool(command, package="util-linux")
+    bases.place(area, disk, part.start * SECTOR)
+    area.unlink()
 
 
 def embed_grub(disk: Path, tree: Path, layout: Layout, ids: Identity, scratch: Path) -> None:
@@ -160,6 +175,9 @@ def assemble(work: Work, disk: Path, layout: Layout, ids: Identity, size: int) -
         with open(path, "wb") as file:
             file.truncate(size)
         partition(path, layout, ids)
+        for part in layout.parts:
+            if part.filesystem == "swap":
+                make_swap(path, part, work.scratch)
         for filling in fillings:
             ext4.make(path, filling.fs)
             ext4.fill(path, filling, filling.base, work.scratch)
@@ -176,7 +194,8 @@ def assemble(work: Work, disk: Path, layout: Layout, ids: Identity, size: int) -
 
 
 def _xfs(work: Work, disk: Path, layout: Layout, part: Part, ids: Identity) -> None:
-    fs = xfs.Filesystem(part.fs_uuid, part.label, ids.epoch, part.start * SECTOR, part.sectors * SECTOR // 4096 * 4096)
+    size = part.sectors * SECTOR // 4096 * 4096
+    fs = xfs.Filesystem(part.fs_uuid, part.label, ids.epoch, part.start * SECTOR, size, part.mkfs)
     mine = inside(work.found, part.mount, _below(layout, part))
     xfs.make(disk, fs, _inside(work.tree, part.mount), mine, work.scratch)
 
@@ -188,7 +207,7 @@ def _filling(work: Work, layout: Layout, part: Part, ids: Identity) -> ext4.Fill
         epoch=ids.epoch,
         offset=part.start * SECTOR,
         size=part.sectors * SECTOR // 4096 * 4096,
-        journal_mib=JOURNAL_MIB if part.mount == "/" else 4,
+        options=mkfsopts.ext4(part.mkfs, JOURNAL_MIB if part.mount == "/" else 4),
     )
     mine = inside(work.found, part.mount, _below(layout, part))
     return ext4.filling(fs, _inside(work.tree, part.mount), mine, work.steady)

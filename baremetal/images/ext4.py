@@ -19,6 +19,7 @@ from pathlib import Path
 
 from baremetal.images.debugfs import Script
 from baremetal.images.errors import BuildFailed, DiskTooSmall, ToolMissing
+from baremetal.images.mkfsopts import INODE_BYTES, Ext4
 from baremetal.images.nodes import Node
 from baremetal.images.tools import tool
 
@@ -35,7 +36,7 @@ class Filesystem:
     epoch: int
     offset: int
     size: int
-    journal_mib: int = 16
+    options: Ext4
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,11 @@ def _ancestors(paths: set[str]) -> set[str]:
 
 def make(disk: Path, fs: Filesystem) -> None:
     """An empty file system straight in the disk image."""
-    extended = f"offset={fs.offset},hash_seed={fs.uuid},lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"
-    command = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-J", f"size={fs.journal_mib}"]
-    command += ["-m", "1", "-L", fs.label, "-U", fs.uuid, "-E", extended, str(disk), f"{fs.size // 1024}k"]
+    extended = [f"offset={fs.offset}", f"hash_seed={fs.uuid}", "lazy_itable_init=1", "lazy_journal_init=1"]
+    extended += ["nodiscard", "root_owner=0:0", *fs.options.extended]
+    command = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", str(INODE_BYTES), "-m", "1", *fs.options.words]
+    command += ["-J", f"size={fs.options.journal_mib}"] if fs.options.journal_mib else []
+    command += ["-L", fs.label, "-U", fs.uuid, "-E", ",".join(extended), str(disk), f"{fs.size // 1024}k"]
     tool(command, package="e2fsprogs", env=_clock(fs))
 
 

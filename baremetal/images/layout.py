@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from baremetal.images import layoutcheck
+from baremetal.images import layoutcheck, mkfsopts
 from baremetal.images.definition import FILESYSTEMS, Disk
 from baremetal.images.elements import Element
 from baremetal.images.environment import uuid_for
@@ -22,7 +22,7 @@ from baremetal.images.errors import BadDefinition, DiskTooSmall
 SECTOR = 512
 MIB = 1 << 20
 ALIGN = MIB // SECTOR
-BIOS_BOOT, ESP, LINUX, LINUX_ROOT = "ef02", "ef00", "8300", "8304"
+BIOS_BOOT, ESP, LINUX, LINUX_ROOT, SWAP = "ef02", "ef00", "8300", "8304", "8200"  # gdisk's codes
 SUPPORTED = ("local_loop", "partitioning", "mkfs", "mount", "fstab")
 
 
@@ -41,6 +41,7 @@ class Part:
     boot: bool = False
     uuid: str = ""
     fs_uuid: str = ""
+    mkfs: str = ""  # options of mkfs, checked
     start: int = 0
     sectors: int = 0
 
@@ -95,9 +96,10 @@ class Layout:
         return 2 * MIB + sum(-(-part.size // MIB) * MIB for part in self.parts)
 
 
-def hybrid(name: str, root_label: str, filesystem: str = "ext4") -> Layout:
+def hybrid(name: str, root_label: str, filesystem: str = "ext4", mkfs: str = "") -> Layout:
     """BIOS boot, ESP, root: one image for both firmwares; the root is last, so that it can grow."""
-    root = Part("root", LINUX_ROOT, 0, filesystem, root_label, "/", "defaults", 1)
+    mkfs = mkfsopts.check(filesystem, mkfs, name)
+    root = Part("root", LINUX_ROOT, 0, filesystem, root_label, "/", "defaults", 1, mkfs=mkfs)
     layout = Layout("gpt", (Part("bios", BIOS_BOOT, MIB), Part("esp", ESP, 32 * MIB), root))
     layoutcheck.check(layout.label, layout.parts, name)
     return _identified(name, layout)
@@ -107,8 +109,8 @@ def choose(name: str, disk: Disk, elements: Sequence[Element], env: Mapping[str,
     """The layout of a definition: `hybrid`, or from DIB_BLOCK_DEVICE_CONFIG or the elements' YAML."""
     text, where = _yaml_text(elements, env, arch) if disk.layout == "elements" else ("", "")
     if not text:
-        return hybrid(name, disk.root_label, disk.filesystem)
-    return from_yaml(text, name, disk.root_label, where, disk.filesystem)
+        return hybrid(name, disk.root_label, disk.filesystem, disk.mkfs)
+    return from_yaml(text, name, disk.root_label, where, disk.filesystem, disk.mkfs)
 
 
 def _yaml_text(elements: Sequence[Element], env: Mapping[str, str], arch: str) -> tuple[str, str]:
@@ -127,8 +129,10 @@ def _yaml_text(elements: Sequence[Element], env: Mapping[str, str], arch: str) -
     return "", ""
 
 
-def from_yaml(text: str, name: str, root_label: str, where: str, filesystem: str = "ext4") -> Layout:
-    """A layout from diskimage-builder's block-device YAML."""
+def from_yaml(
+    text: str, name: str, root_label: str, where: str, filesystem: str = "ext4", root_mkfs: str = ""
+) -> Layout:
+    """A layout from diskimage-builder's block-device YAML; `root_mkfs`: the root's mkfs options when it names none."""
     graph = _graph(text, where)
     tables = [entry["partitioning"] for entry in graph if "partitioning" in entry]
     if len(tables) != 1:
@@ -136,12 +140,15 @@ def from_yaml(text: str, name: str, root_label: str, where: str, filesystem: str
     made = {entry["mkfs"]["base"]: entry["mkfs"] for entry in graph if "mkfs" in entry}
     mounted = {entry["mount"]["base"]: entry["mount"] for entry in graph if "mount" in entry}
     tabled = {entry["fstab"]["base"]: entry["fstab"] for entry in graph if "fstab" in entry}
+    table = str(tables[0].get("label"))
+    defaults = _Defaults(table, root_label, filesystem, root_mkfs)
     parts = []
     for config in tables[0]["partitions"]:
         mkfs = made.get(config["name"], {})
         mount = mounted.get(mkfs.get("name", ""), {})
-        parts.append(_part(config, mkfs, mount, tabled.get(mount.get("name", ""), {}), root_label, where, filesystem))
-    layout = Layout(str(tables[0].get("label")), tuple(parts))
+        fstab = tabled.get(mount.get("name", ""), {})
+        parts.append(_part(config, mkfs, mount, fstab, defaults, f"{where}: {config['name']}"))
+    layout = Layout(table, tuple(parts))
     layoutcheck.check(layout.label, layout.parts, where)
     return _identified(name, layout)
 
@@ -163,37 +170,59 @@ def _graph(text: str, where: str) -> list[dict[str, Any]]:
     return graph
 
 
+@dataclass(frozen=True)
+class _Defaults:
+    """What partitions take that the YAML says nothing of."""
+
+    table: str
+    root_label: str
+    filesystem: str
+    root_mkfs: str
+
+
 def _part(
     config: Mapping[str, Any],
     mkfs: Mapping[str, Any],
     mount: Mapping[str, Any],
     fstab: Mapping[str, Any],
-    root_label: str,
+    defaults: _Defaults,
     where: str,
-    default_filesystem: str,
 ) -> Part:
     size = str(config.get("size", ""))
     if size.endswith("%") and size != "100%":
-        raise BadDefinition(f"{where}: {config['name']}: only sizes or 100%", fix="--engine dib")
-    filesystem = str(mkfs.get("type", default_filesystem)) if mkfs else ""
-    if filesystem not in ("", "vfat", *FILESYSTEMS):
-        raise BadDefinition(f"{where}: {filesystem} is not made here", fix="ext4, xfs or vfat, or --engine dib")
-    if mkfs.get("opts"):
-        raise BadDefinition(f"{where}: {config['name']}: options of mkfs are not heeded here", fix="--engine dib")
+        raise BadDefinition(f"{where}: only sizes or 100%", fix="--engine dib")
+    filesystem = str(mkfs.get("type", defaults.filesystem)) if mkfs else ""
+    if filesystem not in ("", "vfat", "swap", *FILESYSTEMS):
+        raise BadDefinition(f"{where}: {filesystem} is not made here", fix="ext4, xfs, vfat, swap, or --engine dib")
     at = str(mount.get("mount_point", ""))
-    default = root_label if at == "/" else str(mkfs.get("name", ""))
+    label = defaults.root_label if at == "/" else str(mkfs.get("name", ""))
+    # As the original: options of mkfs are not for swap, which is mounted nowhere and never checked.
+    swap = filesystem == "swap"
+    options = "" if swap else str(mkfs.get("opts") or (defaults.root_mkfs if at == "/" else ""))
+    passno = fstab.get("fsck-passno", 2)
     return Part(
         name=str(config["name"]),
-        type=str(config.get("type", LINUX_ROOT if at == "/" else LINUX)).lower().removeprefix("0x"),
-        size=0 if size == "100%" else _size(size, f"{where}: {config['name']}"),
+        type=_type(str(config.get("type", _usual_type(at, filesystem))), defaults.table),
+        size=0 if size == "100%" else _size(size, where),
         filesystem=filesystem,
-        label=str(mkfs.get("label", default)),
-        mount=at,
-        options=str(fstab.get("options", "defaults")),
-        passno=1 if str(fstab.get("fsck-passno", 2)) == "1" else 2 if fstab.get("fsck-passno", 2) else 0,
+        label=str(mkfs.get("label", label)),
+        mount="none" if swap and at else at,
+        options="sw" if swap else str(fstab.get("options", "defaults")),
+        passno=0 if swap else 1 if str(passno) == "1" else 2 if passno else 0,
         boot="boot" in config.get("flags", ()),
         fs_uuid=str(mkfs.get("uuid", "")),
+        mkfs=mkfsopts.check(filesystem, options, where) if filesystem else "",
     )
+
+
+def _usual_type(mount: str, filesystem: str) -> str:
+    return SWAP if filesystem == "swap" else LINUX_ROOT if mount == "/" else LINUX
+
+
+def _type(text: str, table: str) -> str:
+    """A partition's type as gdisk writes it: 4 digits, of which an MBR holds the first two (EF, 83)."""
+    code = text.lower().removeprefix("0x")
+    return f"{code.zfill(2)}00" if table == "mbr" and len(code) <= 2 else code
 
 
 def _size(text: str, where: str) -> int:

@@ -15,12 +15,12 @@ from baremetal.images.errors import BadDefinition
 if TYPE_CHECKING:
     from baremetal.images.layout import Part
 
-LONGEST_LABEL = {"ext4": 16, "xfs": 12, "vfat": 11}  # bytes
+LONGEST_LABEL = {"ext4": 16, "xfs": 12, "vfat": 11, "swap": 16}  # bytes
 TABLES = ("gpt", "mbr")
 MBR_PARTITIONS = 4  # primary ones; no extended partition is made here
 ESP = "ef00"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_TYPE = {"gpt": re.compile("[0-9a-f]{4}"), "mbr": re.compile("[0-9a-f]{1,4}")}
+_TYPE = re.compile("[0-9a-f]{4}")
 _ORIGINAL = "--engine dib does it"
 
 
@@ -37,7 +37,7 @@ def check(table: str, parts: Sequence[Part], where: str) -> None:
     if sum(part.size == 0 for part in parts) > 1 or any(part.size == 0 for part in parts[:-1]):
         raise BadDefinition(f"{where}: only the last partition may take the rest of the disk", fix="--engine dib")
     for part in parts:
-        _partition(table, part, f"{where}: {part.name}")
+        _partition(part, f"{where}: {part.name}")
 
 
 def _once(names: Sequence[str], what: str, where: str) -> None:
@@ -46,13 +46,16 @@ def _once(names: Sequence[str], what: str, where: str) -> None:
         raise BadDefinition(f"{where}: two {what} {twice[0]}", fix="give each its own")
 
 
-def _partition(table: str, part: Part, where: str) -> None:
+def _partition(part: Part, where: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,35}", part.name):
         raise BadDefinition(f"{where!r} is no name of a partition", fix="up to 36 letters, digits, dot, dash")
-    if not _TYPE[table].fullmatch(part.type):
+    if not _TYPE.fullmatch(part.type):
         raise BadDefinition(
             f"{where}: type {part.type!r} is none", fix="like 8300 or EF00 (gdisk's codes), or 83 on an mbr"
         )
+    if part.filesystem == "swap":
+        _file_system(part, where)
+        return
     if part.mount and not (part.mount.startswith("/") and str(PurePosixPath(part.mount)) == part.mount):
         raise BadDefinition(f"{where}: cannot be mounted at {part.mount!r}", fix="an absolute path, like /boot")
     if ".." in PurePosixPath(part.mount).parts or re.search(r"\s", f"{part.mount}{part.options}"):
@@ -63,7 +66,7 @@ def _partition(table: str, part: Part, where: str) -> None:
 
 def _file_system(part: Part, where: str) -> None:
     if part.filesystem == "vfat" and (part.type != ESP or part.mount == "/"):
-        raise BadDefinition(f"{where}: vfat is made on the EFI partition (type EF00) only", fix=_ORIGINAL)
+        raise BadDefinition(f"{where}: vfat is made on the EFI partition (type EF00; EF on an mbr) only", fix=_ORIGINAL)
     longest = LONGEST_LABEL[part.filesystem]
     if len(part.label.encode()) > longest or not part.label.isprintable():
         raise BadDefinition(

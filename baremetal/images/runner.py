@@ -1,4 +1,4 @@
-"""Starts a stage in its namespaces, follows its output, turns failure into one clear error."""
+"""Starts a stage in its namespaces and follows its output; lastwords.py turns a failure into one clear error."""
 
 from __future__ import annotations
 
@@ -15,21 +15,17 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
-from baremetal.images import stage, userns
-from baremetal.images.errors import BuildFailed, ToolMissing
+from baremetal.images import lastwords, stage
+from baremetal.images.errors import ToolMissing
 
-# dib-run-parts says these on stderr.
-_RUNNING = re.compile(r"^dib-run-parts Running .*/([^/\s]+)/([^/\s]+)$")
-_FRAME = re.compile(r'^  File "[^"]+", line \d+')
-_SOURCED = re.compile(r"^dib-run-parts Sourcing environment file .*/(environment\.d/[^/\s]+)$")
+# dib-run-parts says it on stderr.
 _DONE = re.compile(r"^dib-run-parts (\S+) completed$")
 TAIL_LINES = 15
-LONGEST_LINE = 300
 LOOK_S = 2.0
 # Silent for so long on a disk with so little room left for ordinary users: apt-get waits for ever when its download
 # finds no space.
@@ -83,7 +79,9 @@ def run_stage(
         for path in (spec_file, Path(spec.report)):
             path.unlink(missing_ok=True)
         return outcome
-    raise _failure(spec, outcome, tail, code, log, timeout_s, owner)
+    script = next((s.name for s in reversed(outcome.scripts) if not s.done), "")
+    what = f"gave no end within {timeout_s:.0f} s" if code == -signal.SIGALRM else f"failed (exit {code})"
+    raise lastwords.failure(spec.phase, script, what, tail, log, owner, sourcing=not outcome.scripts)
 
 
 def namespace() -> list[str]:
@@ -166,8 +164,8 @@ def _read_lines(
             *lines, buffer = (buffer + data).split(b"\n")
             for raw in lines:
                 line = raw.decode(errors="replace").rstrip("\r")
-                tail.append(printable(line.rpartition("\r")[2]))  # a progress bar writes over itself
-                name = _script_started(line)
+                tail.append(lastwords.printable(line.rpartition("\r")[2]))  # a progress bar writes over itself
+                name = lastwords.script_started(line)
                 if name:
                     script_began = time.monotonic()
                     outcome.scripts.append(ScriptTime(name))
@@ -185,91 +183,8 @@ def _room_left(file: IO[bytes]) -> None:
         raise OSError(errno.ENOSPC, said, file.name)
 
 
-def printable(line: str) -> str:
-    """A line of a script's output that does nothing to a terminal, cut to a length one can read."""
-    shown = "".join(char if char.isprintable() or char == "\t" else "?" for char in line)
-    return shown if len(shown) <= LONGEST_LINE else shown[:LONGEST_LINE] + " …"
-
-
 class _Hung(Exception):
     """The phase's time is over."""
-
-
-def _script_started(line: str) -> str | None:
-    match = _RUNNING.match(line)
-    if match:
-        return match[2]
-    if line.startswith(stage.MARK + "script="):
-        return line.partition("=")[2]
-    return None
-
-
-def _failure(
-    spec: stage.Spec,
-    outcome: Outcome,
-    tail: list[str],
-    code: int,
-    log: Path,
-    timeout_s: float,
-    owner: Callable[[str], str],
-) -> BuildFailed:
-    script = next((s.name for s in reversed(outcome.scripts) if not s.done), "")
-    where = f"{spec.phase}.d/{script}" if script else spec.phase
-    sourced = [match[1] for match in map(_SOURCED.match, tail) if match]
-    if not outcome.scripts and sourced:
-        where = sourced[-1]
-    element = owner(where)
-    what = f"gave no end within {timeout_s:.0f} s" if code == -signal.SIGALRM else f"failed (exit {code})"
-    lines = _own_lines(tail)
-    return BuildFailed(
-        f"{element + ': ' if element else ''}{where} {what}",
-        detail="\n".join(f"  | {line}" for line in lines) + f"\nlog: {log}",
-        fix=_fix(lines),
-    )
-
-
-def _own_lines(tail: list[str]) -> list[str]:
-    """What the failed script said itself: nothing from before it began, traces only when there is nothing else."""
-    began = max((number for number, line in enumerate(tail, 1) if _script_started(line)), default=0)
-    said = [line for line in tail[began:] if not line.startswith(("dib-run-parts", printable(stage.MARK)))]
-    return _without_frames([line for line in said if not line.startswith("+")] or said) or ["(it said nothing)"]
-
-
-def _without_frames(lines: list[str]) -> list[str]:
-    """A Python script's traceback cut to its last frame and what it was: the log has all of it."""
-    frames = [number for number, line in enumerate(lines) if _FRAME.match(line)]
-    if not frames:
-        return lines
-    began = next((n for n, line in enumerate(lines[: frames[0]]) if line.startswith("Traceback (most")), None)
-    # What the header's line is not among: the tail may begin in the middle of a traceback.
-    before = lines[:began] if began is not None else [line for line in lines[: frames[0]] if not line.startswith(" ")]
-    after = [line for line in lines[frames[-1] + 1 :] if not line.startswith("    ")]
-    return [*before, lines[frames[-1]].strip(), *after]
-
-
-def _fix(lines: Sequence[str]) -> str:
-    text = "\n".join(lines)
-    shell = "look inside with: baremetal image build … --shell-on-failure"
-    if "'install-packages': No such file" in text:
-        return "extra packages want an element with install-packages: add a distribution, such as debian-base"
-    if "DIB_INIT_SYSTEM is not set" in text:
-        return "`base` wants an operating system with an init system: add debian-base or debian-minimal, or give -n"
-    unset = re.search(r"The variable <(\w+)> is not set", text)
-    if unset:
-        return (
-            f"a package list's `when:` asks for it: export {unset[1]}=…, or set it in the definition's [env]; {shell}"
-        )
-    if "cannot execute: required file not found" in text or "bad interpreter" in text:
-        return f"its first line names a program that is not there, or ends as on Windows (dos2unix); {shell}"
-    if "No space left on device" in text:
-        return f"make room: baremetal image cache prune --limit 5GiB, or use another --cache-dir; {shell}"
-    if "Read-only file system" in text:
-        return (
-            f"scripts write below $TMP_BUILD_DIR, $DIB_IMAGE_CACHE and /tmp; --unconfined lets them anywhere; {shell}"
-        )
-    if "Operation not permitted" in text and not userns.initial():
-        return f"this element seems to need root: sudo baremetal image build …; or {shell}"
-    return shell
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -13,7 +13,7 @@ from baremetal.version import __version__
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What decides the bytes of a disk besides its tree.
-DECIDE = ("mke2fs", "debugfs", "mkfs.xfs", "sgdisk", "mformat", "grub-mkimage", "qemu-img", "zstd")
+DECIDE = ("mke2fs", "debugfs", "mkfs.xfs", "mkswap", "sgdisk", "mformat", "grub-mkimage", "qemu-img", "zstd")
 
 
 def tool(command: Sequence[str], *, package: str, env: Mapping[str, str] | None = None) -> str:

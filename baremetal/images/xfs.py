@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from baremetal.images.bases import data_extents
+from baremetal.images.bases import place
 from baremetal.images.errors import BuildFailed, ToolMissing
 from baremetal.images.nodes import Node
 from baremetal.images.tools import PATH, tool
@@ -36,6 +36,7 @@ class Filesystem:
     epoch: int
     offset: int
     size: int
+    options: str = ""  # of mkfs, checked
 
 
 def make(disk: Path, fs: Filesystem, root: Path, found: Sequence[Node], scratch: Path) -> None:
@@ -46,9 +47,10 @@ def make(disk: Path, fs: Filesystem, root: Path, found: Sequence[Node], scratch:
         file.truncate(fs.size)
     prototype.write_text("\n".join(proto(root, found)) + "\n", errors="surrogateescape")
     command = ["mkfs.xfs", "-q", "-f", "-b", "size=4096", "-m", f"uuid={fs.uuid},bigtime=1", "-L", fs.label[:12]]
+    command += fs.options.split()
     tool([*command, "-p", str(prototype), str(image)], package="xfsprogs")
     _finish(image, [Node("/", str(root), root.stat()), *found], fs.epoch)
-    _place(image, disk, fs.offset)
+    place(image, disk, fs.offset)
     image.unlink()
 
 
@@ -128,12 +130,3 @@ def _dates(written: int, epoch: int) -> Iterator[str]:
     """
     for field, when in (("core.mtime", written), ("core.ctime", epoch), ("core.atime", epoch), ("v3.crtime", epoch)):
         yield f"write -d {field}.sec {(when + _BIGTIME) * 1_000_000_000}"
-
-
-def _place(image: Path, disk: Path, offset: int) -> None:
-    """Copy the parts that hold data into the disk image."""
-    with open(image, "rb") as a, open(disk, "r+b") as b:
-        for start, end in data_extents(a.fileno(), os.fstat(a.fileno()).st_size):
-            at = start
-            while at < end:
-                at += os.copy_file_range(a.fileno(), b.fileno(), end - at, at, offset + at)

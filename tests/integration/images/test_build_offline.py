@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -201,7 +202,7 @@ def test_killed_it_leaves_nothing_running_and_the_next_build_goes_on(tmp_path: P
             break
     process.send_signal(signal.SIGKILL)
     process.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         left = running(str(cache))
         if not left:
@@ -222,7 +223,7 @@ def test_two_builds_at_once_make_one_image(tmp_path: Path) -> None:
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env) for _ in "ab"]
-    said = [process.communicate(timeout=120)[0] for process in both]
+    said = [process.communicate(timeout=400)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sorted("50-greet" in text for text in said) == [False, True]
 
@@ -317,8 +318,65 @@ def test_a_layout_from_block_device_yaml(tmp_path: Path, label: str) -> None:
     assert [line.split()[1] for line in fstab.splitlines()] == ["/", "/boot"]
 
 
+SWAP = """
+      - name: swap
+        size: 32MiB
+        mkfs: {type: swap, label: more, mount: {mount_point: swap, fstab: {options: sw}}}
+"""
+
+
+def test_swap_is_made_and_the_same_each_time(tmp_path: Path) -> None:
+    yaml = BOOT_OF_ITS_OWN.replace("LABEL", "mbr").replace("      - name: root", f"{SWAP[1:]}      - name: root")
+    wanted = definition(
+        "greet", kind="disk", formats=("raw",), env={"DIB_BLOCK_DEVICE_CONFIG": yaml}, disk=Disk(layout="elements")
+    )
+    built = builder.build(wanted, options(tmp_path / "a"))
+    again = builder.build(wanted, options(tmp_path / "b"))
+    assert built.path.read_bytes() == again.path.read_bytes()
+    found = subprocess.run(
+        ["blkid", "-p", "-o", "export", "-O", str(65 << 20), "-S", str(32 << 20), str(built.path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert {"TYPE=swap", "LABEL=more"} <= set(found)
+    with open(built.path, "rb") as file:
+        file.seek((65 << 20) + 1024)  # version and last page, as the kernel reads them (include/linux/swap.h)
+        assert struct.unpack("<II", file.read(8)) == (1, (32 << 20) // 4096 - 1)
+    root = f"{built.path}?offset={97 << 20}"
+    fstab = subprocess.run(["debugfs", "-R", "cat /etc/fstab", root], capture_output=True, text=True, check=True).stdout
+    uuid = next(word.partition("=")[2] for word in found if word.startswith("UUID="))
+    assert f"UUID={uuid} none swap sw 0 0" in fstab.splitlines()
+
+
+MKFS = [  # options of mkfs, what the file system says of itself
+    ("-m 3 -i 8192 -O ^64bit -O ^has_journal -E stride=4", {"RAID stride": "4", "Reserved block count": "3%"}),
+    ("-J size=32 -O ^metadata_csum", {"Total journal size": "32M"}),
+]
+
+
+@pytest.mark.parametrize(("text", "told"), MKFS, ids=[row[0] for row in MKFS])
+def test_options_of_mkfs_are_kept_to_and_the_file_system_is_sound(
+    tmp_path: Path, text: str, told: dict[str, str]
+) -> None:
+    wanted = definition("greet", kind="disk", formats=("raw",), disk=Disk(mkfs=text, extra_bytes=8 << 20))
+    built = builder.build(wanted, options(tmp_path))
+    where = f"{built.path}?offset={34 << 20}"
+    subprocess.run(["e2fsck", "-fn", where], check=True, capture_output=True)
+    said = subprocess.run(["dumpe2fs", "-h", where], check=True, capture_output=True, text=True).stdout
+    found = {name: value.strip() for name, _, value in (line.partition(":") for line in said.splitlines())}
+    share = round(100 * int(found["Reserved block count"]) / int(found["Block count"]))
+    found["Reserved block count"] = f"{share}%"
+    assert {name: found.get(name) for name in told} == told
+    assert ("64bit" in found["Filesystem features"]) == ("^64bit" not in text)
+    assert ("metadata_csum" in found["Filesystem features"]) == ("^metadata_csum" not in text)
+    listing = subprocess.run(["debugfs", "-R", "cat /etc/greeting", where], check=True, capture_output=True).stdout
+    assert listing == b"hello\nname=nobody\n"
+
+
 def test_an_xfs_root_is_sound_and_the_same_each_time(tmp_path: Path) -> None:
-    wanted = definition("greet", kind="disk", formats=("raw",), disk=Disk(filesystem="xfs"))
+    xfs = Disk(filesystem="xfs", mkfs="-m reflink=0 -i size=1024")
+    wanted = definition("greet", kind="disk", formats=("raw",), disk=xfs)
     built = builder.build(wanted, options(tmp_path / "a"))
     again = builder.build(wanted, options(tmp_path / "b"))
     assert built.path.read_bytes() == again.path.read_bytes()
@@ -329,8 +387,10 @@ def test_an_xfs_root_is_sound_and_the_same_each_time(tmp_path: Path) -> None:
         shutil.copyfileobj(disk, out, 1 << 20)
     os.truncate(part, (built.path.stat().st_size - (start << 20) - 34 * 512) // 4096 * 4096)
     subprocess.run(["xfs_repair", "-n", "-f", str(part)], check=True, capture_output=True)
-    asked = "path /etc/greeting\nprint core.size core.mode core.mtime.sec\npath /tmp\nprint core.mode\n"
+    asked = "sb 0\nprint inodesize\npath /etc/greeting\nprint core.size core.mode core.mtime.sec\n"
+    asked += "path /tmp\nprint core.mode\n"
     said = subprocess.run(["xfs_db", "-r", str(part)], input=asked, capture_output=True, text=True, check=True).stdout
+    assert "inodesize = 1024" in said
     assert "core.size = 18" in said
     assert "core.mode = 0100644" in said
     assert "Wed Jan  1 00:00:00 2025" in said

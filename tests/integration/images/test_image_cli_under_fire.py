@@ -203,7 +203,7 @@ REFUSED = [  # words, what is said
     (["greet", "--image-size", "big"], "not a number of GB"),
     (["greet", "--until", "never"], "no phase 'never'"),
     (["greet", "-o", "/no/such/place/x"], "mkdir -p /no/such/place"),
-    (["greet", "--mkfs-options", "-O x"], "add --engine dib"),
+    (["greet", "--mkfs-options", "-O x"], "--engine dib does it; here: -m -i -J -O -E"),
 ]
 
 

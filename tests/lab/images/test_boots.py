@@ -47,6 +47,20 @@ SEPARATE_BOOT = """
         mkfs: {type: ext4, mount: {mount_point: /, fstab: {options: defaults, fsck-passno: 1}}}
 """
 
+MBR_FOR_BOTH = """
+- local_loop: {name: image0}
+- partitioning:
+    base: image0
+    label: mbr
+    partitions:
+      - {name: esp, type: EF, size: 32MiB, mkfs: {type: vfat, mount: {mount_point: /boot/efi, fstab: {}}}}
+      - {name: swap, size: 64MiB, mkfs: {type: swap, mount: {mount_point: swap, fstab: {}}}}
+      - name: root
+        size: 100%
+        flags: [boot]
+        mkfs: {type: ext4, opts: -J size=32, mount: {mount_point: /, fstab: {}}}
+"""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -55,6 +69,7 @@ class Report:
     mounts: dict[str, tuple[str, str, str]]
     firmware: str
     failed: tuple[str, ...]
+    swap: bool
     files: dict[str, str]
 
 
@@ -106,6 +121,7 @@ def read(said: str) -> Report:
         mounts={row[0]: (row[1], row[2], row[3]) for row in rows},
         firmware=next(text for kind, text in told if kind == "firmware"),
         failed=tuple(text.split()[0] for kind, text in told if kind == "failed"),
+        swap=any(kind == "swap" for kind, _ in told),
         files=files,
     )
 
@@ -126,6 +142,20 @@ LAYOUTS = [  # name          disk                                       YAML    
     ("hybrid-xfs", Disk(filesystem="xfs"), "", "uefi", {"/": "xfs"}),
     ("boot-apart", Disk(layout="elements"), SEPARATE_BOOT, "bios", {"/": "ext4", "/boot": "ext4"}),
     ("boot-apart", Disk(layout="elements"), SEPARATE_BOOT, "uefi", {"/": "ext4", "/boot": "ext4"}),
+    (
+        "mbr-both",
+        Disk(layout="elements"),
+        MBR_FOR_BOTH,
+        "bios",
+        {"/": "ext4", "/boot/efi": "vfat", "swap": ""},
+    ),
+    (
+        "mbr-both",
+        Disk(layout="elements"),
+        MBR_FOR_BOTH,
+        "uefi",
+        {"/": "ext4", "/boot/efi": "vfat", "swap": ""},
+    ),
     ("their-mbr", Disk(layout="elements"), "block-device-mbr", "bios", {"/": "ext4"}),
     ("their-gpt", Disk(layout="elements"), "block-device-gpt", "bios", {"/": "ext4"}),
     ("their-efi", Disk(layout="elements"), "block-device-efi", "uefi", {"/": "ext4", "/boot/efi": "vfat"}),
@@ -141,7 +171,8 @@ def test_a_layout_boots_and_mounts_what_it_should(
     env = {"DIB_BLOCK_DEVICE_CONFIG": theirs(yaml) if yaml.startswith("block-device") else yaml} if yaml else {}
     found = boot(build(cache, name, disk, **env), tmp_path, firmware)
     assert found.firmware == firmware
-    assert {at: row[1] for at, row in found.mounts.items()} == mounts
+    assert {at: row[1] for at, row in found.mounts.items()} == {at: fs for at, fs in mounts.items() if at != "swap"}
+    assert found.swap == ("swap" in mounts)
     assert found.failed == ()
     assert mib(found.mounts["/"][2]) > 2000  # of 3 GiB: the root has grown
 

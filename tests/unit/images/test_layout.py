@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from baremetal.images import disk, layout
+from baremetal.images import disk, layout, mkfsopts
 from baremetal.images.definition import Disk
 from baremetal.images.elements import Element, dib_elements_dir
 from baremetal.images.environment import uuid_for
@@ -89,6 +89,54 @@ def test_places_are_aligned_and_leave_room_for_the_backup_table() -> None:
         layout.from_yaml(BOOT, "web", "root", "x").placed(100 * MIB, "web")
 
 
+SWAP = """
+- local_loop: {name: image0}
+- partitioning:
+    base: image0
+    label: mbr
+    partitions:
+      - {name: esp, type: EF, size: 32MiB, mkfs: {type: vfat, mount: {mount_point: /boot/efi, fstab: {}}}}
+      - {name: swap, size: 64MiB, mkfs: {type: swap, label: more, mount: {mount_point: swap, fstab: {options: pri=5}}}}
+      - {name: root, size: 100%, mkfs: {type: ext4, opts: -m 0 -O ^64bit, mount: {mount_point: /, fstab: {}}}}
+"""
+
+
+def test_swap_and_an_efi_partition_on_an_mbr() -> None:
+    found = layout.from_yaml(SWAP, "web", "root", "x.yaml", root_mkfs="-m 9")
+    assert [(p.type, p.filesystem, p.mkfs) for p in found.parts] == [
+        ("ef00", "vfat", ""),
+        ("8200", "swap", ""),
+        ("8304", "ext4", "-m 0 -O ^64bit"),
+    ]
+    swap = found.parts[1]
+    assert f"UUID={swap.fs_uuid} none swap sw 0 0" in found.fstab().splitlines()
+    table = disk.mbr_table(found.placed(512 * MIB, "web"))
+    assert [table[4 + 16 * number] for number in range(3)] == [0xEF, 0x82, 0x83]
+
+
+def test_options_of_the_roots_mkfs_are_taken_where_the_yaml_has_none() -> None:
+    assert layout.from_yaml(BOOT, "web", "root", "x", root_mkfs="-m0  -J size=8").root.mkfs == "-m 0 -J size=8"
+    assert layout.hybrid("web", "root", "xfs", "-m reflink=0").root.mkfs == "-m reflink=0"
+
+
+EXT4 = [  # options                        words for mke2fs           -E            journal, MiB; inodes' share
+    ("", (), (), 16, 1 / 64),
+    ("-m 5 -J size=64", ("-m", "5"), (), 64, 1 / 64),
+    ("-i 4096", ("-i", "4096"), (), 16, 1 / 16),
+    ("-O ^64bit -O ^has_journal", ("-O", "^64bit,^has_journal"), (), 0, 1 / 64),
+    ("-E stride=4 -E resize=1G", (), ("stride=4", "resize=1G"), 16, 1 / 64),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "extended", "journal_mib", "share"), EXT4, ids=[r[0] or "none" for r in EXT4]
+)
+def test_options_of_mke2fs(
+    text: str, words: tuple[str, ...], extended: tuple[str, ...], journal_mib: int, share: float
+) -> None:
+    assert mkfsopts.ext4(text, 16) == mkfsopts.Ext4(words, extended, journal_mib, share)
+
+
 BROKEN = [  # text                                     what is said
     ("[]", "one partition table is needed"),
     ("- lvm: {name: x, base: y}", "lvm is not assembled here"),
@@ -105,7 +153,14 @@ BROKEN = [  # text                                     what is said
     (BOOT.replace("mount_point: /boot", "mount_point: boot"), "cannot be mounted at 'boot'"),
     (BOOT.replace("mount_point: /boot", "mount_point: /boot/../etc"), "not for a line of fstab"),
     (BOOT.replace("mount_point: /boot", "mount_point: /"), "two file systems mounted at /"),
-    (BOOT.replace("type: ext4, label", "type: ext4, opts: '-m 5', label"), "options of mkfs are not heeded"),
+    (
+        BOOT.replace("type: ext4, label", "type: ext4, opts: '-b 1024', label"),
+        "mkfs of ext4 with -b '1024' is not made",
+    ),
+    (BOOT.replace("type: ext4, label", "type: ext4, opts: '-E offset=9', label"), "mkfs of ext4 with -E 'offset=9'"),
+    (BOOT.replace("type: ext4, label", "type: ext4, opts: '-O casefold', label"), "with -O 'casefold' is not made"),
+    (BOOT.replace("type: ext4, label", "type: xfs, opts: '-m uuid=1', label"), "mkfs of xfs with -m 'uuid=1'"),
+    (BOOT.replace("type: ext4, label", "type: ext4, opts: '-m', label"), "with -m '' is not made"),
     (BOOT.replace("type: ext4, label", "type: ext4, uuid: zz, label"), "'zz' is no UUID"),
     (BOOT.replace("type: ext4, label", "type: vfat, label"), "vfat is made on the EFI partition"),
     (
