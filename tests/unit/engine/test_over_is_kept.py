@@ -42,7 +42,7 @@ async def test_a_restarted_server_knows_that_a_boot_is_over(make_bench: Any, tmp
         await bench.con.stop()
         recorder = Recorder(bench.con.world, tmp_path / "console", last_words)
         recorder.watch(node)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while not any(  # noqa: ASYNC110
                 e.stage == causes.SAID
                 for e in bench.store.read(lambda c: events.of_node(c, node.id, kinds=[str(Kind.CONSOLE)]))

@@ -12,7 +12,7 @@ from baremetal.store import events
 
 @pytest.mark.parametrize(("deaf", "told"), [(True, ["soft-off-forced"]), (False, [])])
 async def test_a_system_that_does_not_hear_the_button(make_bench: Any, deaf: bool, told: list[str]) -> None:
-    async with make_bench(soft_off_s=0.05) as bench:
+    async with make_bench(soft_off_s=0.05 if deaf else 60.0) as bench:
         await bench.to("n1", "manageable")
         box = bench.rack.boxes["n1"]
         box.bmc.powered = True
