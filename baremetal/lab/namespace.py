@@ -90,19 +90,9 @@ def python(module: str, *arguments: str) -> list[str]:
 @contextmanager
 def claimed(state_dir: Path) -> Iterator[None]:
     """Hold the state directory for one lab; clear what an earlier one left half-written."""
-    own(state_dir)
-    fd = os.open(state_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(
-                f"a lab already runs in {state_dir}", fix=f"baremetal lab down --state-dir {state_dir}"
-            ) from None
+    with _locked(state_dir, _LOCK, "a lab already runs", f"baremetal lab down --state-dir {state_dir}"):
         clear(state_dir)
         yield
-    finally:
-        os.close(fd)
 
 
 def own(state_dir: Path) -> None:
@@ -131,13 +121,19 @@ def own(state_dir: Path) -> None:
 @contextmanager
 def alone(state_dir: Path, lock: str, what: str) -> Iterator[None]:
     """Nobody else does this here meanwhile: what one writes there another would overwrite."""
+    with _locked(state_dir, lock, what, "wait for it, or choose another place: --state-dir"):
+        yield
+
+
+@contextmanager
+def _locked(state_dir: Path, lock: str, what: str, fix: str) -> Iterator[None]:
     own(state_dir)
     fd = os.open(state_dir / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Refused(f"{what} in {state_dir}", fix="wait for it, or choose another place: --state-dir") from None
+            raise Refused(f"{what} in {state_dir}", fix=fix) from None
         yield
     finally:
         os.close(fd)

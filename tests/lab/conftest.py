@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import random
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from baremetal.agents import gpt
 from baremetal.config import Settings
 from baremetal.images.store import ImageStore
 from baremetal.lab import namespace
@@ -22,6 +26,7 @@ from baremetal.lab.site import CONFIG, config_text
 from baremetal.lab.spec import RackSpec
 from baremetal.serve.init import initialise
 
+MIB = 1 << 20
 DEMO_S = 1500  # images cold (package downloads) and a slow machine: the budget times four
 
 
@@ -127,6 +132,19 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
     finally:
         run("lab", "down", "--state-dir", str(lab_dir), timeout_s=300)
     assert leftovers(lab_dir) == []
+
+
+@pytest.fixture(scope="session")
+def golden() -> bytes:
+    """A small disk without an agent, 64 MiB: GPT, one partition, 8 MiB that do not compress."""
+    size = 64 * MIB
+    disk = io.BytesIO(bytes(size))
+    root = gpt.Partition(1, uuid.UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"), uuid.uuid4(), 2048, 100_000, "root")
+    gpt.write(disk, replace(gpt.empty(size), partitions=(root,)), size)
+    gpt.write_protective_mbr(disk, size)
+    disk.seek(2 * MIB)
+    disk.write(random.Random(9).randbytes(8 * MIB))
+    return disk.getvalue()
 
 
 @pytest.fixture

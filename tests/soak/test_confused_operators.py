@@ -9,11 +9,9 @@ done, and afterwards every node is brought to *active* by the advice that its ow
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import random
-import sys
 import time
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +27,6 @@ SEED = int(os.environ.get("BAREMETAL_SOAK_SEED", "0")) or random.SystemRandom().
 COUNT = 24
 OPERATORS = 6
 TO_ACTIVE_S = 240.0
-RIG = Path(__file__).resolve().parents[2] / "hack/bench/kill_rig.py"
 PATIENCE = {
     "hello_s": 4.0,
     "boot_s": 3.0,
@@ -80,16 +77,6 @@ VERBS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 # What ends each rest on the way to active when the explanation names nothing better.
 ONWARD = {"enroll": "manage", "manageable": "provide", "available": "deploy", "rescue": "unrescue"}
-
-
-def load_rig() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("kill_rig", RIG)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["kill_rig"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 class Operators:
@@ -293,9 +280,8 @@ class Operators:
             await self.ask("PUT", f"/api/nodes/{name}/verbs/{verb}", args)
 
 
-async def live(directory: Path, minutes: float, seed: int, *, kills: bool = True) -> Operators:
+async def live(kit: ModuleType, directory: Path, minutes: float, seed: int, *, kills: bool = True) -> Operators:
     """The whole story; the operators with what they saw."""
-    kit = load_rig()
     timing = Timing(post_s=0.2, loader_s=0.1, kernel_s=0.1, inspect_s=0.2, clean_s=0.3, write_s=0.5, jitter=1.0)
     rng = random.Random(seed)
     async with kit.Rig(directory, timing, PATIENCE, kit.Loss(0.02)) as rig:
@@ -327,6 +313,6 @@ async def live(directory: Path, minutes: float, seed: int, *, kills: bool = True
 
 @pytest.mark.soak
 @pytest.mark.timeout(int(MINUTES * 60) + 600)
-async def test_operators_who_ask_anything_leave_no_node_behind(tmp_path: Path) -> None:
-    crowd = await live(tmp_path, MINUTES, SEED)
+async def test_operators_who_ask_anything_leave_no_node_behind(kit: ModuleType, tmp_path: Path) -> None:
+    crowd = await live(kit, tmp_path, MINUTES, SEED)
     assert not crowd.bad, f"seed {SEED}:\n" + "\n".join(crowd.bad[:20])

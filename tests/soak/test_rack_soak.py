@@ -8,10 +8,8 @@ has a fault that says something true, and no command went to a BMC that may not 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import random
-import sys
 import time
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +21,6 @@ from baremetal.workflows.simulated import Timing
 
 MINUTES = float(os.environ.get("BAREMETAL_SOAK_MINUTES", "20"))
 COUNT = int(os.environ.get("BAREMETAL_SOAK_NODES", "200"))
-RIG = Path(__file__).resolve().parents[2] / "hack/bench/kill_rig.py"
 BOX_FAULTS = (
     "no-dhcp",
     "no-loader",
@@ -61,16 +58,6 @@ PATIENCE = {
     "power_sync_s": 20.0,
     "deploy_limit": COUNT // 2,
 }
-
-
-def load_rig() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("kill_rig", RIG)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["kill_rig"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 async def nudge(rig: Any) -> None:
@@ -124,8 +111,7 @@ async def come_to_rest(rig: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.soak
 @pytest.mark.timeout(int(MINUTES * 60) + 400)
-async def test_a_rack_goes_on_for_a_long_time(tmp_path: Path) -> None:
-    kit = load_rig()
+async def test_a_rack_goes_on_for_a_long_time(kit: ModuleType, tmp_path: Path) -> None:
     timing = Timing(post_s=0.5, loader_s=0.1, kernel_s=0.3, inspect_s=0.3, clean_s=0.5, write_s=1.5, jitter=1.0)
     async with kit.Rig(tmp_path, timing, PATIENCE, kit.Loss(0.04)) as rig:
         await rig.enroll(COUNT)
@@ -164,9 +150,8 @@ async def test_a_rack_goes_on_for_a_long_time(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-async def test_a_thousand_deploys_survive_kills(tmp_path: Path) -> None:
+async def test_a_thousand_deploys_survive_kills(kit: ModuleType, tmp_path: Path) -> None:
     """All in flight, the server killed with -9 again and again: none is lost, no disk is written twice."""
-    kit = load_rig()
     timing = Timing(post_s=6, loader_s=0.3, kernel_s=1, clean_s=2, write_s=20, first_boot_s=5, jitter=0.5)
     many, way = 1000, {"manageable": ("provide", {}), "available": ("deploy", DEPLOY)}
     async with kit.Rig(tmp_path, timing) as rig:

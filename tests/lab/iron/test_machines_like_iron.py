@@ -6,15 +6,11 @@ partition that survives a rebuild, service, adoption; and what cannot heal is to
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import random
 import subprocess
 import time
-import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +52,7 @@ when = [{ field = "system_vendor.product_name", value = "VNode" }]
 """
 
 
-def fill(folder: Path) -> Callable[[ImageStore], None]:
+def fill(folder: Path, golden: bytes) -> Callable[[ImageStore], None]:
     """The ramdisk with the generic kernel and one program more, and a small golden disk without an agent."""
 
     def images(store: ImageStore) -> None:
@@ -66,7 +62,7 @@ def fill(folder: Path) -> Callable[[ImageStore], None]:
         (folder / "initrd").write_bytes(archive(folder / "tree") + (built / "initrd").read_bytes())
         properties = dict(definition.properties)
         store.add_ramdisk(built / "kernel", folder / "initrd", name="deploy-ramdisk", properties=properties)
-        (folder / "plain.raw").write_bytes(golden())
+        (folder / "plain.raw").write_bytes(golden)
         store.add(folder / "plain.raw", name="plain")
 
     return images
@@ -83,22 +79,10 @@ def archive(tree: Path) -> bytes:
     return subprocess.run(command, cwd=tree, input=names.encode(), capture_output=True, check=True).stdout
 
 
-def golden() -> bytes:
-    """64 MiB: GPT, one partition, 8 MiB that do not compress."""
-    size = 64 * MIB
-    disk = io.BytesIO(bytes(size))
-    root = gpt.Partition(1, uuid.UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"), uuid.uuid4(), 2048, 100_000, "root")
-    gpt.write(disk, replace(gpt.empty(size), partitions=(root,)), size)
-    gpt.write_protective_mbr(disk, size)
-    disk.seek(2 * MIB)
-    disk.write(random.Random(9).randbytes(8 * MIB))
-    return disk.getvalue()
-
-
 @pytest.fixture(scope="module")
-def rack(make_site: Callable[..., Walked], tmp_path_factory: pytest.TempPathFactory) -> Walked:
+def rack(make_site: Callable[..., Walked], golden: bytes, tmp_path_factory: pytest.TempPathFactory) -> Walked:
     spec = RackSpec(nodes=(OLD, NEW))
-    site: Walked = make_site(spec, fill(tmp_path_factory.mktemp("images")), boot_tries=1, boot_s=100.0)
+    site: Walked = make_site(spec, fill(tmp_path_factory.mktemp("images"), golden), boot_tries=1, boot_s=100.0)
     site.ok("node", "import", str(site.lab_dir / "instackenv.json"), "--wait")
     return site
 

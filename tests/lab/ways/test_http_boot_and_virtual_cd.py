@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
-import random
-import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from baremetal.agents import gpt
 from baremetal.images import builder, catalog
 from baremetal.images.store import ImageStore
 from baremetal.lab.spec import MachineSpec, RackSpec
@@ -24,7 +19,6 @@ if TYPE_CHECKING:
     from conftest import Walked
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.images, pytest.mark.timeout(2400)]
-MIB = 1 << 20
 WAYS = {"web-0": "http", "cd-0": "media", "cd-1": "media"}
 MACHINES = (
     MachineSpec("web-0", "uefi", "52:54:00:90:00:01", 4, 768, "10.91.0.11"),
@@ -33,20 +27,8 @@ MACHINES = (
 )
 
 
-def golden() -> bytes:
-    """32 MiB: GPT, one partition, 4 MiB that do not compress."""
-    size = 32 * MIB
-    disk = io.BytesIO(bytes(size))
-    root = gpt.Partition(1, uuid.UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"), uuid.uuid4(), 2048, 60_000, "root")
-    gpt.write(disk, replace(gpt.empty(size), partitions=(root,)), size)
-    gpt.write_protective_mbr(disk, size)
-    disk.seek(2 * MIB)
-    disk.write(random.Random(7).randbytes(4 * MIB))
-    return disk.getvalue()
-
-
 @pytest.fixture(scope="module")
-def rack(make_site: Callable[..., Walked], tmp_path_factory: pytest.TempPathFactory) -> Walked:
+def rack(make_site: Callable[..., Walked], golden: bytes, tmp_path_factory: pytest.TempPathFactory) -> Walked:
     def images(store: ImageStore) -> None:
         definition = catalog.find("deploy-ramdisk")
         cache = Path(os.environ.get("BAREMETAL_CACHE_DIR", "/var/cache/baremetal"))
@@ -54,7 +36,7 @@ def rack(make_site: Callable[..., Walked], tmp_path_factory: pytest.TempPathFact
         properties = dict(definition.properties)
         store.add_ramdisk(built / "kernel", built / "initrd", name="deploy-ramdisk", properties=properties)
         plain = tmp_path_factory.mktemp("images") / "plain.raw"
-        plain.write_bytes(golden())
+        plain.write_bytes(golden)
         store.add(plain, name="plain")
 
     return make_site(RackSpec(nodes=MACHINES), images, boot_tries=2)
