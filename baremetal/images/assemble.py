@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -116,13 +117,18 @@ def make_disk(spec: Spec, tree: Path, found: Sequence[nodes.Node], out: Path) ->
 
 def make_ramdisk(spec: Spec, tree: Path, out: Path, epoch: int) -> None:
     """Kernel and a zstd cpio of everything but /boot."""
-    kernels = sorted(inside(tree, "boot").glob("vmlinuz-*"))
+    kernels = sorted(inside(tree, "boot").glob("vmlinuz-*"), key=_by_version)
     if not kernels:
         raise BuildFailed(
             f"{spec.name}: no kernel in /boot", fix="add linux-image-cloud-amd64 to an element's packages"
         )
     (out / "kernel").write_bytes(inside(tree, f"boot/{kernels[-1].name}").read_bytes())
     cpio.write_zstd(tree, out / "initrd", epoch=epoch, skip=("boot",), level=spec.ramdisk_level)
+
+
+def _by_version(path: Path) -> list[int | str]:
+    """6.1.0-10 after 6.1.0-9."""
+    return [int(word) if word.isdigit() else word for word in re.split(r"([0-9]+)", path.name)]
 
 
 if __name__ == "__main__":

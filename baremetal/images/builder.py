@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -23,14 +24,16 @@ from baremetal.images.job import DEFAULTS, Job
 from baremetal.images.job import Options as Options
 from baremetal.images.lastwords import printable
 from baremetal.images.locks import apt_lock, building, locked, own, scratch
-from baremetal.images.prune import prune
+from baremetal.images.prune import prune, totals
 from baremetal.images.results import BuildResult as BuildResult
-from baremetal.images.results import describe
+from baremetal.images.results import described, digests
 from baremetal.images.results import load_result as load_result
 from baremetal.images.running import Progress, assemble_image, hold_to_lock, left_beside, run_step, statement
+from baremetal.images.sizes import show_size
 from baremetal.images.tools import versions
 from baremetal.version import __version__
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 KEEP_S = 3600.0  # what was used in the last hour is not pruned after a build
 
 
@@ -48,16 +51,20 @@ def build(definition: Definition, options: Options = DEFAULTS, progress: Progres
             prune(options.cache, options.cache_limit_bytes, keep_s=KEEP_S)
         return result
     except OSError as exc:
-        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        if exc.errno in FULL:
             raise _full(definition, options, exc) from exc
         raise _unkept(definition, exc) from exc
 
 
-def _full(definition: Definition, options: Options, exc: OSError) -> NoSpace:
+def _full(definition: Definition, options: Options, exc: OSError, step: str = "") -> NoSpace:
+    takes, disk = sum(totals(options.cache).values()), shutil.disk_usage(options.cache)
+    fix = "use another --cache-dir on a larger disk"
+    if takes > disk.total // 4:
+        fix = f"make room: baremetal image cache prune --limit {takes // 2 >> 20}MiB, or {fix}"
     return NoSpace(
-        f"{definition.name}: no space left in {options.cache}",
-        detail=str(exc),
-        fix="make room: baremetal image cache prune --limit 5GiB, or use another --cache-dir",
+        f"{definition.name}: no space left in {options.cache}{f', in phase {step}' if step else ''}",
+        detail=f"{exc}; the disk holds {show_size(disk.total)}, this cache takes {show_size(takes)} of it",
+        fix=fix,
     )
 
 
@@ -135,7 +142,12 @@ def _run_missing(job: Job, logs: Path, progress: Progress) -> None:
     while planned := job.next_step():
         if planned.layer is None or not job.store.sound(planned.layer):
             progress(planned.step.name, "", len(job.done) / 10)
-            run_step(job, planned, logs, progress)
+            try:
+                run_step(job, planned, logs, progress)
+            except OSError as exc:
+                if exc.errno in FULL:
+                    raise _full(job.definition, job.options, exc, planned.step.name) from exc
+                raise
         job.accept(planned)
 
 
@@ -152,8 +164,10 @@ def _stored(job: Job, logs: Path, progress: Progress) -> BuildResult:
         assemble_image(job, draft, logs)
         left_beside(job, draft)
         hold_to_lock(job, draft)
-        (draft / "provenance.json").write_text(statement(job, draft))
-        (draft / "meta.json").write_text(json.dumps(_meta(job, key, draft), indent=1) + "\n")
+        taken = digests(draft)
+        (draft / "provenance.json").write_text(statement(job, taken))
+        meta = {**_meta(job, key), **described(draft, taken)}
+        (draft / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
         rereading.was_read(draft)
         remove(target)
         os.rename(draft, target)
@@ -163,14 +177,13 @@ def _stored(job: Job, logs: Path, progress: Progress) -> BuildResult:
     return result
 
 
-def _meta(job: Job, key: str, draft: Path) -> dict[str, object]:
-    """What is kept about a build beside its files."""
+def _meta(job: Job, key: str) -> dict[str, object]:
+    """What is kept about a build."""
     d = job.definition
     return {
         "name": d.name,
         "id": key,
         "kind": d.kind,
-        **describe(draft),
         "steps": [row(planned) | {"inputs": planned.inputs.parts} for planned in job.done],
         "properties": {**d.properties, "elements": " ".join(e.name for e in job.elements)},
         "inputs": job.image_inputs().parts,

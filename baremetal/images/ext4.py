@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baremetal.images.debugfs import Script
-from baremetal.images.errors import BuildFailed, DiskTooSmall, ToolMissing
+from baremetal.images.errors import BuildFailed, DiskTooSmall, NoSpace, ToolMissing
 from baremetal.images.mkfsopts import INODE_BYTES, Ext4
 from baremetal.images.nodes import Node
 from baremetal.images.tools import tool
 
+FULL_BYTES = 8 << 20  # the machine's own disk is full when it has less for ordinary users
 # What debugfs says on stderr besides errors.
 _CHATTER = ("debugfs 1.",)
 
@@ -117,6 +118,9 @@ def fill(disk: Path, filling: Filling, sitting: Script, scratch: Path) -> None:
             raise ToolMissing("debugfs not found", fix="apt install e2fsprogs") from exc
     said = [line for line in done.stderr.decode(errors="replace").splitlines() if not line.startswith(_CHATTER)]
     if any("No space left" in line or "Could not allocate" in line for line in said):
+        here = os.statvfs(disk.parent)
+        if here.f_bavail * here.f_frsize < FULL_BYTES:  # debugfs says the same of both
+            raise NoSpace("no space left for the disk image", detail="\n".join(said[:5]))
         raise DiskTooSmall("disk: the tree does not fit its file system", detail="\n".join(said[:5]))
     if done.returncode != 0 or said:
         raise BuildFailed("disk: the file system could not be filled", detail="\n".join(said[:10]))

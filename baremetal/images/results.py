@@ -34,13 +34,18 @@ class BuildResult:
     ran: dict[str, float] = field(default_factory=dict)  # step -> seconds, of those that were not cached
 
 
-def describe(directory: Path) -> dict[str, dict[str, Any]]:
-    """What the files of a build are known by: sizes, dates and SHA-256, each by name."""
-    files = [path for path in sorted(directory.iterdir()) if path.is_file()]
+def digests(directory: Path) -> dict[str, str]:
+    """SHA-256 of each file of a build, by name."""
+    return {path.name: file_sha256(str(path)) for path in sorted(directory.iterdir()) if path.is_file()}
+
+
+def described(directory: Path, known: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What the files of a build will be known by: sizes, dates, and the digests that were taken."""
+    found = {path.name: path.stat() for path in sorted(directory.iterdir()) if path.is_file()}
     return {
-        "files": {path.name: path.stat().st_size for path in files},
-        "dates": {path.name: path.stat().st_mtime_ns for path in files},
-        "digests": {path.name: file_sha256(str(path)) for path in files},
+        "files": {name: st.st_size for name, st in found.items()},
+        "dates": {name: st.st_mtime_ns for name, st in found.items()},
+        "digests": dict(known),
     }
 
 
@@ -64,8 +69,8 @@ def _as_kept(directory: Path, meta: Mapping[str, Any], read: bool) -> bool:
     if any(st.st_size != meta["files"][n] or st.st_mtime_ns != dates.get(n, st.st_mtime_ns) for n, st in found.items()):
         return False
     if read or rereading.due(directory, max((st.st_ctime_ns for st in found.values()), default=0)):
-        digests = meta.get("digests", {})
-        if any(file_sha256(str(directory / name)) != digest for name, digest in digests.items()):
+        taken = meta.get("digests", {})
+        if any(file_sha256(str(directory / name)) != digest for name, digest in taken.items()):
             return False
         rereading.was_read(directory)
     return True

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -144,13 +143,9 @@ def hold_to_lock(job: Job, out: Path) -> None:
         )
 
 
-def statement(job: Job, out: Path) -> str:
-    """Inputs and outputs of this build as one provenance statement."""
-    subjects = {}
-    for path in sorted(out.iterdir()):
-        if path.is_file() and path.suffix not in (".json", ".txt"):
-            with open(path, "rb") as file:
-                subjects[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+def statement(job: Job, digests: Mapping[str, str]) -> str:
+    """Inputs and outputs of this build as one provenance statement; `digests`: of all its files."""
+    subjects = {name: digest for name, digest in digests.items() if not name.endswith((".json", ".txt"))}
     elements = [(e.name, keys.element_digest(e.path)) for e in job.elements]
     return provenance.statement(
         subjects=subjects,

@@ -114,7 +114,7 @@ def test_a_full_file_system_is_told_with_what_to_do(
         check=False,
     )
     assert told in done.stdout, done.stdout + done.stderr
-    assert "make room: baremetal image cache prune" in done.stdout
+    assert "another --cache-dir" in done.stdout
 
 
 KILLED = """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from baremetal.images import compare, cpio, grub, inventory, layers, locks, modules, prune, sbom, zst
+from baremetal.images import assemble, compare, cpio, grub, inventory, layers, locks, modules, prune, sbom, zst
 from baremetal.images.errors import BadImage, BuildFailed
 
 
@@ -173,6 +173,16 @@ def test_nothing_is_pruned_under_a_running_build(tmp_path: Path) -> None:
         assert prune.prune(tmp_path, 0) == -1
     assert prune.prune(tmp_path, 0) >= 8192
     assert not (tmp_path / "bases/ab12").exists()
+
+
+def test_the_newest_kernel_of_a_ramdisk_is_the_one_of_the_highest_number(tmp_path: Path) -> None:
+    boot = tmp_path / "t/boot"
+    boot.mkdir(parents=True)
+    for version in ("6.1.0-9-amd64", "6.1.0-10-amd64", "6.1.0-8-amd64"):
+        (boot / f"vmlinuz-{version}").write_text(version)
+    spec = assemble.Spec("r", "ramdisk", "", [], "", [], {}, {})
+    assemble.make_ramdisk(spec, tmp_path / "t", tmp_path, 7)
+    assert (tmp_path / "kernel").read_text() == "6.1.0-10-amd64"
 
 
 STATUS = """Package: bash

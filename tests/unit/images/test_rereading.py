@@ -64,7 +64,8 @@ def an_image(cache: Path) -> Kept:
     place = cache / "images/ab"
     place.mkdir(parents=True)
     (place / "web.qcow2").write_bytes(WORDS)
-    meta = {"name": "web", "id": "ab", "kind": "disk", "steps": [], **results.describe(place)}
+    meta: dict[str, object] = {"name": "web", "id": "ab", "kind": "disk", "steps": []}
+    meta |= results.described(place, results.digests(place))
     (place / "meta.json").write_text(json.dumps(meta))
     rereading.was_read(place)
     return Kept(place / "web.qcow2", lambda: results.load_result(place) is not None, by_marker(place))
