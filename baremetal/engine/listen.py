@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 import psycopg
 
+from baremetal.store import StoreError
+
 log = logging.getLogger(__name__)
 
 CHANNEL = "baremetal"
@@ -52,20 +54,24 @@ class Listener:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        first = True
+        gap = False
         while True:
             try:
                 async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as conn:
                     await conn.execute(f"LISTEN {CHANNEL}")
                     self.connected = True
-                    if not first:
-                        self._missed()
-                    first = False
+                    if gap:
+                        self._missed()  # when that fails, the gap is still there
+                    gap = True
                     await self._listen(conn)
-            except psycopg.Error as exc:
+            except (psycopg.Error, StoreError) as exc:
                 if self.connected:
-                    log.warning("news of other servers are lost: %s", str(exc).splitlines()[0] if str(exc) else exc)
-                self.connected = False
+                    log.warning(
+                        "news of other servers are lost: %s", (str(exc).splitlines() or [type(exc).__name__])[0]
+                    )
+            except Exception:
+                log.exception("news of other servers are lost")
+            self.connected = False
             await asyncio.sleep(AGAIN_S)
 
     async def _listen(self, conn: psycopg.AsyncConnection[tuple[object, ...]]) -> None:

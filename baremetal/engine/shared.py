@@ -338,8 +338,8 @@ class SharedEngine:
                 update_heartbeat_interval=1.0,
                 stalled_worker_timeout=60.0,
             )
+            run = asyncio.create_task(self._worker.run(), name="ticks")
             try:
-                run = asyncio.create_task(self._worker.run(), name="ticks")
                 await self._register(self._worker, run)
                 await run
             except asyncio.CancelledError:
@@ -347,6 +347,7 @@ class SharedEngine:
                 raise
             except Exception as exc:
                 log.warning("the queue's worker ended: %s; another begins", exc)
+                run.cancel()
             if not self._stopping:
                 await asyncio.sleep(0.5)
 
@@ -370,15 +371,24 @@ class SharedEngine:
         while not self._stopping:
             await asyncio.sleep(WATCH_S)
             if cut and self._lease.held():
-                cut = False
-                with contextlib.suppress(StoreError):
-                    self._resumed()
+                cut = not self._resume()
             if self._running and not self._lease.held():
                 cut = True
                 log.warning("%d ticks are cut off: this server may not act now", len(self._running))
                 for task in list(self._running.values()):
                     task.cancel()
                 self._driven.clear()
+
+    def _resume(self) -> bool:
+        """False: the database is away again, say."""
+        try:
+            self._resumed()
+        except StoreError as exc:
+            log.warning("what was stored is not shown yet: %s; again soon", exc.brief)
+            return False
+        except Exception:
+            log.exception("what was stored is not shown")
+        return True
 
     async def _taking_over(self) -> None:
         """Others whose life ended: their ticks begin again here or elsewhere."""

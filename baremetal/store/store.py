@@ -207,7 +207,14 @@ class Store:
                         stop = True
                         break
                     batch.append(more)
-            self._commit(batch)
+            wanted = [job for job in batch if job[1].set_running_or_notify_cancel()]
+            try:
+                if wanted:
+                    self._commit(wanted)
+            except BaseException as exc:  # a bug of ours must not end the thread that stores everything
+                for _, future in wanted:
+                    if not future.done():
+                        future.set_exception(exc)
             if stop:
                 return
 

@@ -12,6 +12,8 @@ import sqlalchemy as sa
 
 from baremetal.engine import jobs, shared
 from baremetal.engine.cluster import Cluster
+from baremetal.engine.listen import Listener
+from baremetal.store import StoreError, opened, postgres
 
 pytestmark = pytest.mark.integration
 
@@ -86,6 +88,45 @@ async def test_the_database_never_heard_that_a_tick_ended(engine: Any) -> None:
     await until(lambda: rows.runs["n1"] >= 2)
     made.wake("n2")
     await until(lambda: rows.runs["n2"] == 1)
+
+
+async def test_what_could_not_be_shown_after_a_lapse_is_shown_later(engine: Any) -> None:
+    """The lease ran out under a pass; when it is back, the database is away once more for a moment."""
+    made, rows, _ = engine
+    shown: list[bool] = []
+
+    def resumed() -> None:
+        shown.append(len(shown) > 0)
+        if not shown[-1]:
+            raise StoreError("database: it is away again")
+
+    made._resumed = resumed
+    rows.pause = 600.0
+    made.wake("n1")
+    await until(lambda: "n1" in rows.running)
+    made._lease._beaten -= 1000
+    await until(lambda: shown == [False, True])
+
+
+async def test_a_gap_in_the_news_that_could_not_be_looked_into_is_looked_into_again(database: str) -> None:
+    looked: list[bool] = []
+
+    def missed() -> None:
+        looked.append(len(looked) > 0)
+        if not looked[-1]:
+            raise StoreError("database: it is away again")
+
+    one = Listener(postgres.conninfo(database, "news"), lambda nodes, secrets: None, missed)
+    await one.start()
+    try:
+        await until(lambda: one.connected)
+        with opened(database) as store, store.engine.begin() as conn:
+            conn.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'news'"
+            )
+        await until(lambda: looked == [False, True])
+    finally:
+        await one.stop()
 
 
 async def test_a_silent_machine_does_not_hold_up_the_end_of_a_server(engine: Any) -> None:

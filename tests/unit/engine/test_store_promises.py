@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
+import threading
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,28 @@ def test_one_failing_write_takes_no_other_with_it(store: Store) -> None:
     for future in [*good, more]:
         future.result()
     assert len(store.read(nodes.ids)) == 6
+
+
+def test_who_gave_a_write_up_stops_no_other(store: Store) -> None:
+    gate = threading.Event()
+    first = store.submit(lambda c: gate.wait(60))
+    given_up = store.submit(lambda c: nodes.insert(c, Node("a", "a")))
+    later = store.submit(lambda c: nodes.insert(c, Node("b", "b")))
+    assert given_up.cancel()
+    gate.set()
+    first.result(60)
+    later.result(60)
+    assert store.read(nodes.ids) == ["b"]
+
+
+def test_a_bug_does_not_end_the_thread_that_stores_everything(store: Store) -> None:
+    def odd(_conn: object) -> None:
+        raise GeneratorExit("no ordinary exception")
+
+    with pytest.raises(GeneratorExit):
+        store.submit(odd).result(60)
+    store.submit(lambda c: nodes.insert(c, Node("b", "b"))).result(60)
+    assert store.read(nodes.ids) == ["b"]
 
 
 def test_a_mac_belongs_to_one_node(store: Store) -> None:
