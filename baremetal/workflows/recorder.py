@@ -21,7 +21,7 @@ from baremetal.bmc.faults import BmcError, BmcUnsupported
 from baremetal.model.event import Event, Kind
 from baremetal.model.node import Node
 from baremetal.secrets import Secret
-from baremetal.store import events, nodes, secrets
+from baremetal.store import BadValue, StoreError, events, nodes, secrets
 from baremetal.workflows import ids
 from baremetal.workflows.causes import SAID
 from baremetal.workflows.passes import World
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 Open = Callable[[str, Secret], Awaitable[ConsoleStream]]
 RETRY_S = 15.0
+STORE_S = 2.0
 KEEP = 10  # files a node
 
 
@@ -67,11 +68,16 @@ class Recorder:
     async def _record(self, node: Node, boot_id: str) -> None:
         place = self._directory / node.id
         log_file: ConsoleLog | None = None
-        scanner = Scanner(self._told_before(node, boot_id))
+        scanner: Scanner | None = None
         try:
             while True:
                 try:
+                    scanner = scanner or Scanner(self._told_before(node, boot_id))
                     stream = await self._open(node.bmc_url, self._password(node))
+                except StoreError as exc:
+                    log.info("console of %s: %s; again in %.0f s", node.name, exc.brief, RETRY_S)
+                    await asyncio.sleep(RETRY_S)
+                    continue
                 except BmcUnsupported as exc:
                     self._without.add(node.bmc_url)
                     await self._tell(node, boot_id, "not-recorded", exc.brief)
@@ -80,19 +86,21 @@ class Recorder:
                     log.info("console of %s: %s; again in %.0f s", node.name, exc.brief, RETRY_S)
                     await asyncio.sleep(RETRY_S)
                     continue
+                first = log_file is None
                 if log_file is None:
                     self._make_room(place)
                     log_file = ConsoleLog(place / f"{boot_id}.log", node.name)
-                    await self._tell(node, boot_id, "recording", f"baremetal node console {node.name} --boot {boot_id}")
-                await self._copy(stream, log_file, scanner, node, boot_id)
+                await self._copy(stream, log_file, scanner, node, boot_id, first)
         finally:
             if log_file:
                 log_file.close()
 
     async def _copy(
-        self, stream: ConsoleStream, log_file: ConsoleLog, scanner: Scanner, node: Node, boot_id: str
+        self, stream: ConsoleStream, log_file: ConsoleLog, scanner: Scanner, node: Node, boot_id: str, first: bool
     ) -> None:
         try:
+            if first:
+                await self._tell(node, boot_id, "recording", f"baremetal node console {node.name} --boot {boot_id}")
             with contextlib.suppress(BmcError):
                 async for piece in stream:
                     log_file.output(piece)
@@ -134,4 +142,13 @@ class Recorder:
             if data.get("over"):  # due by what is stored, so that whoever looks next need not have heard it
                 nodes.note(conn, node.id, now)
 
-        await self._world.store.write(write)
+        while True:
+            try:
+                await self._world.store.write(write)
+                return
+            except BadValue as exc:
+                log.warning("console of %s: %s", node.name, exc.brief)
+                return
+            except StoreError as exc:  # it is said when the database is back
+                log.info("console of %s: %s; again in %.0f s", node.name, exc.brief, STORE_S)
+                await asyncio.sleep(STORE_S)
