@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +36,7 @@ from baremetal.workflows.netbook import NetBook
 from baremetal.workflows.passes import Drivers, World
 from baremetal.workflows.policy import Policy
 from baremetal.workflows.powersync import PowerSync
+from baremetal.workflows.pruning import prune
 from baremetal.workflows.recorder import Open, Recorder
 from baremetal.workflows.rollout import Driver
 from baremetal.workflows.runner import Runner
@@ -62,6 +65,11 @@ async def _console(url: str, password: Secret) -> ConsoleStream:
     from baremetal.bmc.console import open_console
 
     return await open_console(BmcUrl.parse(url), password)
+
+
+def _untold(stage: str, written: Future[None]) -> None:
+    if not written.cancelled() and (exc := written.exception()):
+        log.warning("event %s could not be stored: %s", stage, exc)
 
 
 class NoImages:
@@ -124,6 +132,7 @@ class Conductor:
             self._recorder = Recorder(self.world, state_dir / "console", self.consoles.open, self._over)
         self._tasks: list[asyncio.Task[None]] = []
         self._following: asyncio.Task[None] | None = None
+        self._outdated = False  # documents may speak of an address that a node no longer has
         self._site_changed: list[Callable[[], None]] = []
         self._unshown: set[str] = set()  # a pass over these may have stored something that no boot plane was told
         self.netbook: NetBook | None = None  # set by the control process: networks can be added here
@@ -164,9 +173,10 @@ class Conductor:
 
     async def stop(self) -> None:
         """Let running passes end. The store is the caller's to close."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *([self._following] if self._following else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.engine.stop()
         with contextlib.suppress(Exception):
             await self.inbox.flush_beats()
@@ -324,7 +334,7 @@ class Conductor:
                 records.put(conn, OUTAGE, str(data["server"]), data, told.time)
                 waits.extend(conn, told.time + waits.GRACE_S, str(data["instance"]))
 
-        self.store.submit(write)
+        self.store.submit(write).add_done_callback(functools.partial(_untold, stage))
         self.bell.ring()
 
     async def _due(self, horizon: float) -> list[tuple[str, float]]:
@@ -343,8 +353,19 @@ class Conductor:
 
     def _moved(self) -> None:
         """A node has another address: documents that speak of it follow, soon."""
+        self._outdated = True
         if self._following is None or self._following.done():
-            self._following = asyncio.create_task(self.references_changed(), name="references")
+            self._following = asyncio.create_task(self._follow_moves(), name="references")
+
+    async def _follow_moves(self) -> None:
+        while self._outdated:
+            self._outdated = False
+            try:
+                await self.references_changed()
+            except StoreError as exc:
+                log.warning("documents follow an address later: %s", exc.brief)
+                self._outdated = True
+                await asyncio.sleep(HOUSEKEEPING_S)
 
     def _touched(self, node_id: str) -> None:
         self.publisher.refresh([node_id])
@@ -362,8 +383,8 @@ class Conductor:
                     await self._follow_clock()
                 if time.monotonic() - pruned > PRUNE_S and self.leads():
                     pruned = time.monotonic()
-                    before = self.clock.now() - self.world.policy.events_keep_days * 86400
-                    await self.store.write(lambda c, before=before: events.prune(c, before))  # type: ignore[misc]
+                    days, now = self.world.policy.events_keep_days, self.clock.now()
+                    await self.store.write(functools.partial(prune, keep_days=days, now=now))
             except StoreError as exc:
                 log.warning("housekeeping waits: %s", exc.brief)
             except Exception:

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from baremetal.store import records, tables
 
 KIND = "image-deleted"
+KEPT_S = 366 * 86400.0
 
 
 def users(conn: Connection, image: Any) -> list[str]:
@@ -39,6 +40,13 @@ def remember(conn: Connection, image: Any, by: str, server: str, now: float) -> 
 def remembered(conn: Connection) -> dict[str, dict[str, Any]]:
     """hex id -> who deleted it, and where."""
     return {row.name: row.doc for row in records.of_kind(conn, KIND)}
+
+
+def forget(conn: Connection, now: float) -> None:
+    """Deletions of long ago: every server that had the image has been up since."""
+    for row in records.of_kind(conn, KIND):
+        if row.updated_at < now - KEPT_S:
+            records.delete(conn, row.id)
 
 
 def take_back(conn: Connection, hex_id: str) -> None:
