@@ -8,13 +8,11 @@ import errno
 import json
 import math
 import os
-import re
 import selectors
 import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,23 +20,12 @@ from typing import IO
 
 from baremetal.images import lastwords, stage
 from baremetal.images.errors import ToolMissing
+from baremetal.images.listener import Listener, ScriptTime
 
-# dib-run-parts says it on stderr.
-_DONE = re.compile(r"^dib-run-parts (\S+) completed$")
-TAIL_LINES = 15
 LOOK_S = 2.0
 # Silent for so long on a disk with so little room left for ordinary users: apt-get waits for ever when its download
 # finds no space.
 STARVED_S, STARVED_BYTES = 20.0, 32 << 20
-
-
-@dataclass
-class ScriptTime:
-    """One script's wall seconds; `done` False when it was the one that failed."""
-
-    name: str
-    seconds: float = 0.0
-    done: bool = False
 
 
 @dataclass
@@ -103,10 +90,7 @@ def _follow(
     command: list[str], log: Path, timeout_s: float, started: Callable[[str], None], *, on_terminal: bool = False
 ) -> tuple[Outcome, list[str], int]:
     """Run it and read along. `on_terminal`: it may open a shell there, so it stays in our session."""
-    outcome = Outcome()
-    tail: deque[str] = deque(maxlen=TAIL_LINES)
-    begin = time.monotonic()
-    before = _children_cpu_s()
+    begin, before = time.monotonic(), _children_cpu_s()
     try:
         process = subprocess.Popen(
             command,
@@ -120,31 +104,24 @@ def _follow(
     except FileNotFoundError as exc:
         raise ToolMissing(f"{command[0]} not found", fix="apt install util-linux") from exc
     assert process.stdout is not None
-    try:
-        with open(log, "wb") as out:
-            _read_lines(process.stdout, out, outcome, tail, math.inf if on_terminal else begin + timeout_s, started)
-        code = process.wait()
-    except _Hung:
-        _kill(process)
-        code = -signal.SIGALRM
-    except BaseException:
-        _kill(process)
-        raise
+    with open(log, "wb") as out:
+        listener = Listener(out, started)
+        try:
+            _listen(process.stdout, listener, math.inf if on_terminal else begin + timeout_s)
+            code = process.wait()
+        except _Hung:
+            _kill(process)
+            code = -signal.SIGALRM
+        except BaseException:
+            _kill(process)
+            raise
+    outcome = Outcome(listener.scripts)
     outcome.seconds = time.monotonic() - begin
     outcome.cpu_s = _children_cpu_s() - before
-    return outcome, list(tail), code
+    return outcome, list(listener.tail), code
 
 
-def _read_lines(
-    pipe: IO[bytes],
-    out: IO[bytes],
-    outcome: Outcome,
-    tail: deque[str],
-    deadline: float,
-    started: Callable[[str], None],
-) -> None:
-    buffer = b""
-    script_began = heard = time.monotonic()
+def _listen(pipe: IO[bytes], listener: Listener, deadline: float) -> None:
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
         while True:
@@ -152,27 +129,13 @@ def _read_lines(
             if left <= 0:
                 raise _Hung
             if not selector.select(min(left, LOOK_S)):
-                if time.monotonic() - heard > STARVED_S and deadline != math.inf:
-                    _room_left(out)
+                if time.monotonic() - listener.heard > STARVED_S and deadline != math.inf:
+                    _room_left(listener.log)
                 continue
-            heard = time.monotonic()
             data = os.read(pipe.fileno(), 1 << 16)
+            listener.hear(data)
             if not data:
                 return
-            out.write(data)
-            out.flush()
-            *lines, buffer = (buffer + data).split(b"\n")
-            for raw in lines:
-                line = raw.decode(errors="replace").rstrip("\r")
-                tail.append(lastwords.printable(line.rpartition("\r")[2]))  # a progress bar writes over itself
-                name = lastwords.script_started(line)
-                if name:
-                    script_began = time.monotonic()
-                    outcome.scripts.append(ScriptTime(name))
-                    started(name)
-                elif _DONE.match(line) and outcome.scripts:
-                    outcome.scripts[-1].seconds = time.monotonic() - script_began
-                    outcome.scripts[-1].done = True
 
 
 def _room_left(file: IO[bytes]) -> None:

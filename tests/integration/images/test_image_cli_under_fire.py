@@ -74,6 +74,7 @@ FAILS = [  # element, script, what it does, exit code, what is said
     ("at-end", "cleanup.d/60-end", "echo late >&2; exit 7", r"at-end: cleanup\.d/60-end failed \(exit 7\)\n +\| late"),
     ("no-interpreter", "install.d/60-none", "", r"no-interpreter: install\.d/60-none failed"),
     ("kills-all", "install.d/60-all", "kill -9 -1", r"kills-all: install\.d/60-all failed"),
+    ("murmurs", "install.d/60-murmurs", "printf 'no line ends'; false", r"murmurs: [^|]*\| no line ends\n"),
     ("paints", "install.d/60-paints", r"printf '\033[2Jcleared\007\n'; false", r"paints: (.|\n)*\| \?\[2Jcleared\?"),
 ]  # fmt: skip
 
