@@ -10,6 +10,7 @@ import http.server
 import ipaddress
 import json
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from cryptography.x509.oid import NameOID
 
 from baremetal.protocol import agent
 
+sys.path.insert(0, str(Path(__file__).parent))  # simulated_drives.py
 CHUNK = 256 * 1024
 KEY = Ed25519PrivateKey.generate()
 
