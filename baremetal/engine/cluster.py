@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import socket
 import time
 import uuid
@@ -16,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from baremetal.engine import jobs, lease, takeover
+from baremetal.engine import jobs, joining, lease, takeover
 from baremetal.engine.clock import Clock
 from baremetal.engine.lease import TAKEOVER_S, Lease, Outage, boottime
 from baremetal.engine.listen import Listener
@@ -25,15 +24,8 @@ from baremetal.engine.shared import SharedEngine, Tell
 from baremetal.errors import MachineError
 from baremetal.store import Store, postgres, schema, servers
 from baremetal.store.servers import Server
-from baremetal.store.tables import meta
 
 log = logging.getLogger(__name__)
-
-SITE_KEY = "site-keys"
-FLOOR_KEY = "schema-floor"
-# Programs from this revision on can work with a database of ours: what was added since, they do not miss.
-FLOOR = "0005"
-RELEASES = 1  # servers of one site may be this many releases apart, while they are upgraded one by one
 
 
 class Cluster:
@@ -76,7 +68,7 @@ class Cluster:
 
     def open_store(self) -> Store:
         """Open the database under our name, after what would break in it was looked for."""
-        refuse_transaction_pooler(self.url)
+        joining.refuse_transaction_pooler(self.url)
         self.store = Store.open(self.url, self.application)
         self.store.engine.dispose()  # from here on every session is known as ours
         sa.event.listen(self.store.engine, "connect", self._connected)
@@ -174,15 +166,15 @@ class Cluster:
 
     def _admit(self, store: Store) -> None:
         with store.engine.connect() as conn:
-            refuse_half_done(conn)
+            joining.refuse_half_done(conn)
         self._take_name(store)
 
         def write(conn: Connection) -> None:
             others = [s for s in servers.alive(conn) if s.id != self.me.id]
-            refuse_other_site(conn, self._site)
-            refuse_skew(self.me.version, others)
+            joining.refuse_other_site(conn, self._site)
+            joining.refuse_skew(self.me.version, others)
             jobs.ensure_tables(conn, alone=not others)
-            raise_floor(conn, others)
+            joining.raise_floor(conn, others)
             servers.register(conn, self.me)
 
         store.write_sync(write)
@@ -231,93 +223,3 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
-
-
-# -- what is refused --------------------------------------------------------------------
-
-
-def refuse_other_site(conn: Connection, fingerprint: str) -> None:
-    """Two sites on one database would switch each other's machines off: their keys tell them apart."""
-    known = servers.said(conn, SITE_KEY)
-    if known is None:
-        servers.say(conn, SITE_KEY, fingerprint)
-    elif known != fingerprint:
-        raise MachineError(
-            "this database belongs to another site",
-            detail=f"its servers' keys are {known[:16]}…, ours are {fingerprint[:16]}…",
-            fix="another server of the same site: copy state_dir/keys and state_dir/tls from the first one; "
-            "another site: give it a database of its own",
-        )
-
-
-def refuse_skew(version: str, others: Iterable[Server]) -> None:
-    """Old and new work side by side while servers are upgraded one by one, one release apart."""
-    for other in others:
-        apart = abs(release_of(version) - release_of(other.version))
-        if apart > RELEASES:
-            raise MachineError(
-                f"server {other.name} runs version {other.version}, this one is {version}: {apart} releases apart",
-                fix="upgrade one release at a time, every server before the next release",
-            )
-
-
-def release_of(version: str) -> int:
-    """The release as a number: 0.7.3 is 7, 1.2 is 1002."""
-    parts = [int(p) for p in re.findall(r"\d+", version)[:2]] + [0, 0]
-    return parts[0] * 1000 + parts[1]
-
-
-def raise_floor(conn: Connection, others: Iterable[Server]) -> None:
-    """Note which programs can work with this schema; it rises only when none that lives would be shut out."""
-    have = servers.said(conn, FLOOR_KEY)
-    if have is None or (have < FLOOR and all(s.schema >= FLOOR for s in others)):
-        servers.say(conn, FLOOR_KEY, FLOOR)
-
-
-def refuse_half_done(conn: Connection) -> None:
-    """A schema that says it is complete and is not: somebody restored half a dump, or stopped a copy."""
-    have = set(sa.inspect(conn).get_table_names())
-    missing = sorted(set(meta.tables) - have)
-    if missing:
-        raise MachineError(
-            f"the database says schema {schema.HEAD}, but lacks {', '.join(missing[:5])}",
-            fix="a restore or migration was not finished: restore a whole backup, or drop the database and move again",
-        )
-
-
-def refuse_transaction_pooler(url: str) -> None:
-    """A pooler that gives every transaction another session breaks locks and news; one that keeps sessions is fine."""
-    engine = postgres.make_engine(url, "baremetal-probe")
-    auto: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
-    name = int.from_bytes(os.urandom(4), "big") >> 1
-    try:
-        with engine.connect() as one, engine.connect() as two:
-            one = one.execution_options(**auto)
-            one.execute(sa.text("SELECT pg_advisory_lock(7270003, :n)"), {"n": name})
-            with two.begin():
-                two.execute(sa.text("SELECT 1"))  # takes the session that `one` gave back, if it gave one back
-                held = one.execute(sa.text(_HELD), {"n": name}).scalar()
-            if held:
-                one.execute(sa.text("SELECT pg_advisory_unlock(7270003, :n)"), {"n": name})
-                return
-    except sa.exc.DBAPIError as exc:
-        if "startup parameter" in str(exc):
-            raise MachineError(
-                "a connection pooler stands before the database and refuses our session settings",
-                detail=str(exc.orig).splitlines()[0],
-                fix="connect to PostgreSQL itself (PgBouncer listens on 6432, PostgreSQL on 5432)",
-            ) from exc
-        return  # Store.open says what is wrong
-    finally:
-        engine.dispose()
-    raise MachineError(
-        "a connection pooler in transaction mode stands before the database",
-        detail="a session's advisory lock was gone with the next statement",
-        fix="connect to PostgreSQL itself, or set pool_mode = session for this database",
-    )
-
-
-_HELD = (
-    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 7270003 AND objid = :n "
-    "AND pid = pg_backend_pid()"
-)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import heapq
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +23,10 @@ from procrastinate.worker import Worker
 from baremetal.engine import jobs, takeover
 from baremetal.engine.clock import Clock
 from baremetal.engine.lease import TAKEOVER_S, Lease, boottime
+from baremetal.engine.lostticks import LostTicks
 from baremetal.engine.port import Due, EngineStats, Run
+from baremetal.engine.ringer import Ringer
+from baremetal.engine.timers import Timers
 from baremetal.store import Store, StoreError, servers
 
 log = logging.getLogger(__name__)
@@ -38,11 +40,7 @@ CLOSE_S = 4.0  # … and what saying so to the database may take
 CRASH_PAUSE_S = 10.0
 AWAY_PAUSE_S = 1.0  # the database is away
 BATCH = 200
-LOST_S = 8.0  # a tick that is ours in the database for so long, and that we do not run: longer than any answer takes
 WATCH_S = 0.2
-# The worker sleeps through a job that is announced while it fetches: it is rung again after so long, until the tick
-# begins.
-RING_S = (0.003, 0.012, 0.03, 0.06, 0.12)
 CONNECTIONS = 6
 
 Tell = Callable[[str, dict[str, Any], Sequence[str]], None]  # what happened, facts, nodes it happened to
@@ -73,13 +71,12 @@ class SharedEngine:
         logging.getLogger("procrastinate").setLevel(logging.WARNING)
         self._wanted: dict[str, tuple[float, bool]] = {}  # node -> (since, urgent): to be put into a queue
         self._swept: set[str] = set()  # of those, the ones that a sweep found
-        self._timers: list[tuple[float, str]] = []
-        self._at: dict[str, float] = {}  # the valid timer of a node
+        self._timers = Timers()
         self._driven: set[str] = set()
-        self._asked: dict[str, int] = {}  # nodes whose tick should begin here soon -> how often we rang for them
         self._changed, self._timed = asyncio.Event(), asyncio.Event()
         self._running: dict[str, asyncio.Task[Any]] = {}
-        self._lost: dict[int, float] = {}  # ticks that are ours and that we do not run -> since when
+        self._ringer = Ringer(self._ring, self._running)
+        self._lost = LostTicks()
         self._main: list[asyncio.Task[None]] = []
         self._worker: Worker | None = None
         self._stopping = False  # every loop asks it: below 3.12 the queue's pool can swallow a cancellation (wait_for)
@@ -90,9 +87,7 @@ class SharedEngine:
         """Due at `at` (Unix seconds of the database), or now."""
         now = self._clock.now()
         if at is not None and at > now:
-            if at < self._at.get(node_id, float("inf")):
-                self._at[node_id] = at
-                heapq.heappush(self._timers, (at, node_id))
+            if self._timers.set(node_id, at):
                 self._timed.set()
             return
         self._swept.discard(node_id)
@@ -102,7 +97,7 @@ class SharedEngine:
 
     def heard(self, node_ids: Iterable[str]) -> None:
         """Another server stored something of these; when we drive one, a tick of it may be in our queue."""
-        self._ring_for(self._driven.intersection(node_ids))
+        self._ringer.ask(self._driven.intersection(node_ids))
 
     async def start(self) -> None:
         """Take what is due from the store and begin."""
@@ -118,6 +113,7 @@ class SharedEngine:
     async def stop(self) -> None:
         """Start nothing new; wait for the ticks that run."""
         self._stopping = True
+        self._ringer.stop()
         if self._worker is not None:
             self._worker.stop()
         for task in self._main:
@@ -133,7 +129,7 @@ class SharedEngine:
     def stats(self) -> EngineStats:
         """What this server did and has before it."""
         return EngineStats(
-            len(self._wanted) + len(self._at), len(self._running), self._passes, self._crashes, tuple(self._late)
+            len(self._wanted) + len(self._timers), len(self._running), self._passes, self._crashes, tuple(self._late)
         )
 
     # -- one tick ----------------------------------------------------------------
@@ -145,7 +141,7 @@ class SharedEngine:
         task = asyncio.current_task()
         assert task is not None
         self._running[node] = task
-        self._asked.pop(node, None)
+        self._ringer.begun(node)
         try:
             await self._drive(node)
             next_at = await self._passes_over(node)
@@ -166,8 +162,7 @@ class SharedEngine:
             self.wake(node, self._clock.now() + CRASH_PAUSE_S)
         finally:
             self._running.pop(node, None)
-            if node in self._asked:
-                asyncio.get_running_loop().call_later(RING_S[0], self._ring_again, node)
+            self._ringer.ended(node)
         # A life that is over must not mark a tick as done that another server runs again.
         while not self._lease.held():  # noqa: ASYNC110 (the lease lives in a thread)
             await asyncio.sleep(WATCH_S)
@@ -184,7 +179,7 @@ class SharedEngine:
         return next_at
 
     async def _drive(self, node: str) -> None:
-        self._at.pop(node, None)
+        self._timers.drop(node)
         if node not in self._driven:
             await self._app.connector.execute_query_async(jobs.DRIVE, node=node, me=self._me)
             self._driven.add(node)
@@ -217,7 +212,7 @@ class SharedEngine:
             made = [jobs.job(self._app, n, since, self._me, urgent=urgent) for n, (since, urgent) in batch.items()]
             with contextlib.suppress(AlreadyEnqueued):
                 await self._app.job_manager.batch_defer_jobs_async(jobs=made)
-                self._ring_for(batch)
+                self._ringer.ask(batch)
                 return
         rows = await self._app.connector.execute_query_all_async(jobs.LOOK, ids=list(batch))
         made = []
@@ -239,49 +234,19 @@ class SharedEngine:
             for one in made:
                 with contextlib.suppress(AlreadyEnqueued):
                     await self._app.job_manager.batch_defer_jobs_async(jobs=[one])
-        self._ring_for(one.lock for one in made if one.lock and one.queue in (self._me, jobs.ANY))
-
-    def _ring_for(self, node_ids: Iterable[str]) -> None:
-        for node in node_ids:
-            fresh = node not in self._asked
-            self._asked[node] = 0
-            if fresh:
-                asyncio.get_running_loop().call_later(RING_S[0], self._ring_again, node)
-
-    def _ring_again(self, node: str) -> None:
-        rung = self._asked.get(node)
-        if rung is None or self._stopping or node in self._running:  # the next tick waits for this one's end
-            return
-        if rung >= len(RING_S):
-            del self._asked[node]  # somebody else runs it, or the worker's own look finds it
-            return
-        if self._worker is not None:
-            self._worker._new_job_event.set()
-        self._asked[node] = rung + 1
-        asyncio.get_running_loop().call_later(RING_S[rung], self._ring_again, node)
+        self._ringer.ask(one.lock for one in made if one.lock and one.queue in (self._me, jobs.ANY))
 
     # -- time ------------------------------------------------------------------------
 
     async def _timing(self) -> None:
         while not self._stopping:
             self._timed.clear()
-            wait = self._ring()
-            with contextlib.suppress(TimeoutError):  # not wait_for: before 3.12 it can swallow a cancellation
-                async with asyncio.timeout(wait):
-                    await self._timed.wait()
-
-    def _ring(self) -> float | None:
-        """Wake whose time came; seconds until the next."""
-        while self._timers:
-            at, node = self._timers[0]
-            if self._at.get(node) == at:
-                left = at - self._clock.now()
-                if left > 0:
-                    return min(left, self._sweep_s)
-                del self._at[node]
+            for node, at in self._timers.due(self._clock.now()):
                 self.wake(node, at)
-            heapq.heappop(self._timers)
-        return None
+            left = self._timers.left_s(self._clock.now())
+            with contextlib.suppress(TimeoutError):  # not wait_for: before 3.12 it can swallow a cancellation
+                async with asyncio.timeout(None if left is None else min(left, self._sweep_s)):
+                    await self._timed.wait()
 
     async def _sweeping(self) -> None:
         while not self._stopping:
@@ -300,26 +265,18 @@ class SharedEngine:
                 self._swept.add(node)
 
     async def _find_lost(self) -> None:
-        """Ticks that the database takes for ours and that nobody runs: an answer was lost on the way.
-
-        Either we never heard that we were given it, or the database never heard that it ended. Its node's lock
-        would hold up every later tick for as long as this server lives.
-        """
         worker = self._worker
         if worker is None or worker.worker_id is None:
             return
         rows = await self._app.connector.execute_query_all_async(jobs.OURS, worker=worker.worker_id)
+        nodes = {int(row["id"]): str(row["node"]) for row in rows}
         run = {context.job.id for context in worker._running_jobs.values()}
-        now = boottime()
-        self._lost = {row["id"]: self._lost.get(row["id"], now) for row in rows if row["id"] not in run}
-        for row in rows:
-            if now - self._lost.get(row["id"], now) > LOST_S:
-                log.warning("a tick of node %s was lost between us and the database: another is asked for", row["node"])
-                await self._forget(row["id"], row["node"])
+        for job in self._lost.look(nodes, run, boottime()):
+            log.warning("a tick of node %s was lost between us and the database: another is asked for", nodes[job])
+            await self._forget(job, nodes[job])
 
     async def _forget(self, job: int, node: str) -> None:
         await self._app.job_manager.finish_job_by_id_async(job, Status.FAILED, delete_job=True)
-        self._lost.pop(job, None)
         self.wake(node)
 
     # -- the worker --------------------------------------------------------------------
@@ -351,6 +308,10 @@ class SharedEngine:
             if not self._stopping:
                 await asyncio.sleep(0.5)
 
+    def _ring(self) -> None:
+        if self._worker is not None:
+            self._worker._new_job_event.set()
+
     async def _register(self, worker: Worker, run: asyncio.Task[None]) -> None:
         """Whose worker it is, so that its ticks are taken over with the server's life."""
         while not run.done():
@@ -359,7 +320,7 @@ class SharedEngine:
                 await asyncio.sleep(0.02)  # it has no event for it
                 continue
             try:
-                await self._store.write(lambda c, n=number: servers.change(c, self._me, worker=n))  # type: ignore[misc]
+                await self._store.write(functools.partial(servers.change, instance=self._me, worker=number))
                 return
             except StoreError as exc:
                 log.warning("worker %d is not written down yet: %s", number, exc.brief)
@@ -414,6 +375,6 @@ class SharedEngine:
         freed = await ask(jobs.FREE)
         for row in freed:
             self.wake(row["node"])
-        if freed and self._worker is not None:
-            self._worker._new_job_event.set()
+        if freed:
+            self._ring()
         return len(orphans) + len(freed)

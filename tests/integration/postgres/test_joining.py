@@ -21,7 +21,8 @@ from fleet_import import pg_cluster
 from baremetal.bootplane.standing import Standing
 from baremetal.engine import lease as lease_module
 from baremetal.engine import takeover
-from baremetal.engine.cluster import Cluster, refuse_transaction_pooler, release_of
+from baremetal.engine.cluster import Cluster
+from baremetal.engine.joining import refuse_transaction_pooler, release_of
 from baremetal.engine.lease import LEASE_S, TAKEOVER_S, LeaseLost
 from baremetal.errors import MachineError
 from baremetal.model.node import Node, Wait

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from baremetal.engine import jobs, shared
+from baremetal.engine import jobs, lostticks, shared
 from baremetal.engine.cluster import Cluster
 from baremetal.engine.listen import Listener
 from baremetal.store import StoreError, opened, postgres
@@ -40,7 +40,7 @@ class Rows:
 @pytest.fixture
 async def engine(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     """A server's engine, its passes, and a question to its database."""
-    monkeypatch.setattr(shared, "LOST_S", 1.0)
+    monkeypatch.setattr(lostticks, "LOST_S", 1.0)
     cluster, rows = Cluster(database, name="one", version="0.1.0", site="test"), Rows()
     store = cluster.open_store()
     cluster.join()
