@@ -45,7 +45,7 @@ def build(definition: Definition, options: Options = DEFAULTS, progress: Progres
     """Build the image, or find it already built; raises BuildFailed with what went wrong and where."""
     try:
         own(options.cache)
-        with building(options.cache):
+        with building(options.cache, lambda what: progress(what, "", 0.0)):
             result = _build(definition, options, progress)
         if not result.cached and options.cache_limit_bytes:
             prune(options.cache, options.cache_limit_bytes, keep_s=KEEP_S)

@@ -56,9 +56,9 @@ def apt_lock(cache: Path, waiting: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def building(cache: Path) -> Iterator[None]:
-    """A build runs: nothing is pruned."""
-    with _flock(cache / "locks/.builds", fcntl.LOCK_SH):
+def building(cache: Path, waiting: Callable[[str], None]) -> Iterator[None]:
+    """A build runs: nothing is pruned. It waits, and says so, while the whole cache is read (`image cache verify`)."""
+    with _flock(cache / "locks/.builds", fcntl.LOCK_SH, lambda: waiting("wait for the cache to be looked through")):
         yield
 
 

@@ -169,7 +169,7 @@ def test_nothing_is_pruned_under_a_running_build(tmp_path: Path) -> None:
     (tmp_path / "bases/ab12").mkdir(parents=True)
     (tmp_path / "bases/ab12/disk.raw").write_bytes(bytes(8192))
     os.utime(tmp_path / "bases/ab12", (1, 1))
-    with locks.building(tmp_path), locks.building(tmp_path):
+    with locks.building(tmp_path, print), locks.building(tmp_path, print):
         assert prune.prune(tmp_path, 0) == -1
     assert prune.prune(tmp_path, 0) >= 8192
     assert not (tmp_path / "bases/ab12").exists()

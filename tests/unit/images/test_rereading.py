@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -150,6 +151,24 @@ def test_a_layer_without_notes_is_removed(tmp_path: Path) -> None:
 def test_nothing_is_removed_under_a_running_build(tmp_path: Path) -> None:
     kept = a_layer(tmp_path)
     goes_bad(kept.file)
-    with locks.building(tmp_path):
+    with locks.building(tmp_path, print):
         assert verify.verify(tmp_path, lambda *_: None) is None
     assert kept.file.exists()
+
+
+def test_a_build_says_that_it_waits_for_the_cache_to_be_read(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def a_build() -> None:
+        with locks.building(tmp_path, said.append):
+            said.append("builds")
+
+    build = threading.Thread(target=a_build)
+    with locks.alone(tmp_path) as nobody_builds:
+        assert nobody_builds
+        build.start()
+        while not said:
+            time.sleep(0.01)
+        assert said == ["wait for the cache to be looked through"]
+    build.join(10)
+    assert said[1:] == ["builds"]
