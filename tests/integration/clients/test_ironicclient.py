@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.integration
 JSON = ("-f", "json")
-WAIT = ("--wait", "60")
+WAIT = ("--wait", "240")
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_power_and_boot_device(ironic: Any, node: str) -> None:
 
 def until_powered(ironic: Any, node: str, wanted: str) -> None:
     """The client has no wait for power."""
-    for _ in range(200):
+    for _ in range(900):
         time.sleep(0.1)
         shown = ironic("node", "show", node, "--fields", "power_state", "target_power_state", *JSON)
         if shown["power_state"] == wanted and shown["target_power_state"] is None:

@@ -79,7 +79,7 @@ def server_class(of: Callable[[Path], str]) -> type:
             for task in tasks:
                 task.cancel()
             self.cluster.lease.abandon()
-            _, alive = await asyncio.wait(tasks, timeout=20) if tasks else (None, None)
+            _, alive = await asyncio.wait(tasks, timeout=90) if tasks else (None, None)
             assert not alive, f"cancelled, and yet alive: {alive}"
             with contextlib.suppress(Exception):
                 await engine._app.close_async()

@@ -134,6 +134,6 @@ async def test_a_silent_machine_does_not_hold_up_the_end_of_a_server(engine: Any
     rows.pause = 600.0
     made.wake("n1")
     await until(lambda: "n1" in rows.running)
-    async with asyncio.timeout(shared.STOP_S + shared.CLOSE_S):
+    async with asyncio.timeout(4 * (shared.STOP_S + shared.CLOSE_S)):
         await made.stop()
     assert rows.runs["n1"] == 0
