@@ -12,6 +12,7 @@ import contextlib
 import functools
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +33,10 @@ KIND = "images-of-server"
 LOOK_S = 3.0
 AGAIN_S = 30.0  # after a fetch that failed
 FORMERLY = ".formerly"  # ids this server had: what of them is not here now was deleted here
+
+
+class GivenUp(BaremetalError):
+    """The server stops."""
 
 
 @dataclass(frozen=True)
@@ -225,15 +230,20 @@ class SharedImages:
         return False
 
     async def _fetch(self, image: AwayImage, urls: Sequence[str]) -> None:
-        known = image.known
+        known, given_up = image.known, threading.Event()
 
         def progress(done: int, total: int) -> None:
+            if given_up.is_set():
+                raise GivenUp(f"image {known.name} is not fetched to its end")
             self._progress[known.hex] = (done, total)
 
         places = [self._places(url) for url in urls]
         log.info("image %s (%s…) is fetched from %s", known.name, known.hex[:12], ", ".join(image.on))
         try:
             await asyncio.to_thread(fetch, self._local, known, places, self._trust, progress)
+        except asyncio.CancelledError:
+            given_up.set()  # the server stops; the thread would hold it up
+            raise
         except BaremetalError as exc:
             log.warning("image %s cannot be fetched: %s %s", known.name, exc.brief, exc.detail)
             self._failed[known.hex] = (asyncio.get_running_loop().time(), exc)

@@ -9,6 +9,7 @@ import http.server
 import os
 import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from baremetal.engine.cluster import Cluster
+from baremetal.images import peer
 from baremetal.images.manifest import make_key, public_hex
 from baremetal.images.peer import Place, Trust
 from baremetal.images.store import ImageStore
@@ -33,6 +35,14 @@ class Boot(http.server.SimpleHTTPRequestHandler):
 
     def translate_path(self, path: str) -> str:
         return str(Path(self.directory) / path.removeprefix("/images/"))
+
+    pause_s = 0.0  # after each 64 KiB
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        with contextlib.suppress(OSError):
+            while block := source.read(1 << 16):
+                outputfile.write(block)
+                time.sleep(self.pause_s)
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -179,6 +189,22 @@ async def test_an_image_that_is_not_what_it_says_is_refused_with_the_reason(hall
             other.need(other.get("web"))
     assert told.value.failed
     assert "copy" in told.value.fix
+    assert hall.stores["b"].list() == []
+
+
+async def test_a_server_that_stops_does_not_fetch_to_the_end(
+    hall: Hall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Boot, "pause_s", 5.0)
+    monkeypatch.setattr(peer, "BLOCK", 1 << 16)
+    raw = tmp_path / "web.raw"
+    raw.write_bytes(os.urandom(510) + b"\x55\xaa" + os.urandom((6 << 20) - 512))
+    hall.stores["a"].add(raw, name="web")
+    other = hall.images("b")
+    async with kept(hall.images("a"), other):
+        await until(lambda: bool(other._progress))
+        assert list(hall.stores["b"].root.glob(".*/image.zst"))
+    await until(lambda: not list(hall.stores["b"].root.glob(".*/image.zst")), 90)  # all of it would take 480 s
     assert hall.stores["b"].list() == []
 
 
