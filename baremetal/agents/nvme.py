@@ -81,15 +81,20 @@ def sanitize_action(controller: bytes) -> Optional[int]:
 
 
 def secure_erase(path: str, tick: Callable[[int, int], None], namespace: int = 1) -> str:
-    """The whole drive sanitized where it can, else the namespace formatted with erase; the name of what was done.
+    """The whole drive sanitized where it can and will, else the namespace formatted with erase; what was done.
 
     OSError or DiskIo when the drive can neither or fails. `tick(done, total)` while it runs.
     """
     controller = admin(path, IDENTIFY, 0, 4096, 1)
-    action = sanitize_action(controller)
+    action, setting = sanitize_action(controller), erase_setting(controller)
     if action is not None:
-        return _sanitize(path, action, tick)
-    setting = erase_setting(controller)
+        try:
+            admin(path, SANITIZE, 0, 0, action)
+        except DiskIo:  # refused, nothing was begun: some drives promise more than they do
+            if setting is None:
+                raise
+        else:
+            return _sanitized(path, action, tick)
     if setting is None:
         raise DiskIo(f"{path}: the drive has neither Sanitize nor Format NVM", disk=path)
     in_use = admin(path, IDENTIFY, namespace, 4096, 0)
@@ -107,8 +112,8 @@ def format_as_it_is(namespace: bytes, setting: int) -> int:
     return flbas & 0xF | metadata << 4 | protection << 5 | first << 8 | setting << 9 | (flbas >> 5 & 0x3) << 12
 
 
-def _sanitize(path: str, action: int, tick: Callable[[int, int], None]) -> str:
-    admin(path, SANITIZE, 0, 0, action)
+def _sanitized(path: str, action: int, tick: Callable[[int, int], None]) -> str:
+    """Wait for the sanitize that was begun. From here on nothing else will do: DiskIo when it fails."""
     while True:
         progress, status = parse_sanitize(admin(path, GET_LOG, 0xFFFFFFFF, 512, 0x81 | (512 // 4 - 1) << 16))
         if status in (1, 4):  # completed; 4: and deallocated nothing

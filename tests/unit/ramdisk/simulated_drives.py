@@ -117,6 +117,7 @@ class NvmeDrive(Medium):
         super().__init__(path)
         self.sanicap, self.ends, self.flbas, self.dps = sanicap, ends, flbas, dps
         self.looks = 0
+        self.refuses = False  # says in its Identify page that it can sanitize, and cannot
 
     def ioctl(self, _fd: int, request: int, command: bytearray) -> int:
         assert request == nvme.ADMIN_CMD
@@ -133,7 +134,7 @@ class NvmeDrive(Medium):
             self.looks += 1
             struct.pack_into("<HH", page, 0, 0x4000 * self.looks, 2 if self.looks < 3 else self.ends)
         elif opcode == nvme.SANITIZE:
-            if not self.sanicap:
+            if self.refuses:
                 return 0x1  # Invalid Command Opcode
             self.forget()
         elif opcode == nvme.FORMAT:

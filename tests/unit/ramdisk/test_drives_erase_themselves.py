@@ -74,6 +74,15 @@ def test_nvme(can: dict[str, int], done: str, log: list[str], tmp_path: Path, mo
     assert drive.path.read_bytes() == bytes(SIZE)
 
 
+def test_nvme_that_promises_sanitize_and_refuses_it_is_formatted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive = NvmeDrive(tmp_path / "disk", sanicap=3)
+    drive.refuses = True
+    assert clean(drive, monkeypatch)["method"] == "nvme-format-erase"
+    assert [line[:2] for line in drive.log] == ["06", "84", "06", "80"]
+
+
 REFUSED = [  # what it can and does, words of the fault
     ({"security": SECURITY, "trouble": "frozen"}, "frozen by the firmware"),
     ({"security": SECURITY, "trouble": "erase"}, "command 0xf4 was refused"),
