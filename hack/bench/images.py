@@ -200,7 +200,7 @@ def ours(out: Path, cache: Path, elements: list[str], env: dict[str, str], title
     return rows
 
 
-def mkosi(out: Path, source: Path, packages: list[str]) -> dict[str, dict[str, float]]:
+def mkosi(out: Path, source: Path, wanted: dict[str, str]) -> dict[str, dict[str, float]]:
     """mkosi with the same packages and one post-install script, cold and with another script; a tar, no disk."""
     work = out / "mkosi"
     shutil.rmtree(work, ignore_errors=True)
@@ -220,7 +220,7 @@ def mkosi(out: Path, source: Path, packages: list[str]) -> dict[str, dict[str, f
     (work / "definition/mkosi.conf").write_text(
         "[Distribution]\nDistribution=debian\nRelease=bookworm\n"
         "[Output]\nFormat=tar\nCompressOutput=zstd\n"
-        f"[Content]\nBootable=no\nPackages={','.join(packages)}\n"
+        f"[Content]\nBootable=no\nPackages={','.join(sorted(wanted))}\n"
         f"[Build]\nIncremental=yes\nCacheDirectory={work}/cache\nWorkspaceDirectory={work}/work\n"
         f"PackageCacheDirectory={work}/packages\nSandboxTrees={work}/sandbox\n"
     )
@@ -232,7 +232,18 @@ def mkosi(out: Path, source: Path, packages: list[str]) -> dict[str, dict[str, f
         script.write_text(f"#!/bin/sh\necho {word} > /etc/bench\n")
         script.chmod(0o755)
         rows[f"mkosi (tree as tar.zst), {title}"] = measured(command, env)
+    same_or_die(wanted, _installed(work / "definition/image.tar.zst"))
     return rows
+
+
+def _installed(tar: Path) -> dict[str, str]:
+    """name -> version, from the dpkg status of a packed tree."""
+    command = ["tar", "--zstd", "-xOf", str(tar), "./var/lib/dpkg/status"]
+    status = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    blocks = (
+        dict(line.split(": ", 1) for line in block.splitlines() if ": " in line) for block in status.split("\n\n")
+    )
+    return {block["Package"]: block["Version"] for block in blocks if "Version" in block}
 
 
 def our_packages(cache: Path) -> dict[str, str]:
@@ -277,7 +288,7 @@ def main() -> int:
     rows |= ours(out, cache, LEAN, {}, "ours, lean elements")
     if args.mkosi and not args.no_dib:
         try:
-            rows |= mkosi(out, args.mkosi.resolve(), sorted(wanted))
+            rows |= mkosi(out, args.mkosi.resolve(), wanted)
         except SystemExit as exc:  # another project's needs are no reason to lose our rows
             print(f"no figure of mkosi: {exc}")
     print(f"{'build':<52}{'CPU s':>8}{'wall s':>8}{'MiB RAM':>9}")
