@@ -94,8 +94,11 @@ async def test_image_by_both_applications(rig):
 
 
 async def test_loader_from_the_table(rig):
+    async with rig.session.head(rig.http + "/loaders/small.efi") as answer:  # UEFI HTTP boot asks for the size first
+        assert answer.headers["Content-Length"] == "2"
     async with rig.session.get(rig.http + "/loaders/small.efi") as answer:
         assert await answer.read() == b"MZ"
+    await until(lambda: sum(m.kind == "loader-sent" and m.body["bytes"] == 2 for m in rig.control.seen) == 1)
 
 
 SPANS = [  # header, size, answer
