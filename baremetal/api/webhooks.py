@@ -138,6 +138,7 @@ class Webhooks:
     async def _watch(self) -> None:
         """A task for each hook there is."""
         while True:
+            since = self._con.bell.count
             try:
                 known = await self._ours()
             except Exception:
@@ -147,7 +148,7 @@ class Webhooks:
                 self._tasks[hook_id] = asyncio.create_task(self._serve(hook_id), name=f"webhook-{hook_id}")
             for hook_id in set(self._tasks) - known:
                 self._tasks.pop(hook_id).cancel()
-            await self._con.wait_for_change(LOOK_S)
+            await self._con.wait_for_change(LOOK_S, since)
             await asyncio.sleep(0.1)
 
     async def _ours(self) -> set[str]:
@@ -159,13 +160,14 @@ class Webhooks:
     async def _serve(self, hook_id: str) -> None:
         pause = FIRST_PAUSE_S
         while True:
+            since = self._con.bell.count
             try:
                 record = await self._con.store.fetch(lambda c: records.find(c, KIND, hook_id))
                 if record is None:
                     return
                 found = await self._con.store.fetch(lambda c, r=record: _pending(c, r))  # type: ignore[misc]
                 if not found:
-                    await self._con.wait_for_change(LOOK_S)
+                    await self._con.wait_for_change(LOOK_S, since)
                     await asyncio.sleep(0.05)
                     continue
                 await self._send_all(record, found)

@@ -1,4 +1,8 @@
-"""Tells whoever waits that something was stored; what it was, they read themselves."""
+"""Tells whoever waits that something was stored; what it was, they read themselves.
+
+since = bell.count      # before looking
+look(); await bell.wait(30, since)
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,21 @@ class Bell:
     """ring() wakes every wait()."""
 
     def __init__(self) -> None:
+        self.count = 0
         self._waiting: set[asyncio.Future[None]] = set()
 
     def ring(self) -> None:
         """Something changed."""
+        self.count += 1
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
-    async def wait(self, timeout_s: float) -> bool:
-        """True when it rang, False after `timeout_s`."""
+    async def wait(self, timeout_s: float, since: int | None = None) -> bool:
+        """True when it rang (since it had rung `since` times, if that is said), False after `timeout_s`."""
+        if since is not None and since != self.count:
+            return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         try:

@@ -263,9 +263,9 @@ class Conductor:
         changed = await self.store.write(lambda c: refresh_referring(c, world.metadata, self.signer, now))
         self.publisher.refresh(changed)
 
-    async def wait_for_change(self, timeout_s: float) -> bool:
-        """True as soon as anything was stored."""
-        return await self.bell.wait(timeout_s)
+    async def wait_for_change(self, timeout_s: float, since: int | None = None) -> bool:
+        """True as soon as anything was stored; `since`: bell.count before looking, so that nothing is missed."""
+        return await self.bell.wait(timeout_s, since)
 
     # -- inside -------------------------------------------------------------------------
 

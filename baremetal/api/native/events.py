@@ -69,6 +69,7 @@ async def _follow(con: Conductor, request: Request, node_id: str | None, seq: in
     yield ": watching\n\n"
     said = time.monotonic()
     while not await request.is_disconnected():
+        since = con.bell.count
         found, names = await con.store.fetch(lambda c, s=seq: _new(c, s, node_id))  # type: ignore[misc]
         for number_, event in found:
             seq = number_
@@ -80,7 +81,7 @@ async def _follow(con: Conductor, request: Request, node_id: str | None, seq: in
         elif time.monotonic() - said > KEEPALIVE_S:
             said = time.monotonic()
             yield ": still here\n\n"
-        rang = await con.wait_for_change(KEEPALIVE_S)
+        rang = await con.wait_for_change(KEEPALIVE_S, since)
         if rang:
             await asyncio.sleep(GATHER_S)
 
