@@ -109,6 +109,8 @@ def parse(text: str, *, suffix: str = ".json", where: str = "nodes file") -> lis
 
 def parse_some(text: str, *, suffix: str, where: str) -> tuple[list[Enrollment], list[Problem]]:
     """Those that can be read, and what is wrong with the others; a machine that is there twice counts once."""
+    if not text.strip():
+        raise UsageError(f"{where}: it is empty", fix="one entry a machine; see: baremetal node import --help")
     document = _document(text, suffix, where)
     rows, problems = _rows(document, where)
     found: list[Enrollment] = []
@@ -161,8 +163,10 @@ def _document(text: str, suffix: str, where: str) -> Any:
 def _yaml(text: str, where: str) -> Any:
     import yaml
 
+    from baremetal.model.treesize import too_large
+
     try:
-        return yaml.safe_load(text)
+        doc = yaml.safe_load(text)
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark
         at = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
@@ -170,16 +174,19 @@ def _yaml(text: str, where: str) -> Any:
         raise UsageError(f"{where}: not YAML", detail=f"{what} at {at}", fix="check indentation there") from None
     except (yaml.YAMLError, RecursionError, ValueError):
         raise UsageError(f"{where}: not YAML", fix="check indentation and quotes") from None
+    if why := too_large(doc):
+        raise UsageError(f"{where}: {why}", fix="one entry a machine, written out")
+    return doc
 
 
 def _rows(document: Any, where: str) -> tuple[list[Row], list[Problem]]:
     """The entries, whatever the container: a list, `nodes` in an object, Ironic's chassis."""
     nodes = document
     if isinstance(document, dict):
-        nodes = list(document.get("nodes") or [])
-        for chassis in document.get("chassis") or []:
+        nodes = _list(document.get("nodes"), where)
+        for chassis in _list(document.get("chassis"), where):
             if isinstance(chassis, dict):
-                nodes += chassis.get("nodes") or []
+                nodes += _list(chassis.get("nodes"), where)
         if not nodes:
             raise UsageError(f"{where}: no machines in it", fix="an object with a list `nodes`, or a bare list")
     if nodes == []:
@@ -194,6 +201,12 @@ def _rows(document: Any, where: str) -> tuple[list[Row], list[Problem]]:
         else:
             problems.append(Problem(index, None, f"is {type(entry).__name__}, not an object"))
     return rows, problems
+
+
+def _list(found: Any, where: str) -> list[Any]:
+    if not isinstance(found or [], list):
+        raise UsageError(f"{where}: no list of machines in it", fix="an object with a list `nodes`, or a bare list")
+    return list(found or [])
 
 
 def _one(row: Row) -> Enrollment | None:

@@ -118,6 +118,8 @@ class Client:
     ) -> Iterator[HTTPResponse]:
         known = {k: str(v) for k, v in (query or {}).items() if v is not None and v != ""}
         target = path + ("?" + urlencode(known) if known else "")
+        if "" in path.split("/")[1:]:
+            raise UsageError("a name is empty", fix="name what is meant")
         if len(target) > LONGEST_TARGET:
             raise UsageError(
                 f"what was asked is too long for one request: {len(target)} characters", fix="a shorter --where or name"
@@ -145,7 +147,10 @@ class Client:
         if not self._server:
             assert self._path is not None
             return _Unix(self._path, timeout)
-        url = urlsplit(self._server)
+        try:
+            url = urlsplit(self._server)
+        except ValueError as exc:
+            raise UsageError(f"--server {self._server!r}: {exc}", fix="write it like https://host:6385") from exc
         if url.scheme == "https":
             import ssl
 
@@ -184,6 +189,8 @@ def _exact(path: str) -> bool:
 
 def node_path(ref: str, *rest: str) -> str:
     """/api/nodes/<ref>/…, quoted."""
+    if "/" in ref:  # a server takes %2F for a slash
+        raise NotFound(f"no node {ref!r}", fix="baremetal node list")
     return "/".join(["/api/nodes", quote(ref, safe=""), *(quote(part, safe="") for part in rest)])
 
 

@@ -18,7 +18,7 @@ app = typer.Typer()
 def diagnose(
     interface: Annotated[str, typer.Option("--interface", "-i", help="Listen here.")] = "",
     pcap: Annotated[Path | None, typer.Option("--pcap", "-r", help="Read this capture instead.")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", "-s", help="How long to listen.")] = 60.0,
+    seconds: Annotated[float, typer.Option("--seconds", "-s", min=0.1, help="How long to listen.")] = 60.0,
     save: Annotated[Path | None, typer.Option("--save", "-w", help="Keep the packets in this file.")] = None,
     probe: Annotated[
         bool,

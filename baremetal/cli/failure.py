@@ -24,6 +24,7 @@ def guard(command: Callable[[], object]) -> int:
     """Run a command; whatever goes wrong becomes words and an exit code."""
     try:
         returned = command()
+        sys.stdout.flush()  # what cannot be written is told here, not by Python at its end
     except SystemExit as exc:
         return _code(exc)
     except BaremetalError as exc:
@@ -33,7 +34,7 @@ def guard(command: Callable[[], object]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # `baremetal node list | head`: nobody reads any more, which is no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return EXIT_OK
     except Exception as exc:
         if hasattr(exc, "format_message"):  # Typer's own: it was typed wrong
@@ -43,7 +44,7 @@ def guard(command: Callable[[], object]) -> int:
             return EXIT_FAILED
         if os.environ.get("BAREMETAL_DEBUG"):
             raise
-        error = _of_this_machine(exc) or _unexpected(exc)
+        error = _of_this_machine(exc) or _of_the_output(exc) or _unexpected(exc)
         show(error)
         return error.exit_code
     return returned if isinstance(returned, int) else EXIT_OK
@@ -110,6 +111,19 @@ def _of_this_machine(exc: Exception) -> BaremetalError | None:
     if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return MachineError(f"{exc.filename}: {exc.strerror}", fix="make room: df -h")
     return None
+
+
+def _of_the_output(exc: Exception) -> BaremetalError | None:
+    """What `> file` leads to is full."""
+    if not isinstance(exc, OSError) or exc.filename or exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    _write_no_more()
+    return MachineError("no space left for the output", detail=exc.strerror or "", fix="make room: df -h")
+
+
+def _write_no_more() -> None:
+    """Else Python tries again at its end what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unexpected(exc: Exception) -> BaremetalError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -128,6 +129,8 @@ def pairs(words: Iterable[str] | None, what: str) -> dict[str, Any]:
         key, equals, text = word.partition("=")
         if not equals or not key:
             raise UsageError(f"{what} {word!r} is not key=value", fix=_like(what, "role=compute"))
+        if "" in key.split("."):
+            raise UsageError(f"{what} {word!r}: a part of its key is empty", fix="write it like network.dns=10.0.0.1")
         _place(doc, key.split("."), value_of(text), what)
     return doc
 
@@ -165,6 +168,7 @@ def _no_constant(name: str) -> None:
 
 
 DEEPEST = 64  # dots in a key
+LARGEST = 16 << 20  # characters of a file that a person wrote
 
 
 def _place(doc: dict[str, Any], path: list[str], value: Any, what: str) -> None:
@@ -179,21 +183,42 @@ def _place(doc: dict[str, Any], path: list[str], value: Any, what: str) -> None:
 
 def document(path: Path) -> Any:
     """A JSON or YAML file; "-" is stdin."""
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"cannot read {path}: {exc}") from exc
+    text = _small_text(path)
     try:
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError:
         raise UsageError(f"{path}: nested too deep", fix="a file that a person could read") from None
     except ValueError:
-        import yaml
+        return _yaml(text, path)
 
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as exc:
-            raise UsageError(f"{path} is neither JSON nor YAML", detail=str(exc)) from exc
+
+def _small_text(path: Path) -> str:
+    """What is in a file that a person wrote; it may be a device that never ends."""
+    try:
+        with contextlib.ExitStack() as stack:
+            file = sys.stdin if str(path) == "-" else stack.enter_context(path.open(encoding="utf-8"))
+            text = file.read(LARGEST + 1)
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"cannot read {path}: {exc}") from exc
+    if len(text) > LARGEST:
+        raise UsageError(f"{path} is longer than {LARGEST >> 20} MiB", fix="a file that a person could read")
+    return text
+
+
+def _yaml(text: str, path: Path) -> Any:
+    import yaml
+
+    from baremetal.model.treesize import too_large
+
+    try:
+        doc = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as exc:
+        raise UsageError(f"{path} is neither JSON nor YAML", detail=str(exc)) from exc
+    except RecursionError:
+        raise UsageError(f"{path}: nested too deep", fix="a file that a person could read") from None
+    if why := too_large(doc):
+        raise UsageError(f"{path}: {why}", fix="a file that a person could read")
+    return doc
 
 
 def password(file: Path | None, env: str, *, ask: str = "") -> str | None:

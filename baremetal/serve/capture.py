@@ -50,6 +50,8 @@ def from_interface(
 
     TFTP data come from high ports, so all UDP of one interface is looked at.
     """
+    if save is not None:
+        save.open("ab").close()  # where it cannot be kept, nobody waits for it
     _quiet()
     from scapy.arch.linux import L2ListenSocket
     from scapy.utils import wrpcap

@@ -30,8 +30,8 @@ from baremetal.lab.inside import spec_to_json
 from baremetal.lab.site import CONFIG, READY, config_text
 from baremetal.lab.spec import RackSpec, machines
 
-PAGE_TRIES_S = 60.0
-READY_S = 90.0
+PAGE_TRIES_S = 120.0
+READY_S = 180.0
 LEAST_FREE = 1 << 30  # bytes
 
 
@@ -84,7 +84,11 @@ class Demo:
         images.known(self)
         spec = RackSpec(nodes=machines(self.options.nodes, self.options.firmwares))
         with namespace.alone(self.options.lab_dir, "demo.lock", "a demo already runs"):
-            return self._story(spec)
+            try:
+                return self._story(spec)
+            except KeyboardInterrupt:
+                print("stopped; nothing is left running, images that were built are kept", file=sys.stderr)
+                raise
 
     def _story(self, spec: RackSpec) -> int:
         self._clean_slate()

@@ -57,7 +57,7 @@ def test_ago(seconds, text):
 
 
 def test_names_are_quoted_in_paths():
-    assert node_path("a/b ?", "verbs", "x") == "/api/nodes/a%2Fb%20%3F/verbs/x"
+    assert node_path("a#b ?", "verbs", "x/y") == "/api/nodes/a%23b%20%3F/verbs/x%2Fy"
 
 
 def one_answer(path, raw):
