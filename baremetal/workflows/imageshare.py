@@ -142,6 +142,7 @@ class SharedImages:
     async def keep(self, changed: Callable[[], None] = lambda: None) -> None:
         """For ever: say what we have, hear what others have, fetch what we lack; then `changed` is called."""
         while True:
+            self._soon.clear()  # before looking: what is asked for meanwhile is looked for at once
             try:
                 await self._tell()
                 await self._hear()
@@ -152,7 +153,6 @@ class SharedImages:
                 log.warning("images of the other servers: %s", exc.brief)
             except Exception:
                 log.exception("images of the other servers")
-            self._soon.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._soon.wait()
