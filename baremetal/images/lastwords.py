@@ -60,7 +60,8 @@ def _own_lines(tail: Sequence[str]) -> list[str]:
     """What the failed script said itself: nothing from before it began, traces only when there is nothing else."""
     began = max((number for number, line in enumerate(tail, 1) if script_started(line)), default=0)
     said = [line for line in tail[began:] if not line.startswith(("dib-run-parts", printable(stage.MARK)))]
-    return _without_frames([line for line in said if not line.startswith("+")] or said) or ["(it said nothing)"]
+    told = _without_progress([line for line in said if not line.startswith("+")] or said)
+    return _without_frames(told) or ["(it said nothing)"]
 
 
 def _without_frames(lines: list[str]) -> list[str]:
@@ -75,6 +76,19 @@ def _without_frames(lines: list[str]) -> list[str]:
     return [*before, lines[frames[-1]].strip(), *after]
 
 
+# What apt and dpkg say of what goes well.
+_PROGRESS = re.compile(
+    r"(> )?((Get|Hit|Ign):\d+ |Fetched |Reading (package lists|state)|Building dependency tree|\(Reading database"
+    r"|(Selecting previously|Preparing to unpack|Unpacking|Setting up|Processing triggers) |I: )"
+)
+
+
+def _without_progress(lines: list[str]) -> list[str]:
+    """Without what went well, unless that is all there is."""
+    return [line for line in lines if not _PROGRESS.match(line)] or lines
+
+
+_MIRROR = "name another: DIB_DISTRIBUTION_MIRROR=URL"
 _SHELL = "look inside with: baremetal image build … --shell-on-failure"
 # What a script's last lines say, and what helps; "%s" takes the word in the pattern's brackets.
 _HELP = (
@@ -101,6 +115,22 @@ _HELP = (
     (
         r"dpkg.*(?:data is corrupt|unexpected end of file)",
         "a package file is damaged: rm -r dib/apt in the cache directory; all are fetched again",
+    ),
+    (
+        r"Unable to locate package|Version '.*' for '.*' was not found|has no installation candidate",
+        f"a package list names what the mirror has not: correct it, or ask the mirror anew with --refresh; {_SHELL}",
+    ),
+    (
+        r"404 +Not Found",
+        f"the mirror has dropped what its index named: ask it anew with --refresh, or {_MIRROR}",
+    ),
+    (
+        r"Hash Sum mismatch",
+        f"the mirror, or a proxy before it, gives other files than its index names: again later, or {_MIRROR}",
+    ),
+    (
+        r"(?:Could not|Unable to) connect to|(?:Temporary failure|Could not) resolv|Connection (?:failed|timed out)",
+        f"the mirror does not answer: again later, or {_MIRROR}",
     ),
     (
         r"Read-only file system",
