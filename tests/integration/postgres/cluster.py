@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -15,10 +17,15 @@ FAST = {"shared_buffers": "64MB", "max_connections": "300", "fsync": "on", "log_
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody has now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port of loopback that nobody has now, below those that the kernel gives to connections.
+
+    A server that is stopped and started again finds it free.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("a hundred ports of loopback are taken")
 
 
 class Cluster:
@@ -61,7 +68,7 @@ class Cluster:
             self.wait()
         return self
 
-    def wait(self, seconds: float = 30.0) -> None:
+    def wait(self, seconds: float = 120.0) -> None:
         """Until it takes connections."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -80,7 +87,7 @@ class Cluster:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(how)
             try:
-                self._process.wait(20)
+                self._process.wait(60)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
