@@ -1,8 +1,9 @@
-"""Keeps the cache below a size: built images, bases, layers and packages go, the longest unused first."""
+"""Keeps the cache below a size: built images, bases, layers, packages and sources go, the longest unused first."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from baremetal.images.contents import room
@@ -37,14 +38,23 @@ def things(cache: Path) -> list[tuple[float, int, Path]]:
     found = [(layer.used, layer.room or layer.size, store.root / layer.key) for layer in store.list()]
     for directory in (*(cache / "images").glob("[0-9a-f]*"), *(cache / "bases").glob("[0-9a-f]*")):
         found.append((directory.stat().st_mtime, room(directory), directory))
-    for package in (cache / "dib").rglob("*.deb"):
-        found.append((package.stat().st_mtime, room(package), package))
+    for path in _fetched(cache / "dib"):
+        found.append((path.lstat().st_mtime, room(path), path))
     return found
+
+
+def _fetched(dib: Path) -> Iterator[Path]:
+    """Package files, and what else elements keep in $DIB_IMAGE_CACHE: clones of repositories, tarballs."""
+    yield from (dib / "apt").rglob("*.deb")
+    for path in dib.iterdir() if dib.is_dir() else ():
+        if path.name not in ("apt", "locks"):
+            yield from path.iterdir() if path.is_dir() and not path.is_symlink() else [path]
 
 
 def totals(cache: Path) -> dict[str, int]:
     """Bytes on the disk of each kind of thing that is kept."""
-    found = dict.fromkeys(("layers", "images", "bases", "packages"), 0)
+    found = dict.fromkeys(("layers", "images", "bases", "packages", "sources"), 0)
     for _, size, path in things(cache):
-        found["packages" if path.suffix == ".deb" else path.parent.name] += size
+        kind = path.relative_to(cache).parts[0]
+        found[kind if kind != "dib" else "packages" if path.suffix == ".deb" else "sources"] += size
     return found

@@ -101,6 +101,8 @@ def prepare(spec: Spec) -> None:
         mounts.system(spec.mnt, shielded=spec.confined)
         _lend_resolver(spec.mnt)
         for source, target in spec.binds:
+            if not os.path.lexists(source):  # removed from the cache since the root phase mounted it
+                os.makedirs(source)
             mounts.bind(source, inside(spec.mnt, target))
 
 

@@ -160,9 +160,17 @@ def test_what_the_cache_takes_is_counted_as_the_disk_does(tmp_path: Path) -> Non
     image = tmp_path / "images/ab/little.d"
     image.mkdir(parents=True)
     (image / "manifest").write_bytes(os.urandom(1 << 20))
+    clone = tmp_path / "dib/source-repositories/tool_ab/objects"
+    clone.mkdir(parents=True)
+    (clone / "pack").write_bytes(os.urandom(1 << 20))
+    (tmp_path / "dib/locks").mkdir()
     found = prune.totals(tmp_path)
+    assert 1 << 20 <= found["sources"] < 2 << 20
     assert found["layers"] == kept.room
     assert 1 << 20 <= found["images"] < 2 << 20
+    prune.prune(tmp_path, 0, keep_s=-1)
+    assert sum(prune.totals(tmp_path).values()) == 0
+    assert (tmp_path / "dib/locks").is_dir()
 
 
 def test_nothing_is_pruned_under_a_running_build(tmp_path: Path) -> None:
