@@ -17,7 +17,7 @@ SOON_S = 4.0
 
 @contextlib.contextmanager
 def standing_in_line(pids):
-    """Seconds for which the main thread of each process was ready and had no CPU meanwhile, as /proc/PID/schedstat says."""
+    """Seconds for which the main thread of each process was ready and had no CPU, by /proc/PID/schedstat."""
     first, waits, over = {}, {}, threading.Event()
 
     def look():

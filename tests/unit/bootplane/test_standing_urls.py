@@ -33,4 +33,4 @@ def test_one_server_needs_nobodys_word() -> None:
     standing = Standing()
     assert standing.good()
     assert standing.agents_from("https://a:1") == "https://a:1"
-    assert abs(standing.time() - time.time()) < 1
+    assert abs(standing.time() - time.time()) < 10
