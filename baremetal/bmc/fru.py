@@ -56,7 +56,10 @@ async def _bytes(bmc: IpmiBmc, device: int, start: int, count: int) -> bytes:
             continue
         if answer.code or len(answer.data) < 2:
             break
-        data += answer.data[1 : 1 + min(answer.data[0], want)]
+        gained = answer.data[1 : 1 + min(answer.data[0], want)]
+        if not gained:
+            break
+        data += gained
     return data
 
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import ssl
 import time
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urljoin
@@ -47,7 +48,7 @@ class RedfishHttp:
             verify=verify,
             timeout=httpx.Timeout(self.timeout_s, connect=min(6.0, self.timeout_s)),
             limits=httpx.Limits(max_connections=2),
-            headers={"OData-Version": "4.0", "Accept": "application/json"},
+            headers={"OData-Version": "4.0", "Accept": "application/json", "Accept-Encoding": "gzip, deflate"},
             trust_env=False,
         )
 
@@ -171,16 +172,22 @@ class RedfishHttp:
         target = self._local(path)
         try:
             async with self._client.stream(method, target, json=body, headers=headers, auth=auth) as response:
-                text = b""
-                async for piece in response.aiter_bytes():
-                    text += piece
-                    if len(text) > LARGEST_BODY:
-                        raise BmcProtocol(f"{self.host}: answer larger than {LARGEST_BODY >> 20} MiB", detail=path)
+                raw = bytearray()  # bytes would be copied for every chunk, and a chunk may be one byte
+                async for piece in response.aiter_raw():
+                    raw += piece
+                    if len(raw) > LARGEST_BODY:
+                        raise self._too_large(path)
+                text = _unpacked(self.host, response.headers.get("Content-Encoding", ""), bytes(raw))
+                if len(text) > LARGEST_BODY:
+                    raise self._too_large(path)
                 return response, text
         except httpx.TransportError as exc:
             raise says.transport(self.host, self.timeout_s, exc, _pin_failure(exc)) from exc
-        except (httpx.InvalidURL, httpx.DecodingError, UnicodeError) as exc:
+        except (httpx.InvalidURL, UnicodeError) as exc:
             raise BmcProtocol(f"{self.host}: link or answer cannot be read", detail=str(exc)[:200]) from exc
+
+    def _too_large(self, path: str) -> BmcProtocol:
+        return BmcProtocol(f"{self.host}: answer larger than {LARGEST_BODY >> 20} MiB", detail=path[:200])
 
     def _local(self, path: str) -> str:
         """A link of the BMC, on this very service: never another host, port or scheme, the token goes along."""
@@ -202,6 +209,21 @@ class RedfishHttp:
                 async with asyncio.timeout(2.0):
                     await self._send("DELETE", session, None, {"X-Auth-Token": token}, None)
         await self._client.aclose()
+
+
+def _unpacked(host: str, encoding: str, raw: bytes) -> bytes:
+    """The body, at most one byte more than may be: 8 MiB of gzip can hold 8 GiB, so httpx is not let at it."""
+    match encoding.strip().lower():
+        case "" | "identity":
+            return raw
+        case "gzip" | "x-gzip" | "deflate" if not raw:
+            return raw
+        case "gzip" | "x-gzip" | "deflate":
+            try:
+                return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(raw, LARGEST_BODY + 1)
+            except zlib.error as exc:
+                raise BmcProtocol(f"{host}: link or answer cannot be read", detail=str(exc)[:200]) from exc
+    raise BmcProtocol(f"{host}: answer is encoded as {encoding[:40]!r}, which nobody asked for", stage="command")
 
 
 def _document(host: str, response: httpx.Response, text: bytes) -> Doc:

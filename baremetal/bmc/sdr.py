@@ -72,8 +72,27 @@ def _share(sensors: tuple[bytes, ...]) -> Repository:
     return Repository(tuple(found for found in map(decode, sensors) if found is not None))
 
 
-# (manufacturer, product, firmware, record count, times of last change) -> records, per process.
-_CACHE: dict[bytes, tuple[bytes, ...]] = {}
+Records = tuple[bytes, ...]
+# (manufacturer, product, firmware, record count, times of last change) -> records -> who said them, per process.
+_CACHE: dict[bytes, dict[Records, set[str]]] = {}
+MOST_KEYS, MOST_VERSIONS = 64, 4
+# One BMC alone may lie, and then hide another machine's heat: others believe what two said alike.
+WITNESSES = 2
+
+
+def _known(key: bytes, host: str) -> Records | None:
+    versions = _CACHE.get(key, {})
+    own = (records for records, hosts in versions.items() if host in hosts)
+    agreed = (records for records, hosts in versions.items() if len(hosts) >= WITNESSES and len(versions) == 1)
+    return next(own, None) or next(agreed, None)
+
+
+def _note(key: bytes, records: Records, host: str) -> None:
+    if key not in _CACHE and len(_CACHE) >= MOST_KEYS:
+        return
+    versions = _CACHE.setdefault(key, {})
+    if records in versions or len(versions) < MOST_VERSIONS:
+        versions.setdefault(records, set()).add(host)
 
 
 async def load(bmc: IpmiBmc) -> Repository:
@@ -87,11 +106,11 @@ async def load(bmc: IpmiBmc) -> Repository:
     # Free space and operation support may differ between twins; count and change times may not.
     key = bytes(device.data[:11]) + info.data[:3] + info.data[5:13]
     changed = info.data[5:13].strip(b"\x00\xff")
-    records = _CACHE.get(key) if changed else None
+    records = _known(key, bmc.host) if changed else None
     if records is None:
         records = tuple([record async for record in _records(bmc)])
-        if changed and len(_CACHE) < 64:
-            _CACHE[key] = records
+        if changed:
+            _note(key, records, bmc.host)
     return _share(records)
 
 

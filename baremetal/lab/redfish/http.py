@@ -27,7 +27,7 @@ class Request:
         """The body as an object."""
         try:
             document = json.loads(self.body or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Problem(400, "MalformedJSON", "The request body is no JSON.") from None
         if not isinstance(document, dict):
             raise Problem(400, "UnrecognizedRequestBody", "The request body is no JSON object.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,3 +47,28 @@ def test_any_bytes(data: bytes) -> None:
     tlvs = lldp.parse(HEAD + data)
     assert len(tlvs) <= lldp.MAX_TLVS
     lldp.readable(tlvs)
+
+
+def test_rubbish_without_end_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on the same wire sends frames that do not add up, faster than they are thrown away."""
+
+    class Flood:
+        def __init__(self, _name: str) -> None:
+            self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._theirs.send(HEAD + b"\x02")
+
+        def fileno(self) -> int:
+            return self._ours.fileno()
+
+        def recv(self, size: int) -> bytes:
+            self._theirs.send(HEAD + b"\x02")
+            return self._ours.recv(size)
+
+        def close(self) -> None:
+            self._ours.close()
+            self._theirs.close()
+
+    monkeypatch.setattr(lldp, "_open", Flood)
+    listener = lldp.Listener(["eth0"])
+    assert listener.heard(0.1) == {}
+    listener.close()

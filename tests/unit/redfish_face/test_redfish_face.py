@@ -256,3 +256,8 @@ def test_anything_gets_an_answer(method, path, body):
     answer = Rig().ask(method, path, body)
     assert 200 <= answer.status < 500
     json.dumps(answer.document)
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"a":' * 200_000, b"1" * 5000, b"{", b"\xff"])
+def test_a_body_that_is_no_json_is_told(rig: Rig, body: bytes) -> None:
+    assert rig.ask("PATCH", SYSTEM, body).status == 400
