@@ -117,7 +117,7 @@ async def test_a_token_is_good_for_its_own_agent_only(rig, token, method, path):
 async def test_order_is_held_until_it_is_pushed(rig):
     await ready(rig)
     held = asyncio.create_task(get(rig, "/order?wait=30"))
-    await asyncio.sleep(0.05)
+    await until(lambda: len(rig.apps.wakeups) == 1)
     assert not held.done()
     rig.control.push(view(ramdisk_token_sha256=sha(TOKEN), order=ORDER))
     answer, body = await held
@@ -129,7 +129,7 @@ async def test_order_is_held_until_it_is_pushed(rig):
 async def test_token_that_dies_during_a_held_request_is_told_at_once(rig):
     await ready(rig)
     held = asyncio.create_task(get(rig, "/order?wait=30"))
-    await asyncio.sleep(0.05)
+    await until(lambda: len(rig.apps.wakeups) == 1)
     rig.control.push(view(ramdisk_token_sha256=sha("other")))
     answer, body = await held
     assert (answer.status, body["error"]["code"]) == (401, "dead-token")
@@ -188,7 +188,7 @@ async def test_metadata_is_held_and_signed(rig):
     answer, body = await get(rig, "/metadata")
     assert (body, answer.headers["ETag"], answer.headers[SIGNATURE_HEADER]) == ({"g": 1}, '"1"', "c2ln")
     held = asyncio.create_task(get(rig, "/metadata?wait=30", {**AUTH, "If-None-Match": '"1"'}))
-    await asyncio.sleep(0.05)
+    await until(lambda: len(rig.apps.wakeups) == 1)
     rig.control.push(with_generation(2))
     answer, body = await held
     assert body == {"g": 2}

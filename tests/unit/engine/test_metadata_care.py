@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,15 @@ async def report(bench: Any, api: httpx.AsyncClient, name: str, outcome: str, **
 
 
 async def rollout(api: httpx.AsyncClient, **wanted: Any) -> Any:
-    """The roll-out, once it is like this."""
-    for _ in range(400):
+    """The roll-out, once it is like this; `applying`: the nodes that are asked now."""
+    asked = wanted.pop("applying", None)
+    until = time.monotonic() + 90
+    while True:
         doc = (await ok(api.get("/api/metadata-rollout")))["rollout"]
-        if all(doc[k] == v for k, v in wanted.items()):
+        if all(doc[k] == v for k, v in wanted.items()) and asked in (None, having(doc, "applying")):
             return doc
+        assert time.monotonic() < until, doc
         await asyncio.sleep(0.01)
-    raise AssertionError(doc)
 
 
 def at_rest(path: Path) -> bytes:
@@ -173,8 +176,7 @@ async def test_a_change_goes_canary_first_and_batch_by_batch(bench: Any, api: ht
     values = (await ok(api.get("/api/nodes/n5/metadata")))["document"]["values"]
     assert values == {"own": 1}, "who waits keeps the old values, whatever else changes"
     await report(bench, api, "n0", "applied")
-    await asyncio.sleep(0.05)
-    assert having(await rollout(api), "applying") == ["n1"]
+    await rollout(api, applying=["n1"])
     await report(bench, api, "n1", "applied")
     seen = await rollout(api, because="waiting for n2, n3, n4")
     assert having(seen, "waiting") == ["n5", "n6"]
