@@ -160,6 +160,7 @@ def loaders(settings: Settings) -> Iterator[Finding]:
 
     tree = LoaderTree(read_loaders())
     missing = tree.missing()
+    installed = {file.package for file in tree.table if file.name not in missing}
     boot = {file.name: file for file in tree.table if file.role == "ipxe"}
     for name, file in boot.items():
         if name not in missing:
@@ -167,7 +168,9 @@ def loaders(settings: Settings) -> Iterator[Finding]:
         elif file.arch in ("bios", "uefi-x64"):
             yield Finding(f"loader {name}", FAIL, f"no {file.arch} machine can boot: {missing[name]}", file.hint)
         else:
-            yield Finding(f"loader {name}", SKIP, f"no {file.arch} machine can boot: not installed", file.hint)
+            fix = f"this release's package {file.package} has none: put the file at {file.path}"
+            fix = fix if file.package and file.package in installed else file.hint
+            yield Finding(f"loader {name}", SKIP, f"no {file.arch} machine can boot: not installed", fix)
 
 
 def certificates(settings: Settings) -> Iterator[Finding]:
