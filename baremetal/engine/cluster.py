@@ -131,7 +131,7 @@ class Cluster:
                 self._engine.heard(nodes)
             heard(nodes, secrets)
 
-        self._listener = Listener(text, told, missed, self.ours)
+        self._listener = Listener(text, told, missed, self.ours, self.lease.watch_one)
         await self._listener.start()
 
     async def deaf(self) -> None:

@@ -2,7 +2,8 @@
 
 A host that was paused, or whose disk hangs, breaks no connection: its kernel acknowledges what we send, and no
 timeout of ours ends the wait. Whoever waits there would hang with it, the API included. So once the lease is out for
-long, the sockets are shut down; who waited hears that the database is away, and says so.
+long, the sockets are shut down; who waited hears that the database is away, says so, and turns to whoever answers
+now: a standby may have been promoted while the old host still holds our connections open.
 """
 
 from __future__ import annotations
@@ -37,7 +38,12 @@ class Breaker:
 
     def watch(self, engine: Engine) -> None:
         """Every connection that this engine makes from now on."""
-        sa.event.listen(engine, "connect", self._made)
+        sa.event.listen(engine, "connect", lambda raw, _record: self.add(raw))
+
+    def add(self, raw: Any) -> None:
+        """This connection; any that has a fileno()."""
+        with self._guard:
+            self._connections.add(raw)
 
     def start(self) -> None:
         """Begin to look."""
@@ -53,10 +59,6 @@ class Breaker:
             found = list(self._connections)
             self._connections.clear()
         return sum(_shut(raw) for raw in found)
-
-    def _made(self, raw: Any, _record: Any) -> None:
-        with self._guard:
-            self._connections.add(raw)
 
     def _run(self) -> None:
         looks = 0

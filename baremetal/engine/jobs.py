@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -67,19 +68,21 @@ RETURNING lock AS node
 """
 
 
-def make_app(url: str, instance: str, connections: int) -> procrastinate.App:
-    """An app over its own pool of connections; not opened."""
+def make_app(
+    url: str, instance: str, connections: int, made: Callable[[Any], None] = lambda _conn: None
+) -> procrastinate.App:
+    """An app over its own pool of connections; not opened. `made` hears of each connection."""
     # What is lost of the queue with the database's machine, the sweep finds in the node rows: no waiting for disks.
     text = postgres.conninfo(url, f"bm:{instance}:ticks", durable=False)
+
+    async def configure(conn: Any) -> None:
+        await conn.set_autocommit(True)  # each of procrastinate's statements stands for itself
+        made(conn)
+
     connector = PsycopgConnector(
-        pool_factory=_pool, conninfo=text, configure=_configure, min_size=2, max_size=connections, timeout=5.0
+        pool_factory=_pool, conninfo=text, configure=configure, min_size=2, max_size=connections, timeout=5.0
     )
     return procrastinate.App(connector=connector)
-
-
-async def _configure(conn: Any) -> None:
-    """Each of procrastinate's statements stands for itself."""
-    await conn.set_autocommit(True)
 
 
 def _pool(**options: Any) -> Any:

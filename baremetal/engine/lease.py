@@ -143,6 +143,10 @@ class Lease:
         """Give this engine's connections up when the database stands still."""
         self._breaker.watch(engine)
 
+    def watch_one(self, connection: Any) -> None:
+        """The same for one connection."""
+        self._breaker.add(connection)
+
     def stop(self, by: str = "itself") -> None:
         """Say that this life is over; what it held is free at once."""
         self._stop.set()

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 
@@ -23,7 +24,10 @@ PROBE_S = 5.0  # a connection that is silent for so long is asked whether it is 
 
 
 class Listener:
-    """`heard(nodes, secrets)` with ids, `missed()` after a gap; `ours` tells which sessions are our own."""
+    """`heard(nodes, secrets)` with ids, `missed()` after a gap; `ours` tells which sessions are our own.
+
+    `made` hears of each connection.
+    """
 
     def __init__(
         self,
@@ -31,8 +35,9 @@ class Listener:
         heard: Callable[[set[str], set[str]], None],
         missed: Callable[[], None],
         ours: Callable[[int], bool] = lambda _pid: False,
+        made: Callable[[psycopg.AsyncConnection[Any]], None] = lambda _conn: None,
     ) -> None:
-        self._conninfo, self._heard, self._missed, self._ours = conninfo, heard, missed, ours
+        self._conninfo, self._heard, self._missed, self._ours, self._made = conninfo, heard, missed, ours, made
         self._task: asyncio.Task[None] | None = None
         self._nodes: set[str] = set()
         self._secrets: set[str] = set()
@@ -58,6 +63,7 @@ class Listener:
         while True:
             try:
                 async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as conn:
+                    self._made(conn)
                     await conn.execute(f"LISTEN {CHANNEL}")
                     self.connected = True
                     if gap:

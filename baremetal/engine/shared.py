@@ -66,7 +66,7 @@ class SharedEngine:
         self._run, self._due, self._clock, self._tell, self._resumed = run, due, clock, tell, resumed
         self._store, self._lease, self._me = store, lease, lease.me.id
         self._workers, self._sweep_s = workers, sweep_s
-        self._app = jobs.make_app(url, self._me, CONNECTIONS)
+        self._app = jobs.make_app(url, self._me, CONNECTIONS, lease.watch_one)
         self._app.task(self._tick, name=jobs.TASK, pass_context=False)
         logging.getLogger("procrastinate").setLevel(logging.WARNING)
         self._wanted: dict[str, tuple[float, bool]] = {}  # node -> (since, urgent): to be put into a queue

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from fleet_import import pg_cluster
+from procrastinate.exceptions import ConnectorException
 
 from baremetal.engine.cluster import Cluster
 from baremetal.engine.lease import Outage
@@ -90,6 +91,14 @@ async def test_a_database_that_stands_still_moves_no_clock_and_is_told_of(databa
         store.close()
 
 
+async def nothing(_node: str) -> float | None:
+    return None
+
+
+async def nobody(_horizon: float) -> list[tuple[str, float]]:
+    return []
+
+
 async def test_who_waits_for_a_database_that_stands_still_hears_of_it(database: Any) -> None:
     """All of PostgreSQL is paused, as when its host is: nothing of ours may hang for as long as that lasts."""
     one = Cluster(database.url(), name="a", version="0.1.0", site="x")
@@ -97,18 +106,28 @@ async def test_who_waits_for_a_database_that_stands_still_hears_of_it(database: 
     try:
         one.join()
         store.read(servers.now)
+        made = one.engine(nothing, nobody, one.clock, workers=4, tell=lambda *_: None)
+        await made.start()
+        await one.listen(lambda nodes, secrets: None, lambda: None)
+        assert one._listener is not None
+        assert one._listener.connected
         children = (
             await asyncio.to_thread(Path(f"/proc/{database.pid}/task/{database.pid}/children").read_text)
         ).split()
         everything = [database.pid, *map(int, children)]
         for pid in everything:
             os.kill(pid, signal.SIGSTOP)
+        asked = asyncio.create_task(made._app.connector.execute_query_all_async("SELECT 1 AS one"))
         try:
             async with asyncio.timeout(90):
                 with pytest.raises(StoreError):
                     await store.fetch(servers.now)
                 with pytest.raises(StoreError):
                     await store.write(servers.now)
+                with pytest.raises(ConnectorException):  # the queue's connections
+                    await asked
+                while one._listener.connected:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
         finally:
             for pid in everything:
                 os.kill(pid, signal.SIGCONT)
@@ -116,6 +135,11 @@ async def test_who_waits_for_a_database_that_stands_still_hears_of_it(database: 
             while not one.lease.held():  # noqa: ASYNC110 (the lease lives in a thread)
                 await asyncio.sleep(0.1)
         assert await store.write(servers.now) > 0
+        async with asyncio.timeout(90):
+            while not one._listener.connected:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await made.stop()
     finally:
+        await one.deaf()
         one.leave()
         store.close()
