@@ -64,7 +64,7 @@ class Plane:
         self.link = Link(Path(scratch) / "none.sock", self.state, Spool(Path(scratch) / "spool.jsonl"))
         self.up = threading.Event()
         threading.Thread(target=lambda: asyncio.run(self.serve()), daemon=True).start()
-        assert self.up.wait(10)
+        assert self.up.wait(60)
 
     async def serve(self):
         apps = make_apps(self.state, self.link, templates={}, loaders={}, https_port=8443)
@@ -102,7 +102,7 @@ def ask(tree, source, seed):
     said = ""
     for stage in (["init", "--local"], ["init"]):
         words = ["/usr/bin/python3", f"{tree}/usr/bin/cloud-init", *stage]
-        done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=60)
+        done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=180)
         said += done.stdout[-1500:] + done.stderr[-1500:]
     data, keys, status = (
         Path(p)

@@ -47,7 +47,15 @@ class Daemon:
     def stop(self):
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(10)
+            self.process.wait(60)
+
+
+def until(test, seconds=60.0):
+    """Waits for it, and goes on all the same: what comes next says what is wrong."""
+    deadline = time.monotonic() + seconds
+    while not test() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return test()
 
 
 def prepare(directory, other):
@@ -94,26 +102,27 @@ def main(scratch):
     directory = Path(scratch) / "root/etc/systemd/network"
     directory.mkdir(parents=True)
     other = subprocess.Popen(["unshare", "-n", "sleep", "300"])
-    time.sleep(0.3)
+    assert until(lambda: os.readlink(f"/proc/{other.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
     prepare(directory, other.pid)
     listener = far_side(other.pid)
     found = {}
     with open(Path(scratch) / "networkd.log", "w") as log:
         daemon = Daemon(log)
         daemon.restart()
-        time.sleep(1)
+        until(Path("/run/systemd/netif/state").exists, 10)
         it = Network(
-            f"{scratch}/root", f"{scratch}/state", ["https://10.9.0.1:8443"], reload=daemon.restart, reach_s=6.0
+            f"{scratch}/root", f"{scratch}/state", ["https://10.9.0.1:8443"], reload=daemon.restart, reach_s=60.0
         )
         try:
             found["first"] = [it.bring(data("10.9.0.5")), seen()]
             found["again"] = it.bring(data("10.9.0.5"))
+            it.reach_s = 6.0
             try:
                 it.bring(data("10.77.0.5"))
                 found["wrong"] = f"kept: {seen()} {run('ip', 'route')} {run('ip', 'addr')}"
             except NetworkReverted as exc:
                 found["wrong"] = exc.brief
-            found["after"] = [it.reachable(), seen()]
+            found["after"] = [until(it.reachable), seen()]
             everything(directory, daemon)
         finally:
             daemon.stop()

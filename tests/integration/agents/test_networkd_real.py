@@ -18,7 +18,7 @@ def test_networkd_takes_our_files_and_a_wrong_network_goes_back(tmp_path):
     script = Path(__file__).with_name("networkd_world.py")
     words = ["unshare", "-n", "-m", "--propagation", "private", sys.executable, str(script), str(tmp_path)]
     env = {**os.environ, "PYTHONPATH": str(REPO)}
-    done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=120)
+    done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=400)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     there = {"addresses": ["10.9.0.5/24"], "route": "192.0.2.0/24 via 10.9.0.1 dev br proto static"}

@@ -29,7 +29,6 @@ from baremetal.workflows.simulated import FakeDrivers, SimulatedImages, Simulate
 from baremetal.workflows.site import Keys, Ramdisk, Site
 
 pytestmark = pytest.mark.integration
-PORT = 26386
 RULES = """
 [[rule]]
 name = "simulated"
@@ -69,7 +68,9 @@ class Desk:
         await con.start()
         self.rack.connect()
         server = ApiThread()
-        await server.listen(Front(create_app(con), self.loop), bind("127.0.0.1", PORT))
+        door = bind("127.0.0.1", 0)
+        self.port = door.getsockname()[1]
+        await server.listen(Front(create_app(con), self.loop), door)
         self.ready.set()
         await self.stop.wait()
         await server.close()
@@ -78,9 +79,9 @@ class Desk:
         store.close()
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, "BAREMETAL_SERVER": f"http://127.0.0.1:{PORT}", "NO_COLOR": "1"}
+        env = {**os.environ, "BAREMETAL_SERVER": f"http://127.0.0.1:{self.port}", "NO_COLOR": "1"}
         argv = [sys.executable, "-m", "baremetal", *words]
-        return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=180, check=False)
 
     def ok(self, *words: str) -> str:
         done = self.cli(*words)
@@ -96,12 +97,12 @@ class Desk:
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     desk = Desk(tmp_path_factory.mktemp("walk"))
     desk.thread.start()
-    assert desk.ready.wait(30)
-    box = asyncio.run_coroutine_threadsafe(_added(desk), desk.loop).result(10)
+    assert desk.ready.wait(120)
+    box = asyncio.run_coroutine_threadsafe(_added(desk), desk.loop).result(60)
     desk.ok("node", "enroll", "r1-u07", "--bmc", f"fake://{box.bmc.name}", "--mac", box.mac, "--wait")
     yield desk
     desk.loop.call_soon_threadsafe(desk.stop.set)
-    desk.thread.join(20)
+    desk.thread.join(60)
 
 
 async def _added(desk: Desk) -> Any:
