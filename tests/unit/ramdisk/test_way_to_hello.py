@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = ("inspect", "ast", "dis", "tokenize", "traceback", "logging", "email", "asyncio", "random", "encodings.idna")
+HEAVY += ("copy", "weakref", "base64", "selectors", "select")
 LATE = ("baremetal.agents.duties", "baremetal.agents.installer", "baremetal.agents.cleaner", "baremetal.agents.orders")
 
 
@@ -36,3 +37,16 @@ def test_a_late_module_is_the_real_one_when_it_is_wanted() -> None:
     )
     assert said.startswith("False A(x: int)")
     assert said.strip().endswith("inspect.py")
+
+
+def test_what_was_put_off_works_when_it_is_wanted() -> None:
+    """By `import x`, by `from x import y`, as a base class, and for whoever imported it before it was loaded."""
+    said = run(
+        "import socket, dataclasses, ssl; from copy import deepcopy; import base64, selectors; "
+        "A = dataclasses.make_dataclass('A', [('x', list)]); a = A([1]); "
+        "S = type('S', (selectors.SelectSelector,), {}); S().close(); "
+        "pem = ssl.DER_cert_to_PEM_cert(b'der'); "
+        "print(deepcopy([1]), dataclasses.asdict(a)['x'] is a.x, base64.b64encode(b'x'), pem.split()[2], "
+        "bool(socket.selectors.DefaultSelector))"
+    )
+    assert said.split() == ["[1]", "False", "b'eA=='", "ZGVy", "True"]
