@@ -2,7 +2,8 @@
 
 hack/ramdisk-vm KERNEL INITRD < scenario.json > result.json      (root; runs in network and PID namespaces of its own)
 
-Scenario: {"machine": {"disks": ["virtio"|"nvme"|"ahci"|"scsi"|"usb"|"blkdebug"|"nvme-bad"|"readonly"|"twin"],
+Scenario: {"machine": {"disks": ["virtio"|"nvme"|"ahci"|"scsi"|"usb"|"blkdebug"|"nvme-bad"|"nvme-4k"|"nvme-first"|
+"nvme-second"|"readonly"|"twin"],
 "disk_gib": 8, "fill": {"0": "raw file"}, "nic": "virtio-net-pci", "nics": 1, "memory_mib": 1024, "cpus": 1,
 "uefi": false, "clock": "2001-01-01", "ipmi": false (a BMC inside), "sizes_mib": {"1": 64}}, "raw": path of a raw
 image to serve, "orders": [{"kind", "args"}], "run": shell text to run instead of the agent, "cmdline": more kernel
@@ -39,6 +40,9 @@ BUS = {  # device arguments of a disk n
     "blkdebug": ["-device", "virtio-blk-pci,drive=d{n},serial=BD{n}"],
     "nvme": ["-device", "nvme,drive=d{n},serial=NV{n}"],
     "nvme-bad": ["-device", "nvme,drive=d{n},serial=NB{n}"],
+    "nvme-4k": ["-device", "nvme,drive=d{n},serial=NK{n},logical_block_size=4096,physical_block_size=4096"],
+    "nvme-first": ["-device", "nvme,id=c{n},serial=NT", "-device", "nvme-ns,drive=d{n},bus=c{n},nsid=1"],
+    "nvme-second": ["-device", "nvme-ns,drive=d{n},bus=c{before},nsid=2"],  # of the drive before it
     "ahci": ["-device", "ide-hd,drive=d{n},bus=ide.{n},serial=AH{n}"],
     "scsi": ["-device", "virtio-scsi-pci,id=s{n}", "-device",
              "scsi-hd,drive=d{n},serial=SC{n},wwn=0x5000c50015ea71a{n},bus=s{n}.0,id=disk{n}"],
@@ -117,7 +121,7 @@ def command(work: Path, kernel: Path, scenario: dict) -> list[str]:
         args += ["-drive", "if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd"]
         args += ["-drive", f"if=pflash,format=raw,unit=1,file={work}/vars.fd"]
     for n, kind in enumerate(machine.get("disks", ["virtio"])):
-        args += [*disk(work, n, kind, machine), *(part.format(n=n) for part in BUS[kind])]
+        args += [*disk(work, n, kind, machine), *(part.format(n=n, before=n - 1) for part in BUS[kind])]
     text = f"console=ttyS0,115200 no_timer_check panic=10 quiet cryptomgr.notests baremetal.url=https://{SERVER}:8443 "
     text += f"baremetal.nonce=1.{'0' * 64} BOOTIF=01-{MAC.replace(':', '-')} {scenario.get('cmdline', '')}"
     text += " rdinit=/run.sh" if script else ""

@@ -387,6 +387,56 @@ def test_a_shell_only_when_the_operator_allowed_it(cloud: tuple[Path, Path], all
     assert ("shell on the console" in json.loads(done.stdout)["console"]) is allowed
 
 
+FORMAT_OF = """#!/usr/bin/python3
+import json, sys; sys.path.insert(0, "/usr/lib/python3.11")
+from baremetal.agents import nvme
+page = nvme.admin("/dev/nvme0n1", nvme.IDENTIFY, 1, 4096)
+print(json.dumps({"flbas": page[26], "dps": page[29]}))
+"""
+
+
+@pytest.mark.slow
+def test_nvme_with_blocks_of_4_kib_and_one_of_two_namespaces(
+    cloud: tuple[Path, Path], raw: Path, tmp_path: Path
+) -> None:
+    """Format leaves a drive's format as it is; no drive's own erase is asked for beside a namespace nobody listed."""
+
+    def clean(method: str, *disks: dict[str, Any]) -> dict[str, Any]:
+        return {"kind": "clean", "args": {"disks": list(disks), "method": method}}
+
+    look = {"kind": "run_step", "args": {"script": "format-of"}}
+    first, second = {"serial": "NT", "size": 256 * MIB}, {"serial": "NT", "size": 128 * MIB}
+    asked = [
+        look,
+        clean("secure", {"serial": "NK0"}),
+        look,
+        clean("secure", first),
+        clean("best", first),
+        clean("secure", {"serial": "NT"}),
+        clean("secure", first, second),
+        {"kind": "power_off"},
+    ]
+    machine = {
+        "disks": ["nvme-4k", "nvme-first", "nvme-second"],
+        "sizes_mib": {"0": 256, "1": 256, "2": 128},
+        "fill": {str(n): str(raw) for n in range(3)},
+    }
+    scenario = {"machine": machine, "orders": asked, "files": {"usr/lib/baremetal/steps/format-of": FORMAT_OF}}
+    result = boot(cloud, scenario, tmp_path)
+    before, whole, after, alone, best, which, both = (o["report"] for o in result["orders"][:7])
+    assert before["data"]["result"]["flbas"] & 0xF != 0, before
+    assert after["data"]["result"] == before["data"]["result"], "another block size than before"
+    assert whole["data"]["disks"][0]["method"].startswith("nvme-format-"), whole
+    assert fault_of({"report": alone}) == ("failed", "erase-unsupported"), alone
+    assert "nvme1n2" in alone["fault"]["brief"], alone
+    assert best["data"]["disks"][0]["method"].startswith("zero ("), best
+    assert fault_of({"report": which}) == ("failed", "disk-refused"), which
+    assert [d["method"][:12] for d in both["data"]["disks"]] == ["nvme-format-"] * 2, both
+    for n in range(3):
+        data = (tmp_path / f"disk{n}").read_bytes()
+        assert data == bytes(len(data)), f"something was left on disk {n}"
+
+
 @pytest.mark.slow
 def test_a_drive_that_fails_its_own_erase_is_never_called_clean(cloud: tuple[Path, Path]) -> None:
     """QEMU's NVMe drive reads and writes nothing any more after a Format that failed: `best` cannot overwrite it."""
