@@ -99,7 +99,7 @@ def _follow(
             stderr=subprocess.STDOUT,
             env=environment(),
             start_new_session=not on_terminal,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
     except FileNotFoundError as exc:
         raise ToolMissing(f"{command[0]} not found", fix="apt install util-linux") from exc
@@ -158,7 +158,8 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """For a child, before it becomes a program: killed when this process is, however that ends."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 

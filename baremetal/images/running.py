@@ -94,7 +94,9 @@ def assemble_image(job: Job, out: Path, logs: Path) -> None:
     spec_file.write_text(json.dumps(asdict(spec)))
     command = [*runner.namespace(), sys.executable, "-m", "baremetal.images.assemble", str(spec_file)]
     began = time.monotonic()
-    done = subprocess.run(command, capture_output=True, env=runner.environment(), check=False)
+    done = subprocess.run(
+        command, capture_output=True, env=runner.environment(), preexec_fn=runner.die_with_parent, check=False
+    )
     job.ran["assemble"] = round(time.monotonic() - began, 2)
     said = (done.stderr + done.stdout).decode(errors="replace")
     with contextlib.suppress(OSError):  # the disk may be full

@@ -6,6 +6,7 @@ machine's shell and its libraries, as in test_build_offline.py.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import running
+from processes import by_pid, running
 
 from baremetal.images import builder, errors
 from baremetal.images.definition import Definition, Disk
@@ -149,7 +150,10 @@ def test_killed_at_any_phase_it_leaves_nothing_and_goes_on(tmp_path: Path, momen
 
 
 def kill_at(moment: str, cache: Path) -> None:
-    """Start a build and kill -9 it at a moment; returns when all its processes are gone."""
+    """Start a build and kill -9 it at a moment; returns when all its processes are gone.
+
+    They are stopped before, so none can come to its own end.
+    """
     code = KILLED.format(here=str(Path(__file__).parent), cache=str(cache))
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
@@ -161,9 +165,14 @@ def kill_at(moment: str, cache: Path) -> None:
             break
     else:
         pytest.fail(f"never came to {moment!r}: {said}")
+    deadline = time.monotonic() + 120
+    while not (started := by_pid(str(cache)).keys() - {process.pid}):
+        assert time.monotonic() < deadline
+    for pid in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    deadline = time.monotonic() + 120
     while left := running(str(cache)):
         if time.monotonic() > deadline:
             pytest.fail(f"still running: {left}")
