@@ -52,18 +52,18 @@ def build(definition: Definition, options: Options = DEFAULTS, progress: Progres
         return result
     except OSError as exc:
         if exc.errno in FULL:
-            raise _full(definition, options, exc) from exc
+            raise _full(definition, options, str(exc)) from exc
         raise _unkept(definition, exc) from exc
 
 
-def _full(definition: Definition, options: Options, exc: OSError, step: str = "") -> NoSpace:
+def _full(definition: Definition, options: Options, said: str, step: str = "") -> NoSpace:
     takes, disk = sum(totals(options.cache).values()), shutil.disk_usage(options.cache)
     fix = "use another --cache-dir on a larger disk"
     if takes > disk.total // 4:
         fix = f"make room: baremetal image cache prune --limit {takes // 2 >> 20}MiB, or {fix}"
     return NoSpace(
         f"{definition.name}: no space left in {options.cache}{f', in phase {step}' if step else ''}",
-        detail=f"{exc}; the disk holds {show_size(disk.total)}, this cache takes {show_size(takes)} of it",
+        detail=f"{said}\nthe disk holds {show_size(disk.total)}, this cache takes {show_size(takes)} of it",
         fix=fix,
     )
 
@@ -146,7 +146,7 @@ def _run_missing(job: Job, logs: Path, progress: Progress) -> None:
                 run_step(job, planned, logs, progress)
             except OSError as exc:
                 if exc.errno in FULL:
-                    raise _full(job.definition, job.options, exc, planned.step.name) from exc
+                    raise _full(job.definition, job.options, str(exc), planned.step.name) from exc
                 raise
         job.accept(planned)
 
@@ -161,7 +161,10 @@ def _stored(job: Job, logs: Path, progress: Progress) -> BuildResult:
     progress("assemble", "", 0.95)
     target = root / key
     with drafts.draft(root) as draft:
-        assemble_image(job, draft, logs)
+        try:
+            assemble_image(job, draft, logs)
+        except NoSpace as exc:
+            raise _full(job.definition, job.options, exc.detail, "assemble") from exc
         left_beside(job, draft)
         hold_to_lock(job, draft)
         taken = digests(draft)
