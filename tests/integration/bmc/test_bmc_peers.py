@@ -25,8 +25,8 @@ from baremetal.secrets import Secret
 
 gate = pytest.mark.integration
 peers = pytest.mark.peers
-SIM = "127.91.0.33"
-SUSHY = "127.91.0.34"
+RUN = f"127.{64 + os.getpid() % 128}.{os.getpid() // 128 % 250}"  # another test run may be under way beside us
+SIM, SUSHY = f"{RUN}.33", f"{RUN}.34"
 CHASSIS = """#!/bin/sh
 d=$1; shift
 case "$1 $2" in

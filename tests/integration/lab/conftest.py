@@ -9,12 +9,14 @@ import pty
 import select
 import shutil
 import subprocess
+import sys
 import threading
 import time
 import tty
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -22,8 +24,11 @@ from baremetal.lab.bmc import Fleet, VirtualBmc
 from baremetal.lab.chassis import MemoryChassis, diskless_bmc
 from baremetal.wire.ipmi.bmc import Identity
 
-#: A block of the loopback network that no other test uses.
-ADDRESS = "127.62.7.1"
+sys.path.insert(0, str(Path(__file__).parent))
+
+from loopback import address
+
+ADDRESS = address(1)
 UUID = uuid.UUID("4c4c4544-0033-4000-8000-000000000001")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from loopback import address
 
 from baremetal.bmc import consolelog
 from baremetal.bmc.pool import BmcPool
@@ -28,7 +29,7 @@ from baremetal.workflows.simulated import SimulatedImages
 from baremetal.workflows.site import Keys, Ramdisk, Site
 
 pytestmark = pytest.mark.integration
-ADDRESS = "127.62.7.9"
+ADDRESS = address(9)
 PEM = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 BODY = {
     "name": "r1-u07",

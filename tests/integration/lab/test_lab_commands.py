@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loopback import address
 
 pytestmark = pytest.mark.integration
 BAREMETAL = str(Path(sys.executable).with_name("baremetal"))
@@ -257,12 +258,12 @@ def test_console_on_a_terminal(shell):
 
 
 def test_bmcs_serve_until_interrupted():
-    argv = [BAREMETAL, "lab", "bmcs", "--count", "3", "--address", "127.62.6.254", "--json", "--profile", "old"]
+    argv = [BAREMETAL, "lab", "bmcs", "--count", "3", "--address", address(254), "--json", "--profile", "old"]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     document = json.loads(process.stdout.readline())
-    assert document["addresses"] == ["127.62.6.254", "127.62.7.1", "127.62.7.2"]
-    login = ["ipmitool", "-I", "lanplus", "-H", "127.62.7.2", "-U", "admin", "-P", "password", "-C", "3"]
+    assert document["addresses"] == [address(254), address(1, 1), address(2, 1)]
+    login = ["ipmitool", "-I", "lanplus", "-H", address(2, 1), "-U", "admin", "-P", "password", "-C", "3"]
     assert "is off" in subprocess.run([*login, "power", "status"], capture_output=True, text=True, check=True).stdout
     process.send_signal(2)
     _, said = process.communicate(timeout=120)

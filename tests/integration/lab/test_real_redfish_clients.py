@@ -12,6 +12,7 @@ import venv
 from collections.abc import Iterator
 
 import pytest
+from loopback import address
 
 from baremetal.lab.bmc import Fleet, VirtualBmc
 from baremetal.lab.chassis import MemoryChassis, diskless_bmc
@@ -19,7 +20,7 @@ from baremetal.lab.redfish.face import Face
 from baremetal.lab.redfish.service import Service
 
 pytestmark = pytest.mark.integration
-ADDRESS = "127.62.8.1"
+ADDRESS = address(2)
 BASE = f"https://{ADDRESS}"
 
 
