@@ -19,7 +19,7 @@ import typer
 
 from baremetal.cli import render
 from baremetal.cli.imagebar import Bar
-from baremetal.errors import BaremetalError, UsageError
+from baremetal.errors import BaremetalError, MachineError, UsageError
 
 if TYPE_CHECKING:
     from baremetal.images.builder import BuildResult, Options
@@ -256,8 +256,14 @@ def deliver(result: BuildResult, classic: Classic) -> list[Path]:
     if not classic.output or result.kind == "partial":
         return []
     stem = Path(classic.output)
-    with room(stem):
-        return _copies(result, classic, stem)
+    try:
+        with room(stem):
+            return _copies(result, classic, stem)
+    except OSError as exc:
+        raise MachineError(
+            f"cannot write {exc.filename or stem}: {exc.strerror}",
+            fix="choose another place with -o; the same command finds the image built",
+        ) from exc
 
 
 def _copies(result: BuildResult, classic: Classic, stem: Path) -> list[Path]:
