@@ -22,6 +22,7 @@ MAGIC = b"QFI\xfb"
 MAX_VIRTUAL = 4 << 40  # bytes; larger than any golden image, small enough for its tables
 MAX_L1 = 32 << 20  # bytes of L1 table
 MAX_CLUSTERS = 1 << 26  # 4 TiB of 64 KiB clusters; bounds the time a hostile image takes
+LEAST = 8  # bytes of a compressed cluster; deflate needs 10 for 512 equal ones
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
 _OFFSET = 0x00FFFFFFFFFFFE00
 _COPIED_ZERO, _COMPRESSED = 1, 1 << 62
@@ -108,10 +109,16 @@ class Reader:
         file.seek(self.header.l1_offset)
         raw = file.read(self.header.l1_entries * 8)
         self.l1 = struct.unpack(f">{self.header.l1_entries}Q", raw)
-        self._l2_at, self._l2 = -1, b""
+        self._start()
+
+    def _start(self) -> None:
+        self._l2_at, self._l2 = -1, b""  # the entry of the L1 table whose L2 table is at hand
+        self._tables: set[int] = set()
+        self._taken = 0  # bytes of the file that clusters were read from, at least
 
     def clusters(self) -> Iterator[bytes | None]:
         """Each cluster's bytes in order, None for zeros; the last may be cut to the disk's size."""
+        self._start()
         bits = self.header.cluster_bits
         count = -(-self.header.virtual_size // (1 << bits))
         for index in range(count):
@@ -124,15 +131,31 @@ class Reader:
         table = self.l1[index >> (bits - 3)] & _OFFSET
         if not table:
             return None
-        if table != self._l2_at:
-            self._l2, self._l2_at = self._read(table, 1 << bits), table
+        if index >> (bits - 3) != self._l2_at:
+            if table in self._tables:
+                raise self._twice()
+            self._tables.add(table)
+            self._l2, self._l2_at = self._read(table, 1 << bits), index >> (bits - 3)
         at = (index & ((1 << (bits - 3)) - 1)) * 8
         entry = int.from_bytes(self._l2[at : at + 8], "big")
         if entry & _COMPRESSED:
+            self._take(LEAST)
             return self._compressed(entry)
         if entry & _COPIED_ZERO or not entry & _OFFSET:
             return None
+        self._take(1 << bits)
         return self._read(entry & _OFFSET, 1 << bits)
+
+    def _take(self, length: int) -> None:
+        """Without snapshots every byte of the file belongs to one cluster: a few cannot make terabytes."""
+        self._taken += length
+        if self._taken > self.size + (1 << self.header.cluster_bits):
+            raise self._twice()
+
+    def _twice(self) -> BadImage:
+        return BadImage(
+            f"{self.name}: refers to the same bytes more than once", fix="qemu-img check, where you trust it"
+        )
 
     def _compressed(self, entry: int) -> bytes:
         bits = self.header.cluster_bits

@@ -248,6 +248,31 @@ def test_a_pointer_outside_the_file_is_refused(tmp_path: Path) -> None:
         list(qcow2.disk_chunks(tmp_path / "x", chunks.CHUNK))
 
 
+def bomb(l2_tables: list[int], entries: dict[int, int]) -> bytes:
+    """Clusters of 64 KiB: header, L1 table, one L2 table at 128 KiB with these entries, one cluster of data."""
+    data = bytearray(header(size=len(l2_tables) * 512 * MIB, l1=len(l2_tables)) + b"x" * 65536)
+    for number, table in enumerate(l2_tables):
+        struct.pack_into(">Q", data, 65536 + number * 8, table)
+    for number, entry in entries.items():
+        struct.pack_into(">Q", data, 131072 + number * 8, entry)
+    return bytes(data)
+
+
+BOMBS = {  # a few bytes that would make gigabytes
+    "one L2 table for all": bomb([131072, 131072], {0: 196608}),
+    "one cluster for all": bomb([131072], dict.fromkeys(range(8192), 196608)),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_an_image_whose_clusters_share_bytes_is_refused(name: str) -> None:
+    reader, length = qcow2.Reader(io.BytesIO(BOMBS[name]), "evil"), 0
+    with pytest.raises(BadImage, match="more than once"):
+        for part in reader.clusters():
+            length += len(part or b"")
+    assert length <= len(BOMBS[name]) + 65536
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=4096), st.integers(0, 103), st.binary(max_size=8))
 def test_any_bytes_are_a_disk_or_a_clean_error(tail: bytes, at: int, patch: bytes) -> None:
