@@ -147,6 +147,8 @@ def clear(state_dir: Path) -> None:
 
 
 def enter(state_dir: Path, argv: Sequence[str]) -> list[str]:
-    """The command that runs `argv` inside the running lab's network."""
+    """The command that runs `argv` inside the running lab's network, in the working directory that we have here."""
     nsenter = tools.find("nsenter") or "nsenter"
-    return [nsenter, "--target", str(control.pid(state_dir)), "--net", "--mount", "--root", "--", *argv]
+    target = ["--target", str(control.pid(state_dir)), "--net", "--mount", "--root"]
+    # Entering a mount namespace leads to "/" (util-linux 2.38), where no relative file of argv is meant.
+    return [nsenter, *target, f"--wdns={Path.cwd()}", "--", *argv]

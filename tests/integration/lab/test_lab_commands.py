@@ -238,6 +238,10 @@ def test_commands_run_inside_the_rack_s_network(shell):
     assert "prov0" not in subprocess.run(["ip", "link"], capture_output=True, text=True, check=True).stdout
 
 
+def test_a_command_runs_where_it_was_typed(shell):
+    assert shell("exec", "--", "pwd").strip() == str(Path.cwd())
+
+
 def test_console_on_a_terminal(shell):
     assert shell("console", "node-0", "--log") == ""
     master, slave = pty.openpty()
