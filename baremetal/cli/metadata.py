@@ -196,11 +196,12 @@ LIVING = ("active", "deploying")
 
 def _wait(client: Client, node: str, generation: int, until: float) -> None:
     """Until the node has reported on this generation or a later one; `until` as time.monotonic()."""
-    fence, said = None, False
+    seen: dict[str, int] = {}
     while True:
-        doc = client.get(node_path(node), **({"wait": 30, "fence": fence} if fence is not None else {}))
+        doc = client.get(node_path(node), **seen)
         config = doc.get("config") or {}
-        if (config.get("generation") or 0) >= generation:
+        reported = config.get("generation") or 0
+        if reported >= generation:
             if config.get("outcome") == "failed":
                 fault = config.get("fault") or {}
                 raise BaremetalError(
@@ -213,9 +214,9 @@ def _wait(client: Client, node: str, generation: int, until: float) -> None:
         if doc["state"] not in LIVING:
             render.note(f"{doc['name']}: is {doc['state']}; gets generation {generation} when its own system runs")
             return
-        if not said:
+        if not seen:
             render.note(f"{doc['name']}: waiting for its report on generation {generation}")
-        fence, said = doc["fence"], True
+        seen = {"wait": 30, "fence": doc["fence"], "reported": reported}
         if time.monotonic() > until:
             raise TimedOut(
                 f"{doc['name']} has not applied generation {generation} in the time given",

@@ -129,12 +129,15 @@ def _page(
 
 @router.get("/nodes/{ref}", summary="Show a node; with wait and fence, as soon as it changed")
 async def get_node(ref: str, request: Request) -> Response:
-    """By id or name."""
+    """By id or name. With `reported`, a generation, a report on another one is a change, too: it moves no fence."""
     con = conductor(request)
     doc = show(con, ref)
     wait_s, fence = number(request, "wait", 0, MAX_WAIT_S), request.query_params.get("fence")
+    reported = request.query_params.get("reported")
     until = time.monotonic() + wait_s
     while fence is not None and str(doc["fence"]) == fence and (left := until - time.monotonic()) > 0:
+        if reported is not None and str(doc["config"]["generation"] or 0) != reported:
+            break
         await con.wait_for_change(left)
         doc = show(con, ref)
     return reply(doc)

@@ -80,6 +80,20 @@ def having(doc: Any, outcome: str) -> list[str]:
     return [row["node"] for row in doc["nodes"] if row["outcome"] == outcome]
 
 
+async def test_a_held_get_returns_when_the_node_reports(bench: Any, api: httpx.AsyncClient) -> None:
+    """A report moves no fence: `metadata set --wait` would see it only when the request runs out."""
+    await nodes_with_agents(bench, 1)
+    fence = (await ok(api.get("/api/nodes/n0")))["fence"]
+    ask = {"wait": 30, "fence": fence, "reported": 0}
+    held = asyncio.create_task(ok(api.get("/api/nodes/n0", params=ask)))
+    await asyncio.sleep(0.05)
+    assert not held.done()
+    await report(bench, api, "n0", "applied")
+    async with asyncio.timeout(15):
+        assert (await held)["config"]["outcome"] == "applied"
+        assert (await ok(api.get("/api/nodes/n0", params=ask)))["config"]["generation"] == 1, "it came meanwhile"
+
+
 async def test_history_names_who_changed_what_and_rollback_is_a_change(bench: Any, api: httpx.AsyncClient) -> None:
     await bench.enroll("n1", manage=False, labels={"role": "web"})
     for values in ({"port": 80}, {"port": 81, "admin_password": "hunter2"}):
