@@ -16,6 +16,10 @@ from pathlib import Path
 
 VERSION = 4  # raise it when the runner's own effect on layers changes
 PHASE_DIR = re.compile(r".*\.d$")
+PHASES = (
+    "root extra-data pre-install install post-install post-root block-device pre-finalise finalise cleanup environment"
+)
+PHASE_DIRS = tuple(f"{phase}.d" for phase in PHASES.split())
 RUNNABLE = re.compile(r"[0-9A-Za-z_-]+")
 SHORTEST_STEM = 5  # "DIB_" alone would name every variable
 LARGEST_SCRIPT = 1 << 20  # bytes; what is larger is data
@@ -204,8 +208,8 @@ def _beside(directory: Path, scripts: Sequence[str], owns_rest: bool) -> Iterabl
 def _add_mentioned(inputs: Inputs, hooks: Path, text: bytes) -> None:
     """Shared directories and top-level files whose name a script mentions."""
     for entry in sorted(os.scandir(hooks), key=lambda e: e.name):
-        if entry.name == "bin" or entry.name in DOCUMENTS or PHASE_DIR.fullmatch(entry.name):
-            continue
+        if entry.name == "bin" or entry.name in DOCUMENTS or entry.name in PHASE_DIRS:
+            continue  # any other *.d, such as ramdisk-steps.d, is data of the script that names it
         if not re.search(rb"(?<![A-Za-z0-9_-])" + re.escape(entry.name.encode()) + rb"(?![A-Za-z0-9_-])", text):
             continue
         path = Path(entry.path)

@@ -15,12 +15,7 @@ from pathlib import Path
 import yaml
 
 from baremetal.images.elements import ELEMENT_NAME, circle, read_names
-from baremetal.images.keys import RUNNABLE
-
-PHASES = (
-    "root extra-data pre-install install post-install post-root block-device pre-finalise finalise cleanup environment"
-)
-PHASE_DIRS = tuple(f"{phase}.d" for phase in PHASES.split())
+from baremetal.images.keys import PHASE_DIRS, PHASES, RUNNABLE
 
 
 @dataclass(frozen=True)

@@ -175,6 +175,14 @@ def test_what_a_layer_takes_notice_of(hooks: Path, path: str, text: str, changes
     assert (key(hooks) != before) is changes
 
 
+def test_programs_for_the_ramdisk_count_where_they_are_carved_in(hooks: Path) -> None:
+    """ramdisk-steps.d ends as a phase's directory does, and is none: a new step was left out of a cached ramdisk."""
+    edit(hooks / "install.d/50-web", "#!/bin/sh\ncp /tmp/in_target.d/ramdisk-steps.d/* /steps/\n")
+    before = key(hooks)
+    edit(hooks / "ramdisk-steps.d/nic-firmware", "#!/bin/sh\n")
+    assert key(hooks) != before
+
+
 def test_only_variables_that_are_named_count(hooks: Path) -> None:
     assert key(hooks, DIB_TOOL="a") != key(hooks, DIB_TOOL="b")
     assert key(hooks, DIB_OTHER="a") == key(hooks, DIB_OTHER="b")
