@@ -141,7 +141,7 @@ def _rules() -> tuple[Rule, ...]:
         ("service failed", Verb.SERVICE, State.SERVICING, ""),
         ("service failed", Verb.RESCUE, State.RESCUING, ""),
         ("service failed", Verb.UNDEPLOY, State.DELETING, ""),
-        ("service failed", Verb.ABORT, State.ACTIVE, ""),
+        ("service failed", Verb.ABORT, State.SERVICING, "the machine boots what is deployed"),
     ]
     return tuple(Rule(*row) for row in rows)
 

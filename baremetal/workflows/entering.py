@@ -39,6 +39,8 @@ def begin_steps(p: Pass, to: State, verb: Verb) -> None:
         without.append("clean.erase_devices_metadata")
     if to is State.CLEANING and verb is Verb.CLEAN and args.get("steps"):
         without.append("clean.erase_devices_metadata")  # a manual clean does what it was asked
+    if to is State.SERVICING and verb is Verb.ABORT:
+        without.append("service.boot_ramdisk")  # only the way back is left
     asked = args.get("steps") or []
     if to is State.CLEANING and verb is Verb.UNDEPLOY:
         asked = []

@@ -10,7 +10,7 @@ import pytest
 from baremetal.errors import UsageError
 from baremetal.model.boot import Purpose
 from baremetal.model.node import Node, State
-from baremetal.store import events, nodes, orders
+from baremetal.store import boots, events, nodes, orders
 from baremetal.workflows import snapshot, views
 from baremetal.workflows.simulated import SimulatedImage, SimulatedImages
 from baremetal.workflows.site import Ramdisk
@@ -41,6 +41,25 @@ async def test_rescue_lets_one_person_in_and_keeps_no_password(bench: Any) -> No
     await bench.ask("n1", "unrescue")
     node = await bench.until("n1", "active")
     assert "rescue" not in node.extra
+
+
+async def test_abort_of_a_failed_service_boots_what_is_deployed(bench: Any) -> None:
+    node = await bench.to("n1", "active")
+    await bench.ask("n1", "service", steps=[{"step": "run_script", "args": {"script": "not-there", "timeout_s": 60}}])
+    box = bench.rack.boxes["n1"]
+    box.faults.add("agent-dies")
+    await bench.when("n1", lambda n: n.wait is not None)
+    await bench.ask("n1", "abort")
+    await bench.when("n1", lambda n: n.fault is not None)
+    box.faults.clear()
+    seen = {e.id for e in bench.store.read(lambda c: events.of_node(c, node.id))}
+    await bench.ask("n1", "abort")
+    node = await bench.until("n1", "active")
+    assert node.fault is None
+    new = [e for e in bench.store.read(lambda c: events.of_node(c, node.id)) if e.id not in seen]
+    begun = [e.stage for e in new if e.kind == "step" and e.stage.startswith("service.")]
+    assert sorted(set(begun)) == ["service.boot_device", "service.power_off", "service.power_on"]
+    assert not bench.store.read(lambda c: boots.live(c, node.id)).get("ramdisk")
 
 
 REFUSED = [
