@@ -253,7 +253,11 @@ class Demo:
             print(f"\n{row['name']} says:\n  " + row["page"].replace("\n", "\n  "))
         print(f"\n{len(results)} nodes configured in {total:.0f} s; a change reached every page in {change_s:.2f} s")
         if self.options.keep:
-            print("the rack stays up: baremetal lab status, baremetal lab ssh NODE, baremetal lab down")
+            from baremetal.cli.lab import DEFAULT_STATE
+
+            place = self.options.lab_dir
+            at = "" if place == DEFAULT_STATE else f" --state-dir {shlex.quote(str(place))}"
+            print(f"the rack stays up: baremetal lab status{at}, baremetal lab ssh{at} NODE, baremetal lab down{at}")
 
 
 def _room(*places: Path) -> None:
